@@ -1,0 +1,142 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/buf.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+
+void buf_free(struct buf *b)
+{
+    if (b->data != NULL)
+        mem_free(b->data - b->gone);
+    *b = (struct buf){0};
+}
+
+void buf_clear(struct buf *b)
+{
+    b->len = 0;
+    if (b->data != NULL) {
+        b->data -= b->gone;
+        b->room += b->gone;
+        b->gone = 0;
+    }
+}
+
+uint8_t *buf_reserve(struct buf *b, size_t n)
+{
+    CHECK(n < SIZE_MAX / 4);
+    if (b->room - b->len < n) {
+        /* Take back what was consumed when that is most of it; else grow. */
+        if (b->gone > 0 && b->gone >= b->len && b->gone + b->room - b->len >= n) {
+            memmove(b->data - b->gone, b->data, b->len);
+        } else {
+            size_t cap = b->len + n < 64 ? 64 : (b->len + n) + (b->len + n) / 2;
+            uint8_t *bigger = mem_alloc(cap);
+            if (b->len > 0)
+                memcpy(bigger, b->data, b->len);
+            if (b->data != NULL)
+                mem_free(b->data - b->gone);
+            b->data = bigger;
+            b->room = cap;
+            b->gone = 0;
+            return b->data + b->len;
+        }
+        b->data -= b->gone;
+        b->room += b->gone;
+        b->gone = 0;
+    }
+    return b->data + b->len;
+}
+
+void buf_added(struct buf *b, size_t n)
+{
+    CHECK(n <= b->room - b->len);
+    b->len += n;
+}
+
+void buf_add(struct buf *b, const void *data, size_t n)
+{
+    uint8_t *to = buf_reserve(b, n);
+
+    if (n > 0)
+        memcpy(to, data, n);
+    b->len += n;
+}
+
+void buf_add_str(struct buf *b, const char *s) { buf_add(b, s, strlen(s)); }
+
+void buf_add_u8(struct buf *b, uint8_t v) { buf_add(b, &v, 1); }
+
+void buf_add_be32(struct buf *b, uint32_t v)
+{
+    be32_put(buf_reserve(b, 4), v);
+    b->len += 4;
+}
+
+void buf_add_be64(struct buf *b, uint64_t v)
+{
+    be64_put(buf_reserve(b, 8), v);
+    b->len += 8;
+}
+
+void buf_put_be32(struct buf *b, size_t at, uint32_t v)
+{
+    CHECK(at <= b->len && b->len - at >= 4);
+    be32_put(b->data + at, v);
+}
+
+void buf_printf(struct buf *b, const char *format, ...)
+{
+    va_list args, again;
+
+    va_start(args, format);
+    va_copy(again, args);
+    int n = vsnprintf(NULL, 0, format, args);
+    va_end(args);
+    CHECK(n >= 0);
+    uint8_t *to = buf_reserve(b, (size_t)n + 1);
+    (void)vsnprintf((char *)to, (size_t)n + 1, format, again);
+    va_end(again);
+    b->len += (size_t)n;
+}
+
+void buf_consume(struct buf *b, size_t n)
+{
+    CHECK(n <= b->len);
+    b->len -= n;
+    if (b->len == 0) {
+        buf_clear(b);
+        return;
+    }
+    b->data += n;
+    b->room -= n;
+    b->gone += n;
+}
+
+const char *buf_text(struct buf *b)
+{
+    *buf_reserve(b, 1) = 0;
+    return (const char *)b->data;
+}
+
+uint32_t be32_get(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+uint64_t be64_get(const uint8_t *p) { return (uint64_t)be32_get(p) << 32 | be32_get(p + 4); }
+
+void be32_put(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 24), p[1] = (uint8_t)(v >> 16), p[2] = (uint8_t)(v >> 8);
+    p[3] = (uint8_t)v;
+}
+
+void be64_put(uint8_t *p, uint64_t v)
+{
+    be32_put(p, (uint32_t)(v >> 32));
+    be32_put(p + 4, (uint32_t)v);
+}

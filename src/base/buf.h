@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* buf.h -- a byte buffer that grows at its end and is consumed at its front.
+ *
+ * Zero-initialised is empty and valid. The owner calls buf_free().
+ */
+#ifndef MUSTER_BUF_H
+#define MUSTER_BUF_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct buf {
+    uint8_t *data; /* the first byte not yet consumed */
+    size_t len;    /* bytes from data on */
+    size_t room;   /* bytes that fit from data on without moving */
+    size_t gone;   /* bytes consumed in front of data */
+};
+
+void buf_free(struct buf *b);
+void buf_clear(struct buf *b); /* keeps the memory */
+
+/* Makes room for n more bytes and returns where they go; buf_added() counts them in. */
+uint8_t *buf_reserve(struct buf *b, size_t n);
+void buf_added(struct buf *b, size_t n);
+
+void buf_add(struct buf *b, const void *data, size_t n);
+void buf_add_str(struct buf *b, const char *s);
+void buf_add_u8(struct buf *b, uint8_t v);
+void buf_add_be32(struct buf *b, uint32_t v);
+void buf_add_be64(struct buf *b, uint64_t v);
+void buf_put_be32(struct buf *b, size_t at, uint32_t v); /* overwrites; at + 4 <= len */
+#if defined(__GNUC__)
+__attribute__((format(printf, 2, 3)))
+#endif
+void buf_printf(struct buf *b, const char *format, ...);
+
+void buf_consume(struct buf *b, size_t n); /* n <= len */
+
+/* The text so far, ended by a NUL that is not counted; valid until the next change. */
+const char *buf_text(struct buf *b);
+
+uint32_t be32_get(const uint8_t *p);
+uint64_t be64_get(const uint8_t *p);
+void be32_put(uint8_t *p, uint32_t v);
+void be64_put(uint8_t *p, uint64_t v);
+
+#endif

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "base/hash.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+
+#define ROTL(x, b) ((x) << (b) | (x) >> (64 - (b)))
+#define SIP_ROUND(v0, v1, v2, v3)                                 \
+    do {                                                          \
+        v0 += v1, v1 = ROTL(v1, 13), v1 ^= v0, v0 = ROTL(v0, 32); \
+        v2 += v3, v3 = ROTL(v3, 16), v3 ^= v2;                    \
+        v0 += v3, v3 = ROTL(v3, 21), v3 ^= v0;                    \
+        v2 += v1, v1 = ROTL(v1, 17), v1 ^= v2, v2 = ROTL(v2, 32); \
+    } while (0)
+
+/* SipHash-1-3 (Aumasson and Bernstein 2012), the second key word derived from the first. */
+uint64_t hash_bytes(uint64_t key, const void *data, size_t len)
+{
+    const uint8_t *p = data;
+    uint64_t k1 = hash_u64(key);
+    uint64_t v0 = key ^ 0x736f6d6570736575, v1 = k1 ^ 0x646f72616e646f6d;
+    uint64_t v2 = key ^ 0x6c7967656e657261, v3 = k1 ^ 0x7465646279746573;
+    uint64_t last = (uint64_t)len << 56;
+
+    for (size_t left = len / 8; left > 0; left--, p += 8) {
+        uint64_t m;
+        memcpy(&m, p, 8);
+        v3 ^= m;
+        SIP_ROUND(v0, v1, v2, v3);
+        v0 ^= m;
+    }
+    for (size_t i = 0; i < len % 8; i++)
+        last |= (uint64_t)p[i] << 8 * i;
+    v3 ^= last;
+    SIP_ROUND(v0, v1, v2, v3);
+    v0 ^= last;
+    v2 ^= 0xff;
+    for (int i = 0; i < 3; i++)
+        SIP_ROUND(v0, v1, v2, v3);
+    return v0 ^ v1 ^ v2 ^ v3;
+}
+
+uint64_t hash_u64(uint64_t v)
+{
+    v = (v ^ v >> 30) * 0xbf58476d1ce4e5b9;
+    v = (v ^ v >> 27) * 0x94d049bb133111eb;
+    return v ^ v >> 31;
+}
+
+/* Castagnoli, reflected polynomial 0x82f63b78 (RFC 3720, appendix B.4). */
+static uint32_t crc_row(uint32_t c)
+{
+    for (int bit = 0; bit < 8; bit++)
+        c = c & 1 ? c >> 1 ^ 0x82f63b78u : c >> 1;
+    return c;
+}
+
+uint32_t crc32c(uint32_t start, const void *data, size_t len)
+{
+    /* Filled on first use; the same values whoever fills it. */
+    static uint32_t table[8][256];
+    static int ready;
+    const uint8_t *p = data;
+    uint32_t c = ~start;
+
+    if (!__atomic_load_n(&ready, __ATOMIC_ACQUIRE)) {
+        for (uint32_t i = 0; i < 256; i++)
+            table[0][i] = crc_row(i);
+        for (int k = 1; k < 8; k++)
+            for (uint32_t i = 0; i < 256; i++)
+                table[k][i] = table[k - 1][i] >> 8 ^ table[0][table[k - 1][i] & 0xff];
+        __atomic_store_n(&ready, 1, __ATOMIC_RELEASE);
+    }
+    for (; len >= 8; len -= 8, p += 8) {
+        uint32_t lo = c ^ ((uint32_t)p[0] | (uint32_t)p[1] << 8 | (uint32_t)p[2] << 16 |
+                           (uint32_t)p[3] << 24);
+        c = table[7][lo & 0xff] ^ table[6][lo >> 8 & 0xff] ^ table[5][lo >> 16 & 0xff] ^
+            table[4][lo >> 24] ^ table[3][p[4]] ^ table[2][p[5]] ^ table[1][p[6]] ^
+            table[0][p[7]];
+    }
+    for (; len > 0; len--, p++)
+        c = c >> 8 ^ table[0][(c ^ *p) & 0xff];
+    return ~c;
+}
+
+void hash_free(struct hash_table *t)
+{
+    mem_free(t->buckets);
+    *t = (struct hash_table){0};
+}
+
+static void resize(struct hash_table *t, size_t size)
+{
+    struct hash_link **buckets = mem_new_array(struct hash_link *, size);
+
+    for (size_t b = 0; b < t->size; b++) {
+        struct hash_link *link = t->buckets[b];
+        while (link != NULL) {
+            struct hash_link *next = link->next;
+            link->next = buckets[link->hash & (size - 1)];
+            buckets[link->hash & (size - 1)] = link;
+            link = next;
+        }
+    }
+    mem_free(t->buckets);
+    t->buckets = buckets;
+    t->size = size;
+}
+
+void hash_insert(struct hash_table *t, struct hash_link *link, uint64_t hash)
+{
+    if (t->count >= t->size)
+        resize(t, t->size > 0 ? 2 * t->size : 8);
+    link->hash = hash;
+    link->next = t->buckets[hash & (t->size - 1)];
+    t->buckets[hash & (t->size - 1)] = link;
+    t->count++;
+}
+
+void hash_remove(struct hash_table *t, struct hash_link *link)
+{
+    CHECK(t->size > 0);
+    struct hash_link **at = &t->buckets[link->hash & (t->size - 1)];
+
+    while (*at != link) {
+        CHECK(*at != NULL);
+        at = &(*at)->next;
+    }
+    *at = link->next;
+    t->count--;
+}
+
+struct hash_link *hash_first(const struct hash_table *t, uint64_t hash)
+{
+    if (t->size == 0)
+        return NULL;
+    struct hash_link *link = t->buckets[hash & (t->size - 1)];
+    while (link != NULL && link->hash != hash)
+        link = link->next;
+    return link;
+}
+
+struct hash_link *hash_next(const struct hash_link *link)
+{
+    struct hash_link *next = link->next;
+
+    while (next != NULL && next->hash != link->hash)
+        next = next->next;
+    return next;
+}
+
+struct hash_link *hash_walk_first(const struct hash_table *t, struct hash_walk *w)
+{
+    *w = (struct hash_walk){0};
+    return hash_walk_next(t, w);
+}
+
+struct hash_link *hash_walk_next(const struct hash_table *t, struct hash_walk *w)
+{
+    struct hash_link *link = w->next;
+
+    while (link == NULL && w->bucket < t->size)
+        link = t->buckets[w->bucket++];
+    w->next = link != NULL ? link->next : NULL;
+    return link;
+}

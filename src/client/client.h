@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* client.h -- one session with an ensemble, as a core: ours or Apache ZooKeeper's.
+ *
+ * The shell (client_uv.c, or the simulation) opens the connection that client_wants()
+ * names, moves bytes, and passes time. The core connects again and again, moves from
+ * server to server, keeps the session, sends pings, matches replies, sets watches again.
+ *
+ * client_alive_until(): until when the session surely lives. It counts from when the last
+ * question that has been answered was *sent* (only questions that a leader answers count:
+ * connect, ping, sync and writes; a read is answered by any server). What leases stand on.
+ *
+ * A request is in one of three ends: its reply; ERR_CONNECTION_LOST (it may have happened);
+ * ERR_SESSION_EXPIRED. It is never sent twice. Callbacks run inside the call that caused
+ * them; they may submit, and must not free the client.
+ */
+#ifndef MUSTER_CLIENT_H
+#define MUSTER_CLIENT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+#define CLIENT_NEVER UINT64_MAX
+#define CLIENT_SERVERS_MAX 16
+
+enum client_state {
+    CLIENT_CONNECTING, /* no server answers now; the session may still live */
+    CLIENT_CONNECTED,
+    CLIENT_CLOSED, /* client_close() is done */
+};
+
+enum client_event {
+    CLIENT_EV_CONNECTED,    /* the same session as before, or the first */
+    CLIENT_EV_DISCONNECTED, /* all requests in flight have ended ERR_CONNECTION_LOST */
+    CLIENT_EV_EXPIRED, /* the server said so: its ephemerals are gone. A new session follows */
+    CLIENT_EV_CLOSED,
+};
+
+struct client_stat { /* ZooKeeper's Stat */
+    int64_t czxid, mzxid, ctime, mtime;
+    int32_t version, cversion, aversion;
+    int64_t ephemeral_owner;
+    int32_t data_len, children;
+    int64_t pzxid;
+};
+
+/* A reply. Fields that the operation does not give are zero. Borrowed for the call. */
+struct client_reply {
+    int err;
+    int64_t zxid;
+    const char *path; /* create: the name that was made; NUL-ended */
+    const uint8_t *data;
+    int32_t len; /* -1: null */
+    struct client_stat stat;
+    const char *const *children; /* NUL-ended names */
+    size_t children_n;
+    const uint8_t *body; /* the raw response record */
+    size_t body_len;
+};
+
+typedef void client_done(void *ctx, const struct client_reply *r);
+typedef void client_on_event(void *ctx, enum client_event ev);
+/* type: enum watch_event of tree/watch.h; path NUL-ended. */
+typedef void client_on_watch(void *ctx, int type, const char *path);
+
+struct client_options {
+    uint32_t timeout_ms; /* asked of the server */
+    uint64_t seed;
+    unsigned servers; /* how many there are; the shell knows their addresses */
+    unsigned first;   /* tried first, and preferred */
+    client_on_event *on_event;
+    client_on_watch *on_watch;
+    void *ctx;
+};
+
+struct client;
+struct client *client_new(const struct client_options *options);
+void client_free(struct client *c); /* what is in flight ends without a callback */
+
+/* ---- between shell and core ---- */
+enum client_want { CLIENT_WANT_NOTHING, CLIENT_WANT_CONNECTION, CLIENT_WANT_CLOSE };
+/* CONNECTION: open one to server number *server, then client_opened() or client_closed().
+ * CLOSE: close the present one (client_closed() need not be called). Ask after each event. */
+enum client_want client_wants(struct client *c, uint64_t now_ms, unsigned *server);
+void client_opened(struct client *c, uint64_t now_ms);
+void client_closed(struct client *c, uint64_t now_ms);
+void client_received(struct client *c, uint64_t now_ms, const uint8_t *data, size_t len);
+void client_time(struct client *c, uint64_t now_ms);
+uint64_t client_deadline(const struct client *c);
+struct buf *client_output(struct client *c); /* to be sent; the shell consumes it */
+
+/* ---- requests ---- */
+void client_create(struct client *c, uint64_t now_ms, const char *path, const void *data,
+                   size_t len, int flags, client_done *done, void *ctx);
+void client_delete(struct client *c, uint64_t now_ms, const char *path, int32_t version,
+                   client_done *done, void *ctx);
+void client_set(struct client *c, uint64_t now_ms, const char *path, const void *data,
+                size_t len, int32_t version, client_done *done, void *ctx);
+void client_get(struct client *c, uint64_t now_ms, const char *path, bool watch,
+                client_done *done, void *ctx);
+void client_exists(struct client *c, uint64_t now_ms, const char *path, bool watch,
+                   client_done *done, void *ctx);
+void client_children(struct client *c, uint64_t now_ms, const char *path, bool watch,
+                     client_done *done, void *ctx); /* getChildren2 */
+void client_sync(struct client *c, uint64_t now_ms, const char *path, client_done *done,
+                 void *ctx);
+void client_add_watch(struct client *c, uint64_t now_ms, const char *path, bool recursive,
+                      client_done *done, void *ctx);
+/* Any other operation: an encoded request record; the reply has body only. */
+void client_request(struct client *c, uint64_t now_ms, int32_t op, const void *body, size_t len,
+                    client_done *done, void *ctx);
+void client_close(struct client *c, uint64_t now_ms); /* ends the session; then EV_CLOSED */
+/* Asks for another session timeout: connects anew with the same session. */
+void client_set_timeout(struct client *c, uint64_t now_ms, uint32_t timeout_ms);
+
+/* ---- facts ---- */
+enum client_state client_state(const struct client *c);
+int64_t client_session(const struct client *c);     /* 0: none yet */
+uint32_t client_timeout_ms(const struct client *c); /* negotiated */
+/* 0: there is no session, or it surely is none any more. */
+uint64_t client_alive_until(const struct client *c);
+int64_t client_zxid(const struct client *c); /* the newest seen */
+
+#endif

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* mirror.h -- a local copy of some subtrees, kept up by recursive watches. A core.
+ *
+ * Level-triggered: after each reconnect everything is read again; an event makes its path
+ * be read again. What is here may be old: mirror_as_of() says how old.
+ */
+#ifndef MUSTER_MIRROR_H
+#define MUSTER_MIRROR_H
+
+#include "client/client.h"
+
+struct mirror;
+/* roots: paths, NULL at the end; they need not exist yet. on_change is called when
+ * something in the copy has changed (coalesced: once for each client event). */
+struct mirror *mirror_new(struct client *c, const char *const *roots,
+                          void (*on_change)(void *ctx), void *ctx);
+void mirror_free(struct mirror *m);
+
+/* The owner of the client passes these on from its own callbacks. */
+void mirror_client_event(struct mirror *m, uint64_t now_ms, enum client_event ev);
+void mirror_client_watch(struct mirror *m, uint64_t now_ms, int type, const char *path);
+
+struct mirror_node {
+    const char *path; /* NUL-ended */
+    const uint8_t *data;
+    int32_t len;
+    struct client_stat stat;
+};
+/* Borrowed until the next event. False: not there, as far as we know. */
+bool mirror_get(const struct mirror *m, const char *path, struct mirror_node *out);
+/* Walks the children of path in order of name: the first whose path sorts after `after`
+ * ("": the first). */
+bool mirror_child_next(const struct mirror *m, const char *path, const char *after,
+                       struct mirror_node *out);
+/* Everything has been read at least once since the last (re)connect, and nothing is being
+ * read again now. */
+bool mirror_is_complete(const struct mirror *m);
+/* When the copy was last known to be whole (complete, or confirmed by a ping after). 0: never.
+ */
+uint64_t mirror_as_of(const struct mirror *m);
+
+#endif

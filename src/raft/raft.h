@@ -1,0 +1,197 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* raft.h -- consensus: elections, the replicated log, membership, read index.
+ *
+ * Pure: no clock, file, socket, thread, log call; chance comes from a seed. One
+ * struct raft is one server. The shell (or the simulation) feeds it messages,
+ * time and the results of the disk, and takes out what has to be sent, saved and
+ * applied. Nothing leaves this core before what it stands on is on disk: a vote is
+ * answered after raft_saved() of the vote, an append after raft_saved() of the
+ * entries, and a leader counts itself only then. So whatever raft_message_take()
+ * gives may be sent at once, and the order of sending and saving is free.
+ *
+ * Sources, cited at each rule: [R] Ongaro & Ousterhout, "In Search of an
+ * Understandable Consensus Algorithm (extended version)", by section and figure;
+ * [D] Ongaro's dissertation, by section.
+ *
+ * Life: raft_new, raft_load* (from the store), raft_start; then any order of
+ * raft_step, raft_tick, raft_propose, raft_read, ..., each followed by taking out
+ * everything there is. Time is monotonic milliseconds, never going back.
+ */
+#ifndef MUSTER_RAFT_H
+#define MUSTER_RAFT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+
+#define RAFT_NEVER UINT64_MAX
+#define RAFT_NOBODY 0                     /* no server has the id 0 */
+#define RAFT_MEMBERS_MAX 15               /* voters and learners together */
+#define RAFT_ADDRESS_MAX 64               /* with the NUL; "10.77.0.11:2182" */
+#define RAFT_NAME_MAX 64                  /* with the NUL */
+#define RAFT_ENTRY_MAX (2u << 20)         /* bytes of one payload */
+#define RAFT_MESSAGE_BYTES_MAX (1u << 20) /* entries of one append stop above this */
+#define RAFT_SNAPSHOT_CHUNK (256u << 10)
+#define RAFT_INFLIGHT_MAX 64 /* append messages to one follower not yet answered */
+
+enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
+
+enum raft_entry_type {
+    RAFT_ENTRY_EMPTY, /* a new leader's first ([R] 8): lets older terms' entries commit */
+    RAFT_ENTRY_DATA,
+    RAFT_ENTRY_CONFIG, /* payload: an encoded struct raft_members */
+};
+
+struct raft_member {
+    uint64_t id;
+    bool voter; /* false: a learner ([D] 4.2.1): receives the log, counts for nothing */
+    char name[RAFT_NAME_MAX];
+    char address[RAFT_ADDRESS_MAX]; /* where its peers reach it */
+};
+
+struct raft_members {
+    unsigned n;
+    struct raft_member v[RAFT_MEMBERS_MAX]; /* sorted by id */
+};
+
+/* An entry is immutable and counted; the log, messages and the saving thread share it. */
+struct raft_entry {
+    uint64_t index; /* from 1 */
+    uint64_t term;
+    enum raft_entry_type type;
+    unsigned refs; /* touched by the loop thread only */
+    uint32_t len;
+    uint8_t payload[];
+};
+
+struct raft_entry *raft_entry_new(uint64_t index, uint64_t term, enum raft_entry_type type,
+                                  const void *payload, size_t len);
+struct raft_entry *raft_entry_ref(struct raft_entry *e);
+void raft_entry_unref(struct raft_entry *e);
+
+/* A snapshot's bytes, counted likewise. */
+struct raft_blob {
+    unsigned refs;
+    uint64_t index, term; /* the last entry that it contains */
+    struct raft_members members;
+    size_t len;
+    uint8_t *data;
+};
+struct raft_blob *raft_blob_new_take(uint64_t index, uint64_t term,
+                                     const struct raft_members *members, uint8_t *data,
+                                     size_t len); /* takes over data (mem_alloc) */
+struct raft_blob *raft_blob_ref(struct raft_blob *b);
+void raft_blob_unref(struct raft_blob *b);
+
+struct raft_options {
+    uint64_t id;
+    uint64_t seed;
+    uint32_t heartbeat_ms;    /* default 60 */
+    uint32_t election_min_ms; /* default 300; a timeout is drawn from [min, 2 * min) */
+};
+
+/* ---- life ---- */
+struct raft *raft_new(const struct raft_options *options);
+void raft_free(struct raft *r);
+/* From the store, before raft_start: at most one snapshot position, then entries upwards. */
+void raft_load_state(struct raft *r, uint64_t term, uint64_t vote);
+void raft_load_snapshot(struct raft *r, uint64_t index, uint64_t term,
+                        const struct raft_members *members);
+void raft_load_entry(struct raft *r, struct raft_entry *e); /* takes a reference of its own */
+void raft_start(struct raft *r, uint64_t now_ms);
+
+/* ---- events in ---- */
+/* A message from another server, as bytes. ERR_MALFORMED: nothing changed. `from` is whom
+ * the transport has authenticated; a message that says otherwise is malformed. */
+int raft_step(struct raft *r, uint64_t now_ms, uint64_t from, const uint8_t *data, size_t len);
+void raft_tick(struct raft *r,
+               uint64_t now_ms); /* raft_deadline() has passed; early is harmless */
+uint64_t raft_deadline(const struct raft *r);
+
+/* Appends one entry: ERR_NOT_LEADER, ERR_TOO_BIG, ERR_BUSY (the log in memory is at its
+ * limit). *index is where it will stand if it commits in this term. Sending is batched:
+ * call raft_flush() when the batch of proposals is complete. */
+int raft_propose(struct raft *r, const void *payload, size_t len, uint64_t *index);
+void raft_flush(struct raft *r, uint64_t now_ms);
+
+/* Read index ([R] 8, [D] 6.4): once a quorum has confirmed this leader after now, ctx comes
+ * out of raft_read_take() with the index to wait for. ERR_NOT_LEADER; ERR_BUSY before the
+ * first entry of this term has committed (ask again). Dropped when leadership is lost:
+ * raft_read_take() then gives it with index 0. */
+int raft_read(struct raft *r, uint64_t now_ms, uint64_t ctx);
+
+/* Membership ([D] 4): one change at a time; ERR_NOT_LEADER, ERR_BUSY while another is under
+ * way or before this term's first commit, ERR_EXISTS, ERR_NOT_FOUND, ERR_UNSAFE (the last
+ * voter), ERR_TOO_BIG (RAFT_MEMBERS_MAX). A learner that has caught up is made a voter by
+ * raft itself when auto_promote was asked for at add. */
+int raft_add_learner(struct raft *r, uint64_t now_ms, const struct raft_member *m);
+int raft_promote(struct raft *r, uint64_t now_ms, uint64_t id);
+int raft_remove(struct raft *r, uint64_t now_ms, uint64_t id);
+int raft_transfer(struct raft *r, uint64_t now_ms, uint64_t to); /* [D] 3.10 */
+
+/* ---- actions out ---- */
+/* Encodes the next message to be sent into out (cleared first) and says to whom. */
+bool raft_message_take(struct raft *r, uint64_t *to, struct buf *out);
+
+/* What the disk must hold next; one batch at a time: after a take, nothing more until
+ * raft_saved(). In order: if `snapshot`, the log is replaced by it (received from the
+ * leader: store it, drop all entries up to its index, and all above unless the entry there
+ * has its term); else if `truncate`, entries from first_index on are dropped; then
+ * entries[] are appended, term and vote are written if `hard`, all synced. The entries are
+ * referenced until raft_saved(). */
+struct raft_save {
+    bool hard;
+    uint64_t term, vote;
+    struct raft_blob *snapshot; /* or NULL */
+    bool truncate;
+    uint64_t first_index; /* of entries[], also when n is 0 and truncate is set */
+    struct raft_entry **entries;
+    size_t n;
+};
+bool raft_save_take(struct raft *r, struct raft_save *out);
+void raft_saved(struct raft *r, uint64_t now_ms);
+
+/* The next committed entry to apply, in order, each once (borrowed); NULL: none now. */
+const struct raft_entry *raft_apply_take(struct raft *r);
+/* A received snapshot that the state machine must load before applying goes on (it is
+ * already saved). The caller owns the reference. NULL: none. */
+struct raft_blob *raft_install_take(struct raft *r);
+
+bool raft_read_take(struct raft *r, uint64_t *ctx, uint64_t *index);
+
+/* Some follower needs a snapshot and there is none at hand: serialise the state machine
+ * now (as of raft_applied) and give it. Streamed in RAFT_SNAPSHOT_CHUNKs, then dropped. */
+bool raft_snapshot_wanted(const struct raft *r);
+void raft_snapshot_give(struct raft *r, uint64_t now_ms, struct raft_blob *b);
+
+/* The store has a snapshot up to index: entries up to it, less `keep`, leave the memory. */
+void raft_compact(struct raft *r, uint64_t index, uint64_t keep);
+
+/* ---- facts ---- */
+enum raft_role raft_role(const struct raft *r);
+uint64_t raft_id(const struct raft *r);
+uint64_t raft_term(const struct raft *r);
+uint64_t raft_leader(const struct raft *r); /* RAFT_NOBODY: unknown */
+/* Leading, and the first entry of this term has committed. */
+bool raft_is_ready(const struct raft *r);
+uint64_t raft_committed(const struct raft *r);
+uint64_t raft_applied(const struct raft *r); /* the last entry given out by raft_apply_take */
+uint64_t raft_applied_term(const struct raft *r);
+uint64_t raft_last_index(const struct raft *r);
+uint64_t raft_first_index(const struct raft *r); /* the oldest entry still in memory */
+uint64_t raft_entry_term(const struct raft *r, uint64_t index); /* 0: not in memory */
+const struct raft_members *raft_members(const struct raft *r);  /* the latest in the log */
+/* Leader: when the peer was last heard and how far it is. False: not a member. */
+struct raft_peer_facts {
+    uint64_t heard_ms;
+    uint64_t match;
+    bool snapshotting;
+};
+bool raft_peer_facts(const struct raft *r, uint64_t id, struct raft_peer_facts *out);
+
+void raft_members_encode(const struct raft_members *m, struct buf *out);
+int raft_members_decode(struct raft_members *m, const uint8_t *data, size_t len);
+
+#endif

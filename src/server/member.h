@@ -1,0 +1,100 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* member.h -- one server of the ensemble: raft, tree, sessions and its clients' requests.
+ *
+ * A core: everything that a server decides is here, so that the simulation runs it whole.
+ * The shell (server.c, or the simulation) gives it frames, time and the disk's results,
+ * and carries out what it asks for through struct member_io.
+ *
+ * What it keeps, beside raft's and the tree's own promises:
+ * - Replies on a connection come in the order of its requests; a watch event comes before
+ *   every reply that shows the change.
+ * - Writes of one connection enter the log in their order, each once, also over a change
+ *   of the leader: a forward carries the leader's term, and is sent again only when an
+ *   entry of a later term shows that it was not taken.
+ * - A ping, a connect and a sync are answered only after the leader has touched the
+ *   session and a quorum has confirmed, after that, that it leads. So a session lives at
+ *   least its timeout from when an answered question was sent (what leases stand on).
+ * - Sessions are expired by the leader alone; a new leader gives each its full timeout.
+ */
+#ifndef MUSTER_MEMBER_H
+#define MUSTER_MEMBER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "raft/raft.h"
+#include "tree/tree.h"
+
+#define MEMBER_FRAME_MAX 1048575u /* jute.maxbuffer: bytes of a client's frame */
+
+/* What a member asks of its shell, at once and in this order. The shell must not call the
+ * member from inside. */
+struct member_io {
+    void *ctx;
+    void (*send_peer)(void *ctx, uint64_t to, const uint8_t *data, size_t len);
+    void (*send_client)(void *ctx, uint64_t conn, const uint8_t *data, size_t len);
+    /* Nothing more comes for this connection, in either direction. What was sent before is
+     * still delivered. The shell does not call member_client_closed for it. */
+    void (*close_client)(void *ctx, uint64_t conn);
+};
+
+struct member_options {
+    struct raft_options raft;
+    uint64_t incarnation; /* drawn anew at each start, by the shell; never 0 */
+    uint64_t seed;
+    int32_t session_min_ms, session_max_ms; /* default 500, 60000 */
+    uint64_t snapshot_every;                /* entries between snapshots; default 50000 */
+    bool allow_join;
+};
+
+struct member;
+struct member *member_new(const struct member_options *options, const struct member_io *io);
+void member_free(struct member *m);
+/* Before member_start: what store_open found (struct store_load's callbacks, ctx: member).
+ * member_load_snapshot: ERR_CORRUPT when it is no valid tree. */
+void member_load_state(void *m, uint64_t term, uint64_t vote);
+void member_load_snapshot(void *m, uint64_t index, uint64_t term,
+                          const struct raft_members *members, const uint8_t *data, size_t len);
+void member_load_entry(void *m, struct raft_entry *e);
+int member_start(struct member *m, uint64_t now_ms, int64_t wall_ms);
+
+/* ---- events in; now_ms is monotonic, wall_ms since 1970 ---- */
+/* Each event may be followed by others; when a batch of them is done, member_flush(). */
+void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms);
+int member_peer(struct member *m, uint64_t from, const uint8_t *data, size_t len);
+/* conn is a number that the shell never uses twice in one incarnation; never 0. */
+void member_client_opened(struct member *m, uint64_t conn, const char *address);
+void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, size_t len);
+void member_client_closed(struct member *m, uint64_t conn);
+/* Too much of this connection's is in flight: the shell stops reading it until false. */
+bool member_client_is_busy(const struct member *m, uint64_t conn);
+void member_flush(struct member *m);
+uint64_t member_deadline(const struct member *m);
+
+/* ---- the disk: see raft_save_take ---- */
+bool member_save_take(struct member *m, struct raft_save *out);
+void member_saved(struct member *m);
+/* A snapshot that the store should write now (the caller owns the reference), NULL: none.
+ * One at a time; member_snapshot_saved() when store_snapshot() is done. */
+struct raft_blob *member_snapshot_take(struct member *m);
+void member_snapshot_saved(struct member *m, uint64_t index, int err);
+
+/* ---- membership, asked on any server; done by the leader, found in member_raft() ---- */
+int member_add(struct member *m, const struct raft_member *joiner);
+int member_remove(struct member *m, uint64_t id);
+
+/* ---- facts ---- */
+const struct raft *member_raft(const struct member *m);
+const struct tree *member_tree(const struct member *m);
+/* This server takes part in a quorum: it leads with one, or follows a leader heard lately. */
+bool member_is_serving(const struct member *m);
+struct member_facts {
+    uint64_t connections, watches, outstanding, requests_total, replies_total;
+    uint64_t sessions_expired_total, forwards_again_total, malformed_total;
+    uint64_t leader_changes_total, heard_leader_ms; /* when the leader was last heard */
+};
+void member_facts(const struct member *m, struct member_facts *out);
+
+#endif

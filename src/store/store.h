@@ -1,0 +1,61 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* store.h -- the log, the vote and the snapshots of one server, on a disk.
+ *
+ * Blocking, no thread of its own: the server calls it on its disk thread, the simulation
+ * when a virtual disk operation is due. No clock, no log call; what went wrong is in the
+ * return value and in store_facts().
+ *
+ * Promises: after store_save() has returned 0, a crash loses nothing of it. Entries of
+ * any length survive. A torn tail (a crash during a write) is cut off at load; damage
+ * in front of good records is ERR_CORRUPT and nothing is cut. Term and vote live in two
+ * checksummed slots written in turn. A snapshot is complete or not there.
+ * Full disk: room for a save is reserved first; ERR_DISK_FULL changes nothing and may be
+ * tried again.
+ */
+#ifndef MUSTER_STORE_H
+#define MUSTER_STORE_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "raft/raft.h"
+#include "store/disk.h"
+
+struct store;
+
+struct store_options {
+    uint64_t segment_bytes;  /* a new segment begins above this; default 64 MiB */
+    unsigned snapshots_kept; /* default 2 */
+};
+
+/* What was found, handed over in this order: state, snapshot (newest valid one), entries
+ * above it. The callbacks may be NULL. Snapshot bytes and entries are borrowed. */
+struct store_load {
+    void *ctx;
+    void (*state)(void *ctx, uint64_t term, uint64_t vote);
+    void (*snapshot)(void *ctx, uint64_t index, uint64_t term,
+                     const struct raft_members *members, const uint8_t *data, size_t len);
+    void (*entry)(void *ctx, struct raft_entry *e); /* reference it to keep it */
+};
+
+/* Opens the store on disk (an empty directory is a valid, empty store) and loads it. On
+ * error *out is NULL and why (may be NULL) tells file, offset and reason in words. */
+int store_open(struct store **out, struct disk *disk, const struct store_options *options,
+               const struct store_load *load, struct buf *why);
+void store_close(struct store *s);
+
+/* Exactly what raft_save_take() asks for, in that order, synced once. */
+int store_save(struct store *s, const struct raft_save *save);
+
+/* Writes a snapshot of our own beside the log, then drops old snapshots and the segments
+ * that lie wholly below index - keep. */
+int store_snapshot(struct store *s, const struct raft_blob *b, uint64_t keep);
+
+struct store_facts {
+    uint64_t log_bytes, first_index, last_index, snapshot_index, snapshot_bytes;
+    uint64_t syncs_total, entries_total, bytes_total, torn_tails_total;
+    char last_error[160]; /* "" when none */
+};
+void store_facts(const struct store *s, struct store_facts *out);
+
+#endif

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* tree.h -- the replicated state machine: znodes and sessions.
+ *
+ * A function of the log: every replica applies the same entries in the same order and
+ * comes to the same tree, the same answers and the same errors. Pure: no clock, no chance,
+ * no log call. The zxid of an entry is its index in the log.
+ *
+ * Semantics are ZooKeeper 3.8's with the corrections listed in docs (watch modes side by
+ * side as in 3.9; createTTL with bad flags refused; lone check refused).
+ */
+#ifndef MUSTER_TREE_H
+#define MUSTER_TREE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/buf.h"
+#include "tree/watch.h"
+
+#define TREE_PASSWORD_LEN 16
+
+/* Operations that exist only in the log, beside ZooKeeper's own numbers (wire.h). */
+enum {
+    TREE_OP_CREATE_SESSION = -10,
+    TREE_OP_CLOSE_SESSION = -11,
+    TREE_OP_ATTACH_SESSION = -20, /* a client reconnects, here or to another server */
+};
+
+/* Where a session's client is connected: the server's incarnation and its connection.
+ * A request through any other origin is refused with ERR_SESSION_MOVED. {0, 0} is the
+ * ensemble itself (expiry). */
+struct tree_origin {
+    uint64_t server, conn;
+};
+
+/* One entry of the log. */
+struct tree_txn {
+    int32_t op;
+    int32_t cxid;    /* the client's xid; carried, never looked at */
+    int64_t session; /* CREATE_SESSION: 0, the tree chooses; else whose */
+    int64_t time_ms; /* wall clock of the leader */
+    struct tree_origin origin;
+    uint64_t seq;       /* numbers the requests of origin.server; carried for the server */
+    int32_t timeout_ms; /* CREATE_, ATTACH_SESSION: negotiated */
+    uint8_t password[TREE_PASSWORD_LEN]; /* CREATE_: to be set; ATTACH_: shown */
+    const uint8_t *body;                 /* the request's record as the client sent it */
+    size_t len;
+};
+void tree_txn_encode(const struct tree_txn *t, struct buf *out);
+int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len); /* body is borrowed */
+
+/* What an entry did. `reply` is the response record (empty on error). */
+struct tree_result {
+    int err;         /* 0 or what the reply header carries */
+    int64_t session; /* CREATE_SESSION: the new id */
+    struct buf *reply;
+};
+
+struct tree;
+struct tree *tree_new(uint64_t hash_key);
+void tree_free(struct tree *t);
+
+/* Applies one entry. Changes are shown to `watches` (may be NULL), which calls its sink in
+ * order. Any bytes in txn->body are safe: what cannot be decoded is ERR_MALFORMED. */
+void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
+                struct watches *watches, struct tree_result *out);
+
+/* True if the operation goes through the log; else tree_read() serves it (sync, ping, auth
+ * and closing are the server's own). ERR_UNIMPLEMENTED operations are neither. */
+bool tree_op_is_write(int32_t op);
+bool tree_op_is_read(int32_t op);
+
+/* Serves a read: exists, getData, getChildren, getChildren2, getACL, getEphemerals,
+ * getAllChildrenNumber, addWatch, removeWatches, checkWatches, setWatches, setWatches2.
+ * Registers the watch of `watcher` where asked. Returns 0 or the error for the header;
+ * appends the response record to reply. Catch-up events of setWatches go to the sink. */
+int tree_read(struct tree *t, struct watches *watches, uint64_t watcher, int64_t session,
+              int32_t op, const uint8_t *body, size_t len, struct buf *reply);
+
+/* ---- sessions ---- */
+struct tree_session {
+    int64_t id;
+    int32_t timeout_ms;
+    struct tree_origin origin; /* where its client is connected, or was last */
+    uint32_t ephemerals;
+};
+bool tree_session_get(const struct tree *t, int64_t id, struct tree_session *out);
+/* Walks the sessions in order of id: the first with an id above `after`. */
+bool tree_session_next(const struct tree *t, int64_t after, struct tree_session *out);
+
+/* ---- snapshots ---- */
+void tree_save(const struct tree *t, struct buf *out);
+/* Returns NULL when the bytes are not a whole, valid snapshot. */
+struct tree *tree_load(uint64_t hash_key, const uint8_t *data, size_t len);
+
+/* ---- facts ---- */
+int64_t tree_zxid(const struct tree *t);    /* of the last entry applied */
+uint64_t tree_digest(const struct tree *t); /* equal trees have equal digests; O(1) */
+struct tree_facts {
+    uint64_t znodes, ephemerals, sessions, data_bytes;
+};
+void tree_facts(const struct tree *t, struct tree_facts *out);
+
+/* Direct look-ups for the server itself (borrowed, until the next apply). */
+bool tree_get(const struct tree *t, const char *path, const uint8_t **data, size_t *len);
+
+#endif

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* watch.h -- who is told when a path changes. Belongs to one server; not replicated.
+ *
+ * A watcher is a connection, known by a number. One (path, watcher, kind) is held once.
+ * Kinds live side by side (ZooKeeper 3.9). One change gives a watcher one event for each
+ * event type and path, however many of its watches match.
+ */
+#ifndef MUSTER_WATCH_H
+#define MUSTER_WATCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum watch_kind {
+    WATCH_DATA,       /* getData, exists; once */
+    WATCH_CHILD,      /* getChildren; once */
+    WATCH_PERSISTENT, /* addWatch mode 0 */
+    WATCH_RECURSIVE,  /* addWatch mode 1: the path and all below, never CHILDREN_CHANGED */
+};
+
+/* The numbers that stand in a WatcherEvent. */
+enum watch_event {
+    WATCH_CREATED = 1,
+    WATCH_DELETED = 2,
+    WATCH_DATA_CHANGED = 3,
+    WATCH_CHILDREN_CHANGED = 4,
+};
+
+struct watches;
+/* The sink is called once for each watcher and event, in order. It must not call back. */
+typedef void watch_sink(void *ctx, uint64_t watcher, enum watch_event event, const char *path,
+                        size_t path_len);
+struct watches *watches_new(uint64_t hash_key, watch_sink *sink, void *ctx);
+void watches_free(struct watches *w);
+
+void watches_add(struct watches *w, uint64_t watcher, enum watch_kind kind, const char *path,
+                 size_t path_len);
+bool watches_has(const struct watches *w, uint64_t watcher, enum watch_kind kind,
+                 const char *path, size_t path_len);
+bool watches_remove(struct watches *w, uint64_t watcher, enum watch_kind kind, const char *path,
+                    size_t path_len);                     /* false: there was none */
+void watches_forget(struct watches *w, uint64_t watcher); /* its connection is gone */
+uint64_t watches_count(const struct watches *w);
+
+/* One change of one path. CREATED and DELETED of a node: the caller gives the parent's
+ * CHILDREN_CHANGED as a call of its own, after it. */
+void watches_trigger(struct watches *w, enum watch_event event, const char *path,
+                     size_t path_len);
+/* To one watcher directly: the catch-up of setWatches. */
+void watches_emit(struct watches *w, uint64_t watcher, enum watch_event event, const char *path,
+                  size_t path_len);
+
+#endif
