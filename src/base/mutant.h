@@ -10,11 +10,9 @@
 
 /* clang-format off */
 #define MUTANT_TABLE(M)                                                                     \
-    M(member_answer_before_sync, "a write is answered when it is proposed, not committed")  \
     M(member_ping_unconfirmed, "a ping is answered without asking the leader")              \
     M(member_no_grace, "a new leader counts sessions from their creation")                  \
     M(member_forward_again_at_once, "a forward is sent again before it is known to be lost") \
-    M(member_reply_order, "a read overtakes the write before it")                           \
     M(member_sync_local, "sync is answered without asking the leader")                      \
     M(member_event_after_reply, "watch events are sent after the reply that shows the change")
 /* clang-format on */

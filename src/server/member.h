@@ -38,15 +38,14 @@ struct member_io {
     /* Nothing more comes for this connection, in either direction. What was sent before is
      * still delivered. The shell does not call member_client_closed for it. */
     void (*close_client)(void *ctx, uint64_t conn);
+    /* Fills with bytes that nobody can guess: sessions' passwords, incarnations. */
+    void (*random)(void *ctx, void *data, size_t len);
 };
 
 struct member_options {
     struct raft_options raft;
-    uint64_t incarnation; /* drawn anew at each start, by the shell; never 0 */
-    uint64_t seed;
     int32_t session_min_ms, session_max_ms; /* default 500, 60000 */
     uint64_t snapshot_every;                /* entries between snapshots; default 50000 */
-    bool allow_join;
 };
 
 struct member;

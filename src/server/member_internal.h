@@ -1,0 +1,224 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* member_internal.h -- what the parts of a member share. Not for others.
+ *
+ *   member.c          life; raft's events in and out; applying; snapshots
+ *   member_conn.c     one client's connection: its queue of requests, in order
+ *   member_stream.c   writes on their way to the leader, each once, in order
+ *   member_session.c  questions to the leader (ping, sync) and the expiry of sessions
+ */
+#ifndef MUSTER_MEMBER_INTERNAL_H
+#define MUSTER_MEMBER_INTERNAL_H
+
+#include <sys/queue.h>
+
+#include "base/hash.h"
+#include "server/member.h"
+
+#define MEMBER_REQUESTS_MAX 1000          /* of one connection, before it is not read */
+#define MEMBER_REQUEST_BYTES_MAX (8u << 20) /* likewise */
+#define MEMBER_ORIGINS_MAX 256            /* servers' incarnations remembered in one term */
+#define MEMBER_FORWARD_BYTES_MAX (1u << 20) /* of one message; a single write may pass it */
+#define MEMBER_RETRY_MS 100               /* an unanswered forward or question is repeated */
+#define MEMBER_TOUCH_MS 100               /* how often activity is told to the leader */
+#define MEMBER_LEADERLESS_MS 1000         /* then the clients are sent to other servers */
+#define MEMBER_SNAPSHOT_BYTES (64u << 20) /* of entries: a snapshot before snapshot_every */
+#define MEMBER_TOUCHES_MAX 10000          /* sessions named in one question */
+
+/* The first byte of a message between members. */
+enum message_type {
+    MSG_RAFT = 1, /* the rest is raft's */
+    MSG_FORWARD,  /* u64 term, incarnation, n of the first, u32 count, count * (u32 len, txn) */
+    MSG_RESEND,   /* u64 term, incarnation, n that is expected next */
+    MSG_QUESTION, /* u64 incarnation, round (0: no answer wanted), u32 count, count * i64 */
+    MSG_ANSWER,   /* u64 incarnation, round, index, u32 count, count * i64 sessions refused */
+    MSG_ADD,      /* encoded raft_members with one member */
+    MSG_REMOVE,   /* u64 id */
+};
+
+enum request_kind {
+    REQ_CONNECT,  /* the session is created or attached: goes through the log, blocks */
+    REQ_WRITE,    /* goes through the log */
+    REQ_READ,     /* served here, when it has become the first */
+    REQ_QUESTION, /* ping, sync: asked of the leader when it has become the first; blocks */
+    REQ_LOCAL,    /* answered here without the tree: auth, errors */
+};
+
+struct request {
+    TAILQ_ENTRY(request) in_conn;   /* while conn != NULL */
+    TAILQ_ENTRY(request) in_stream; /* REQ_WRITE, REQ_CONNECT once numbered */
+    TAILQ_ENTRY(request) in_round;  /* REQ_QUESTION once asked */
+    struct conn *conn;              /* NULL: the client is gone, the write goes on */
+    enum request_kind kind;
+    int32_t xid, op;
+    int err;          /* REQ_LOCAL: the answer */
+    bool close_after; /* REQ_LOCAL: and then the connection ends */
+    bool asked;       /* REQ_QUESTION: it stands in a round */
+    int64_t session;  /* of the write, kept when the client is gone */
+    int32_t timeout_ms;                  /* REQ_CONNECT */
+    uint8_t password[TREE_PASSWORD_LEN]; /* REQ_CONNECT */
+    uint64_t conn_id;
+    uint64_t seq;       /* in the stream, from 1 */
+    uint64_t sent_term; /* 0: not yet given to a leader */
+    uint64_t sent_n;    /* its number among those given in that term */
+    uint64_t index;     /* REQ_QUESTION: sync waits until this is applied */
+    uint32_t len;
+    uint8_t body[];
+};
+TAILQ_HEAD(request_list, request);
+
+enum conn_state { CONN_NEW, CONN_CONNECTING, CONN_OPEN };
+
+struct conn {
+    struct hash_link by_id;
+    struct hash_link by_session; /* CONN_OPEN only */
+    uint64_t id;
+    enum conn_state state;
+    char address[48];
+    int64_t session;
+    bool has_read_only_byte; /* the client knows read-only mode: so the reply has it too */
+    struct request_list requests; /* unanswered, oldest first */
+    struct request *unsent;       /* the first that was not yet looked at for the stream */
+    unsigned requests_n;
+    size_t requests_bytes;
+    struct buf out;  /* what this batch of events has for the client */
+    struct buf late; /* only for a planted fault */
+    TAILQ_ENTRY(conn) in_dirty;
+    TAILQ_ENTRY(conn) in_touched;
+    bool dirty, touched;
+    bool doomed; /* close when out has been handed over */
+};
+TAILQ_HEAD(conn_list, conn);
+
+/* A question on its way: all pings and syncs of one batch. */
+struct round {
+    uint64_t id; /* 0: none is out */
+    uint64_t asked_ms;
+    struct request_list asked;
+};
+
+/* Leader: the time until which a session lives. */
+struct expiry {
+    struct hash_link by_session;
+    int64_t session;
+    int32_t timeout_ms;
+    uint64_t until_ms;
+    uint64_t queued_ms; /* its place in the heap; until_ms may have moved on since */
+    size_t at;          /* in the heap */
+    bool closing;       /* its end has been proposed */
+};
+
+struct expiries {
+    struct hash_table by_session;
+    struct expiry **heap; /* by queued_ms */
+    size_t n, cap;
+};
+
+/* Leader: how far a server's stream has been taken in this term. */
+struct origin {
+    uint64_t incarnation;
+    uint64_t taken_n;
+};
+
+/* Leader: a question of somebody, while raft confirms it. */
+struct asked {
+    TAILQ_ENTRY(asked) next;
+    uint64_t ctx;  /* raft_read's */
+    uint64_t peer; /* who asks; our own id: ourselves */
+    uint64_t incarnation, round;
+    struct buf refused; /* sessions (i64 each) that are closing or unknown */
+};
+
+struct member {
+    struct member_options options;
+    struct member_io io;
+    struct raft *raft;
+    struct tree *tree;
+    struct watches *watches;
+    uint64_t hash_key;
+    uint64_t now_ms;
+    int64_t wall_ms;
+    uint64_t incarnation;
+
+    struct hash_table conns, conns_by_session;
+    struct conn_list dirty, touched;
+
+    /* Our stream of writes. */
+    struct request_list stream; /* numbered, unresolved, by seq */
+    uint64_t last_seq;
+    uint64_t stream_term; /* the term that sent_n counts in */
+    uint64_t stream_n;    /* given to that term's leader */
+    uint64_t stream_retry_ms;
+
+    /* Our questions. */
+    struct request_list unasked; /* at the head of their connections, in no round yet */
+    struct request_list syncing; /* answered; waiting to be applied up to their index */
+    struct round round;
+    uint64_t round_ids;
+    uint64_t touch_ms; /* when activity is told next */
+
+    /* As a leader. */
+    uint64_t leading_term; /* 0: not leading */
+    struct expiries expiries;
+    struct origin origins[MEMBER_ORIGINS_MAX];
+    unsigned origins_n;
+    TAILQ_HEAD(, asked) asked;
+    uint64_t asked_ids;
+
+    uint64_t leader_seen; /* for the count of changes */
+    uint64_t serving_ms;  /* when we last were part of a quorum */
+    bool serving;
+
+    struct raft_members applied_members; /* as of the last applied entry */
+    bool snapshotting;                   /* the store writes one */
+    struct raft_blob *snapshot;          /* to be taken by the shell */
+    uint64_t snapshot_index;
+    uint64_t snapshot_bytes; /* of entries applied since */
+    struct buf scratch, reply;
+    struct member_facts facts;
+};
+
+/* ---- member_conn.c ---- */
+void conn_free(struct member *m, struct conn *c);      /* its writes go on without it */
+void conn_close(struct member *m, struct conn *c);     /* and tells the shell */
+void conn_advance(struct member *m, struct conn *c);   /* what can be done now, is */
+void conn_write_done(struct member *m, struct request *r, int64_t zxid,
+                     const struct tree_result *result);
+void conn_question_done(struct member *m, struct request *r);
+void conn_watch_event(void *member, uint64_t watcher, enum watch_event event,
+                      const char *path, size_t path_len);
+void conn_flush(struct member *m);
+void conn_close_all(struct member *m);
+struct conn *conn_of_session(struct member *m, int64_t session);
+
+/* ---- member_stream.c ---- */
+void stream_add(struct member *m, struct request *r);
+void stream_send(struct member *m); /* gives the leader what it has not got yet */
+void stream_applied(struct member *m, int64_t zxid, const struct tree_txn *txn,
+                    const struct tree_result *result);
+void stream_drop(struct member *m); /* all of it; a new incarnation begins */
+int stream_forwarded(struct member *m, uint64_t from, const uint8_t *data, size_t len);
+int stream_resend(struct member *m, const uint8_t *data, size_t len);
+uint64_t stream_deadline(const struct member *m);
+void stream_lead(struct member *m); /* a new term begins, or ours has ended */
+
+/* ---- member_session.c ---- */
+void session_ask(struct member *m, struct request *r);
+void session_send(struct member *m); /* the questions of this batch, as a round */
+int session_question(struct member *m, uint64_t from, const uint8_t *data, size_t len);
+int session_answer(struct member *m, const uint8_t *data, size_t len);
+void session_reads(struct member *m);   /* what raft has confirmed */
+void session_synced(struct member *m);  /* applying went on: syncs that wait for it */
+void session_lead(struct member *m);    /* we lead now: everybody's full timeout */
+void session_unlead(struct member *m);
+void session_born(struct member *m, int64_t session, int32_t timeout_ms);
+void session_gone(struct member *m, int64_t session);
+void session_touch(struct member *m, int64_t session);
+void session_expire(struct member *m);
+uint64_t session_deadline(const struct member *m);
+void session_forget(struct member *m, struct request *r); /* a question's client is gone */
+
+/* ---- member.c ---- */
+/* Puts a txn into the log; we lead. 0 or raft_propose's errors. */
+int member_propose(struct member *m, struct tree_txn *txn);
+
+#endif
