@@ -14,7 +14,11 @@
     M(member_no_grace, "a new leader counts sessions from their creation")                  \
     M(member_forward_again_at_once, "a forward is sent again before it is known to be lost") \
     M(member_sync_local, "sync is answered without asking the leader")                      \
-    M(member_event_after_reply, "watch events are sent after the reply that shows the change")
+    M(member_event_after_reply, "watch events are sent after the reply that shows the change")\
+    M(client_lease_from_answer, "the session's life is counted from the answer")            \
+    M(client_stale_answer, "an old answer counts as that to the newest question")           \
+    M(client_blind_retry, "a write that may have happened is sent again")                   \
+    M(client_read_counts, "an answer to a read counts as a leader's")
 /* clang-format on */
 
 #ifdef MUSTER_MUTANTS

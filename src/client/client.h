@@ -8,10 +8,19 @@
  * client_alive_until(): until when the session surely lives. It counts from when the last
  * question that has been answered was *sent* (only questions that a leader answers count:
  * connect, ping, sync and writes; a read is answered by any server). What leases stand on.
+ * It holds for our servers, and as long as all of them negotiate timeouts within the same
+ * limits. It grows, but for two cases: 0 when the session has expired or is being closed,
+ * and an earlier end when a shorter timeout is asked for.
  *
- * A request is in one of three ends: its reply; ERR_CONNECTION_LOST (it may have happened);
- * ERR_SESSION_EXPIRED. It is never sent twice. Callbacks run inside the call that caused
- * them; they may submit, and must not free the client.
+ * A request has one of these ends: its reply; ERR_CONNECTION_LOST (it may have happened);
+ * ERR_SESSION_EXPIRED; ERR_TOO_BIG (never sent). It is never sent twice. What is asked while
+ * there is no connection waits for one, timeout_ms at most, then ERR_CONNECTION_LOST.
+ * Callbacks run inside the call that caused them; they may submit, and must not free the
+ * client nor give it events (client_received and the like).
+ *
+ * Watches are remembered until they fire, and set again on every new connection, also in
+ * the session that follows an expired one. What a one-shot watch missed meanwhile is
+ * announced then; a persistent one announces nothing: read again on CLIENT_EV_CONNECTED.
  */
 #ifndef MUSTER_CLIENT_H
 #define MUSTER_CLIENT_H
@@ -24,6 +33,10 @@
 
 #define CLIENT_NEVER UINT64_MAX
 #define CLIENT_SERVERS_MAX 16
+#define CLIENT_FRAME_MAX (16u << 20)        /* bytes of one frame from a server */
+#define CLIENT_REQUEST_MAX 1048575u         /* of one to it: its jute.maxbuffer */
+#define CLIENT_SET_WATCHES_MAX (128u << 10) /* bytes of paths in one setWatches */
+#define CLIENT_BACKOFF_MAX_MS 1000u
 
 enum client_state {
     CLIENT_CONNECTING, /* no server answers now; the session may still live */
@@ -66,7 +79,8 @@ typedef void client_on_event(void *ctx, enum client_event ev);
 typedef void client_on_watch(void *ctx, int type, const char *path);
 
 struct client_options {
-    uint32_t timeout_ms; /* asked of the server */
+    uint32_t timeout_ms; /* asked of the server; > 0 */
+    uint32_t ping_ms;    /* a question at least so often; 0: timeout_ms / 6 */
     uint64_t seed;
     unsigned servers; /* how many there are; the shell knows their addresses */
     unsigned first;   /* tried first, and preferred */
@@ -82,7 +96,10 @@ void client_free(struct client *c); /* what is in flight ends without a callback
 /* ---- between shell and core ---- */
 enum client_want { CLIENT_WANT_NOTHING, CLIENT_WANT_CONNECTION, CLIENT_WANT_CLOSE };
 /* CONNECTION: open one to server number *server, then client_opened() or client_closed().
- * CLOSE: close the present one (client_closed() need not be called). Ask after each event. */
+ * CLOSE: close the present one (client_closed() need not be called), or stop opening it.
+ * Ask after each event, and again until NOTHING. Events of a connection that was closed on
+ * demand must not be passed on after it. A connection counts as lost when it is not opened
+ * and answered within timeout_ms / 3, or when a question has no answer for timeout_ms / 2. */
 enum client_want client_wants(struct client *c, uint64_t now_ms, unsigned *server);
 void client_opened(struct client *c, uint64_t now_ms);
 void client_closed(struct client *c, uint64_t now_ms);

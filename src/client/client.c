@@ -1,0 +1,866 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "client/client.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/mutant.h"
+#include "base/rng.h"
+#include "client/reply.h"
+#include "client/watched.h"
+#include "wire/wire.h"
+
+#define PASSWORD_LEN 16
+#define BACKOFF_MIN_MS 50
+/* A connection that lived shorter does not start the back-off anew: a server that accepts
+ * and then drops us would be asked in a tight loop. */
+#define STEADY_MS 1000
+
+enum phase {
+    WAITING, /* until retry_ms, then the shell is asked for a connection */
+    DIALING, /* the shell is opening one */
+    HANDSHAKE,
+    UP,
+    ENDED,
+};
+
+struct request {
+    struct request *next;
+    int32_t xid, op;
+    uint64_t at_ms;  /* handed to the shell; still waiting: submitted */
+    struct buf body; /* only while waiting */
+    unsigned watch;  /* bits of watched_kind that success sets; path: on what */
+    char *path;
+    client_done *done;
+    void *ctx;
+};
+
+struct fifo {
+    struct request *first, **last;
+};
+
+struct client {
+    struct client_options options;
+    struct rng rng;
+    uint64_t now_ms;
+
+    enum phase phase;
+    bool must_close;     /* the shell has to be told */
+    uint64_t connection; /* counts: code that calls back looks whether it moved */
+    unsigned order[CLIENT_SERVERS_MAX]; /* in which servers are tried */
+    unsigned at, failures;              /* index into order; attempts since it was steady */
+    uint64_t retry_ms, attempt_ms, up_ms;
+
+    int64_t session;
+    uint8_t password[PASSWORD_LEN];
+    uint32_t timeout_ms; /* negotiated; 0: never yet */
+    int64_t zxid;
+    uint64_t alive_until_ms;
+    bool closing;
+    uint64_t closing_until_ms;
+
+    int32_t xid;
+    struct fifo sent, waiting;
+    uint64_t heard_ms;    /* the last reply */
+    uint64_t question_ms; /* when the last connect, ping or sync was sent */
+
+    struct watched watched;
+    struct buf in, out;
+    struct reply_room room;
+};
+
+/* ---- requests ---- */
+
+static void fifo_add(struct fifo *f, struct request *r)
+{
+    r->next = NULL;
+    *f->last = r;
+    f->last = &r->next;
+}
+
+static struct request *fifo_take(struct fifo *f, struct request **at)
+{
+    struct request *r = *at;
+
+    *at = r->next;
+    if (f->last == &r->next)
+        f->last = at;
+    r->next = NULL;
+    return r;
+}
+
+static struct fifo fifo_take_all(struct fifo *f)
+{
+    struct fifo all = *f;
+
+    f->first = NULL;
+    f->last = &f->first;
+    return all;
+}
+
+static void request_free(struct request *r)
+{
+    buf_free(&r->body);
+    mem_free(r->path);
+    mem_free(r);
+}
+
+static void request_end(struct request *r, int err)
+{
+    struct client_reply reply = {.err = err};
+
+    if (r->done != NULL)
+        r->done(r->ctx, &reply);
+    request_free(r);
+}
+
+static void end_all(struct fifo all, int err)
+{
+    while (all.first != NULL) {
+        struct request *r = all.first;
+        all.first = r->next;
+        request_end(r, err);
+    }
+}
+
+static bool is_write(int32_t op)
+{
+    switch (op) {
+    case WIRE_OP_CREATE:
+    case WIRE_OP_CREATE2:
+    case WIRE_OP_CREATE_CONTAINER:
+    case WIRE_OP_CREATE_TTL:
+    case WIRE_OP_DELETE:
+    case WIRE_OP_SET_DATA:
+    case WIRE_OP_SET_ACL:
+    case WIRE_OP_MULTI: return true;
+    default: return false;
+    }
+}
+
+/* Is the answer proof that a leader knew our session after we asked? A write that was
+ * refused counts only with an error that is found when the log is applied; others (a bad
+ * record, too much to do) may come from a follower alone. */
+static bool leader_answered(int32_t op, int err)
+{
+    if (op == WIRE_OP_PING || op == WIRE_OP_SYNC)
+        return err == 0;
+    if (!is_write(op))
+        return MUTANT(client_read_counts);
+    switch (err) {
+    case 0:
+    case ERR_NO_NODE:
+    case ERR_BAD_VERSION:
+    case ERR_NO_CHILDREN_FOR_EPHEMERALS:
+    case ERR_NODE_EXISTS:
+    case ERR_NOT_EMPTY: return true;
+    default: return false;
+    }
+}
+
+/* Writes prove it too, if they succeed; but what a caller writes must not put off pings. */
+static bool is_question(int32_t op) { return op == WIRE_OP_PING || op == WIRE_OP_SYNC; }
+
+static uint32_t timeout(const struct client *c)
+{
+    return c->timeout_ms > 0 ? c->timeout_ms : c->options.timeout_ms;
+}
+
+static uint32_t ping_every(const struct client *c)
+{
+    uint32_t most = timeout(c) / 3, every = c->options.ping_ms;
+
+    if (every == 0)
+        every = timeout(c) / 6;
+    if (every > most)
+        every = most;
+    return every > 0 ? every : 1;
+}
+
+static void send(struct client *c, struct request *r)
+{
+    struct wire_request_header header = {r->xid, r->op};
+    size_t at = wire_frame_begin(&c->out);
+
+    wire_request_header_encode(&header, &c->out);
+    buf_add(&c->out, r->body.data, r->body.len);
+    wire_frame_end(&c->out, at);
+    if (!MUTANT(client_blind_retry))
+        buf_free(&r->body);
+    r->at_ms = c->now_ms;
+    if (is_question(r->op))
+        c->question_ms = c->now_ms;
+    fifo_add(&c->sent, r);
+}
+
+static void send_special(struct client *c, int32_t xid, int32_t op, const struct buf *body)
+{
+    struct request *r = mem_new(struct request);
+
+    r->xid = xid;
+    r->op = op;
+    if (body != NULL)
+        buf_add(&r->body, body->data, body->len);
+    send(c, r);
+}
+
+static int32_t next_xid(struct client *c)
+{
+    c->xid = c->xid == INT32_MAX ? 1 : c->xid + 1;
+    return c->xid;
+}
+
+static void send_waiting(struct client *c)
+{
+    struct fifo all = fifo_take_all(&c->waiting);
+
+    while (all.first != NULL) {
+        struct request *r = all.first;
+        all.first = r->next;
+        r->xid = next_xid(c);
+        send(c, r);
+    }
+}
+
+/* ---- connections ---- */
+
+static void tell(struct client *c, enum client_event ev)
+{
+    if (c->options.on_event != NULL)
+        c->options.on_event(c->options.ctx, ev);
+}
+
+/* After a loss another server is asked at once, then slower and slower. */
+static void plan_retry(struct client *c)
+{
+    uint32_t base = BACKOFF_MIN_MS;
+
+    c->at = (c->at + 1) % c->options.servers;
+    c->retry_ms = c->now_ms;
+    if (c->failures > 0 || c->options.servers == 1) {
+        for (unsigned i = 1; i < c->failures && base < CLIENT_BACKOFF_MAX_MS; i++)
+            base *= 2;
+        if (base > CLIENT_BACKOFF_MAX_MS)
+            base = CLIENT_BACKOFF_MAX_MS;
+        c->retry_ms += base / 2 + rng_below(&c->rng, base / 2 + 1);
+    }
+    c->failures++;
+}
+
+/* What was sent may have happened or not; only the caller can find out. */
+static void end_sent(struct client *c)
+{
+    struct fifo lost = fifo_take_all(&c->sent);
+
+    while (MUTANT(client_blind_retry) && lost.first != NULL) {
+        struct request *r = lost.first;
+        lost.first = r->next;
+        if (is_write(r->op))
+            fifo_add(&c->waiting, r);
+        else
+            request_end(r, ERR_CONNECTION_LOST);
+    }
+    end_all(lost, ERR_CONNECTION_LOST);
+}
+
+/* Leaves the connection; the caller has set when the next is tried. */
+static void disconnect(struct client *c, bool shell_must_close)
+{
+    bool was_up = c->phase == UP;
+
+    CHECK(c->phase != WAITING && c->phase != ENDED);
+    c->phase = WAITING;
+    c->connection++;
+    c->must_close = shell_must_close;
+    buf_clear(&c->in);
+    buf_clear(&c->out);
+    end_sent(c);
+    if (was_up)
+        tell(c, CLIENT_EV_DISCONNECTED);
+}
+
+static void lose(struct client *c, bool shell_must_close)
+{
+    if (c->phase == UP && c->now_ms - c->up_ms >= STEADY_MS)
+        c->failures = 0;
+    plan_retry(c);
+    disconnect(c, shell_must_close);
+}
+
+/* The end of the client's life. */
+static void finish(struct client *c)
+{
+    if (c->phase == ENDED)
+        return;
+    if (c->phase != WAITING)
+        c->must_close = true;
+    c->phase = ENDED;
+    c->connection++;
+    c->session = 0;
+    c->alive_until_ms = 0;
+    buf_clear(&c->in);
+    buf_clear(&c->out);
+    end_all(fifo_take_all(&c->sent), ERR_CONNECTION_LOST);
+    end_all(fifo_take_all(&c->waiting), ERR_SESSION_EXPIRED);
+    tell(c, CLIENT_EV_CLOSED);
+}
+
+/* The session is gone. The same server is asked for a new one at once. */
+static void expire(struct client *c)
+{
+    c->session = 0;
+    c->timeout_ms = 0;
+    c->alive_until_ms = 0;
+    memset(c->password, 0, sizeof c->password);
+    c->retry_ms = c->now_ms;
+    disconnect(c, true);
+    if (c->closing) {
+        finish(c);
+        return;
+    }
+    end_all(fifo_take_all(&c->waiting), ERR_SESSION_EXPIRED);
+    if (c->phase != ENDED)
+        tell(c, CLIENT_EV_EXPIRED);
+}
+
+static void emit_set_watches(void *ctx, int32_t op, const struct buf *body)
+{
+    send_special(ctx, WIRE_XID_SET_WATCHES, op, body);
+}
+
+static void send_close(struct client *c)
+{
+    send_special(c, next_xid(c), WIRE_OP_CLOSE_SESSION, NULL);
+}
+
+static void come_up(struct client *c, const struct wire_connect_response *r)
+{
+    uint32_t timeout_ms = (uint32_t)r->timeout_ms;
+    uint64_t asked_ms = MUTANT(client_lease_from_answer) ? c->now_ms : c->question_ms;
+    uint64_t until = asked_ms + timeout_ms;
+
+    /* A shorter timeout replaced the longer one at some time after we asked. */
+    if (!c->closing && (until > c->alive_until_ms || timeout_ms < c->timeout_ms))
+        c->alive_until_ms = until;
+    c->session = r->session_id;
+    c->timeout_ms = timeout_ms;
+    memcpy(c->password, r->password.data, PASSWORD_LEN);
+    c->phase = UP;
+    c->up_ms = c->heard_ms = c->now_ms;
+    watched_encode(&c->watched, c->zxid, CLIENT_SET_WATCHES_MAX, emit_set_watches, c);
+    if (c->closing) {
+        send_close(c);
+        return;
+    }
+    send_waiting(c);
+    tell(c, CLIENT_EV_CONNECTED);
+}
+
+static void take_handshake(struct client *c, const uint8_t *data, size_t len)
+{
+    struct wire_in in = wire_in(data, len);
+    struct wire_connect_response r;
+
+    if (wire_connect_response_decode(&r, &in) != 0 || r.password.len != PASSWORD_LEN)
+        lose(c, true);
+    else if (c->session != 0 && (r.session_id == 0 || r.timeout_ms <= 0))
+        expire(c);
+    else if (r.session_id == 0 || r.timeout_ms <= 0 || r.read_only == 1 ||
+             (c->session != 0 && r.session_id != c->session))
+        lose(c, true);
+    else
+        come_up(c, &r);
+}
+
+/* ---- frames ---- */
+
+static bool take_event(struct client *c, struct wire_in *in)
+{
+    struct wire_watcher_event ev;
+
+    if (wire_watcher_event_decode(&ev, in) != 0 || ev.type < 1 || ev.type > 4)
+        return false;
+    const char *path = reply_path(ev.path.data, ev.path.len, &c->room);
+    if (path == NULL)
+        return false;
+    watched_fired(&c->watched, ev.type, path);
+    if (c->options.on_watch != NULL)
+        c->options.on_watch(c->options.ctx, ev.type, path);
+    return true;
+}
+
+/* Replies come in the order of the requests, pings and setWatches each in their own. */
+static struct request **match(struct client *c, int32_t xid)
+{
+    struct request **at = &c->sent.first;
+
+    while (*at != NULL && (xid > 0 ? (*at)->xid < 0 : (*at)->xid != xid))
+        at = &(*at)->next;
+    return *at != NULL && (*at)->xid == xid ? at : NULL;
+}
+
+static uint64_t asked_at(const struct client *c, const struct request *r)
+{
+    if (MUTANT(client_lease_from_answer))
+        return c->now_ms;
+    if (MUTANT(client_stale_answer))
+        return c->question_ms;
+    return r->at_ms;
+}
+
+static void remember_watch(struct client *c, const struct request *r, int err)
+{
+    if (r->op == WIRE_OP_EXISTS && err == ERR_NO_NODE)
+        watched_add(&c->watched, r->path, WATCHED_EXIST);
+    else if (err == 0)
+        watched_add(&c->watched, r->path, r->watch);
+}
+
+static bool take_reply(struct client *c, const struct wire_reply_header *h,
+                       const struct wire_in *in)
+{
+    struct request **at = match(c, h->xid);
+    struct client_reply reply = {.err = h->err, .zxid = h->zxid};
+
+    if (at == NULL || h->err > 0 || (h->xid < 0 && h->err != 0))
+        return false;
+    if (h->err == 0 &&
+        reply_decode((*at)->op, in->at, (size_t)(in->end - in->at), &c->room, &reply) != 0)
+        return false;
+
+    struct request *r = fifo_take(&c->sent, at);
+    c->heard_ms = c->now_ms;
+    if (h->zxid > c->zxid)
+        c->zxid = h->zxid;
+    if (!c->closing && leader_answered(r->op, h->err)) {
+        uint64_t until = asked_at(c, r) + c->timeout_ms;
+        if (until > c->alive_until_ms)
+            c->alive_until_ms = until;
+    }
+    if (r->watch != 0)
+        remember_watch(c, r, h->err);
+    if (r->done != NULL)
+        r->done(r->ctx, &reply);
+    bool ended = r->op == WIRE_OP_CLOSE_SESSION;
+    request_free(r);
+    if (ended)
+        finish(c);
+    return true;
+}
+
+static bool take_frame(struct client *c, const uint8_t *data, size_t len)
+{
+    struct wire_in in = wire_in(data, len);
+    struct wire_reply_header h;
+
+    if (wire_reply_header_decode(&h, &in) != 0)
+        return false;
+    return h.xid == WIRE_XID_NOTIFICATION ? take_event(c, &in) : take_reply(c, &h, &in);
+}
+
+static void take_input(struct client *c)
+{
+    uint64_t connection = c->connection;
+
+    while (c->connection == connection && c->in.len >= 4) {
+        uint32_t len = be32_get(c->in.data);
+        if (len > CLIENT_FRAME_MAX) {
+            lose(c, true);
+            return;
+        }
+        if (c->in.len - 4 < len)
+            return;
+        if (c->phase == HANDSHAKE)
+            take_handshake(c, c->in.data + 4, len);
+        else if (!take_frame(c, c->in.data + 4, len) && c->connection == connection)
+            lose(c, true);
+        /* A callback may have left the connection, and its input with it. */
+        if (c->connection == connection)
+            buf_consume(&c->in, 4 + (size_t)len);
+    }
+}
+
+/* ---- time ---- */
+
+/* When the present connection, or the attempt at one, is given up. */
+static uint64_t patience_ends(const struct client *c)
+{
+    switch (c->phase) {
+    case DIALING:
+    case HANDSHAKE: return c->attempt_ms + timeout(c) / 3;
+    case UP: {
+        const struct request *oldest = c->sent.first;
+        if (oldest == NULL)
+            return CLIENT_NEVER;
+        return (oldest->at_ms > c->heard_ms ? oldest->at_ms : c->heard_ms) + timeout(c) / 2;
+    }
+    case WAITING:
+    case ENDED: break;
+    }
+    return CLIENT_NEVER;
+}
+
+static uint64_t waiting_ends(const struct client *c)
+{
+    const struct request *r = c->waiting.first;
+
+    return r != NULL ? r->at_ms + c->options.timeout_ms : CLIENT_NEVER;
+}
+
+static void observe(struct client *c, uint64_t now_ms)
+{
+    if (now_ms > c->now_ms)
+        c->now_ms = now_ms;
+}
+
+static void end_impatient(struct client *c)
+{
+    struct fifo late = {NULL, &late.first};
+
+    while (waiting_ends(c) <= c->now_ms)
+        fifo_add(&late, fifo_take(&c->waiting, &c->waiting.first));
+    end_all(late, ERR_CONNECTION_LOST);
+}
+
+void client_time(struct client *c, uint64_t now_ms)
+{
+    observe(c, now_ms);
+    if (c->phase == ENDED)
+        return;
+    if (c->closing && c->now_ms >= c->closing_until_ms) {
+        finish(c);
+        return;
+    }
+    if (c->now_ms >= patience_ends(c))
+        lose(c, true);
+    else if (c->phase == UP && c->now_ms >= c->question_ms + ping_every(c))
+        send_special(c, WIRE_XID_PING, WIRE_OP_PING, NULL);
+    end_impatient(c);
+}
+
+static uint64_t earlier(uint64_t a, uint64_t b) { return a < b ? a : b; }
+
+uint64_t client_deadline(const struct client *c)
+{
+    uint64_t at = earlier(patience_ends(c), waiting_ends(c));
+
+    if (c->must_close)
+        return c->now_ms;
+    if (c->phase == ENDED)
+        return CLIENT_NEVER;
+    if (c->closing)
+        at = earlier(at, c->closing_until_ms);
+    if (c->phase == WAITING)
+        at = earlier(at, c->retry_ms);
+    if (c->phase == UP)
+        at = earlier(at, c->question_ms + ping_every(c));
+    return at;
+}
+
+/* ---- between shell and core ---- */
+
+enum client_want client_wants(struct client *c, uint64_t now_ms, unsigned *server)
+{
+    observe(c, now_ms);
+    if (c->must_close) {
+        c->must_close = false;
+        return CLIENT_WANT_CLOSE;
+    }
+    if (c->phase != WAITING || c->now_ms < c->retry_ms)
+        return CLIENT_WANT_NOTHING;
+    c->phase = DIALING;
+    c->attempt_ms = c->now_ms;
+    *server = c->order[c->at];
+    return CLIENT_WANT_CONNECTION;
+}
+
+void client_opened(struct client *c, uint64_t now_ms)
+{
+    observe(c, now_ms);
+    if (c->phase != DIALING)
+        return;
+    c->phase = HANDSHAKE;
+    c->question_ms = c->now_ms;
+    buf_clear(&c->in);
+    buf_clear(&c->out);
+
+    struct wire_connect_request r = {
+        .last_zxid_seen = c->zxid,
+        .timeout_ms = (int32_t)c->options.timeout_ms,
+        .session_id = c->session,
+        .password = wire_bytes(c->password, PASSWORD_LEN),
+        .read_only = 0,
+    };
+    size_t at = wire_frame_begin(&c->out);
+    wire_connect_request_encode(&r, &c->out);
+    wire_frame_end(&c->out, at);
+
+    /* From now on the session may live by a shorter timeout, even if we never hear of it. */
+    uint64_t until = c->now_ms + c->options.timeout_ms;
+    if (c->options.timeout_ms < c->timeout_ms && until < c->alive_until_ms)
+        c->alive_until_ms = until;
+}
+
+void client_closed(struct client *c, uint64_t now_ms)
+{
+    observe(c, now_ms);
+    if (c->phase == DIALING || c->phase == HANDSHAKE || c->phase == UP)
+        lose(c, false);
+}
+
+void client_received(struct client *c, uint64_t now_ms, const uint8_t *data, size_t len)
+{
+    observe(c, now_ms);
+    if (c->phase != HANDSHAKE && c->phase != UP)
+        return;
+    buf_add(&c->in, data, len);
+    take_input(c);
+}
+
+struct buf *client_output(struct client *c) { return &c->out; }
+
+/* ---- life ---- */
+
+struct client *client_new(const struct client_options *options)
+{
+    struct client *c = mem_new(struct client);
+
+    CHECK(options->servers > 0 && options->servers <= CLIENT_SERVERS_MAX);
+    CHECK(options->first < options->servers);
+    CHECK(options->timeout_ms > 0 && options->timeout_ms <= INT32_MAX);
+    c->options = *options;
+    c->rng.state = options->seed;
+    c->watched.hash_key = rng_next(&c->rng);
+    fifo_take_all(&c->sent);
+    fifo_take_all(&c->waiting);
+    c->order[0] = options->first;
+    for (unsigned i = 1; i < options->servers; i++) {
+        /* The clients of a server that dies should not all go to the same one. */
+        unsigned j = 1 + (unsigned)rng_below(&c->rng, i);
+        c->order[i] = c->order[j];
+        c->order[j] = (options->first + i) % options->servers;
+    }
+    return c;
+}
+
+static void free_all(struct fifo all)
+{
+    while (all.first != NULL) {
+        struct request *r = all.first;
+        all.first = r->next;
+        request_free(r);
+    }
+}
+
+void client_free(struct client *c)
+{
+    if (c == NULL)
+        return;
+    free_all(c->sent);
+    free_all(c->waiting);
+    watched_free(&c->watched);
+    buf_free(&c->in);
+    buf_free(&c->out);
+    reply_room_free(&c->room);
+    mem_free(c);
+}
+
+void client_close(struct client *c, uint64_t now_ms)
+{
+    observe(c, now_ms);
+    if (c->phase == ENDED || c->closing)
+        return;
+    c->closing = true;
+    c->alive_until_ms = 0;
+    c->closing_until_ms = c->now_ms + timeout(c);
+    if (c->session == 0)
+        finish(c);
+    else if (c->phase == UP)
+        send_close(c);
+}
+
+void client_set_timeout(struct client *c, uint64_t now_ms, uint32_t timeout_ms)
+{
+    CHECK(timeout_ms > 0 && timeout_ms <= INT32_MAX);
+    observe(c, now_ms);
+    if (c->phase == ENDED || timeout_ms == c->options.timeout_ms)
+        return;
+    c->options.timeout_ms = timeout_ms;
+    if (c->phase == WAITING || c->phase == DIALING)
+        return;
+    c->retry_ms = c->now_ms;
+    disconnect(c, true);
+}
+
+/* ---- requests ---- */
+
+static void submit(struct client *c, struct request *r)
+{
+    if (c->phase == ENDED || c->closing) {
+        request_end(r, ERR_SESSION_EXPIRED);
+    } else if (r->body.len > CLIENT_REQUEST_MAX - 8) {
+        request_end(r, ERR_TOO_BIG);
+    } else if (c->phase == UP) {
+        r->xid = next_xid(c);
+        send(c, r);
+    } else {
+        r->at_ms = c->now_ms;
+        fifo_add(&c->waiting, r);
+    }
+}
+
+static struct request *request(struct client *c, uint64_t now_ms, int32_t op, client_done *done,
+                               void *ctx)
+{
+    struct request *r = mem_new(struct request);
+
+    observe(c, now_ms);
+    r->op = op;
+    r->done = done;
+    r->ctx = ctx;
+    return r;
+}
+
+/* Lengths go over the wire as int32; what does not fit is refused before it is written. */
+static bool refuse_big(struct request *r, size_t len)
+{
+    if (len <= CLIENT_REQUEST_MAX)
+        return false;
+    request_end(r, ERR_TOO_BIG);
+    return true;
+}
+
+void client_create(struct client *c, uint64_t now_ms, const char *path, const void *data,
+                   size_t len, int flags, client_done *done, void *ctx)
+{
+    int32_t op = flags == WIRE_CONTAINER ? WIRE_OP_CREATE_CONTAINER : WIRE_OP_CREATE2;
+    struct request *r = request(c, now_ms, op, done, ctx);
+    struct wire_acl everyone = {WIRE_PERM_ALL, wire_bytes("world", 5), wire_bytes("anyone", 6)};
+    struct buf acl = {0};
+
+    if (refuse_big(r, len) || refuse_big(r, strlen(path)))
+        return;
+    wire_acl_encode(&everyone, &acl);
+    struct wire_create_request body = {
+        .path = wire_bytes(path, strlen(path)),
+        .data = wire_bytes(data, len),
+        .acl = {acl.data, acl.len, 1},
+        .flags = flags,
+    };
+    wire_create_request_encode(&body, &r->body);
+    buf_free(&acl);
+    submit(c, r);
+}
+
+void client_delete(struct client *c, uint64_t now_ms, const char *path, int32_t version,
+                   client_done *done, void *ctx)
+{
+    struct request *r = request(c, now_ms, WIRE_OP_DELETE, done, ctx);
+
+    if (refuse_big(r, strlen(path)))
+        return;
+    struct wire_path_version_request body = {wire_bytes(path, strlen(path)), version};
+    wire_path_version_request_encode(&body, &r->body);
+    submit(c, r);
+}
+
+void client_set(struct client *c, uint64_t now_ms, const char *path, const void *data,
+                size_t len, int32_t version, client_done *done, void *ctx)
+{
+    struct request *r = request(c, now_ms, WIRE_OP_SET_DATA, done, ctx);
+
+    if (refuse_big(r, len) || refuse_big(r, strlen(path)))
+        return;
+    struct wire_set_data_request body = {wire_bytes(path, strlen(path)), wire_bytes(data, len),
+                                         version};
+    wire_set_data_request_encode(&body, &r->body);
+    submit(c, r);
+}
+
+static void submit_read(struct client *c, uint64_t now_ms, int32_t op, const char *path,
+                        unsigned watch, client_done *done, void *ctx)
+{
+    struct request *r = request(c, now_ms, op, done, ctx);
+
+    if (refuse_big(r, strlen(path)))
+        return;
+    struct wire_path_watch_request body = {wire_bytes(path, strlen(path)), watch != 0};
+    wire_path_watch_request_encode(&body, &r->body);
+    r->watch = watch;
+    r->path = watch != 0 ? mem_dup_str(path) : NULL;
+    submit(c, r);
+}
+
+void client_get(struct client *c, uint64_t now_ms, const char *path, bool watch,
+                client_done *done, void *ctx)
+{
+    submit_read(c, now_ms, WIRE_OP_GET_DATA, path, watch ? WATCHED_DATA : 0, done, ctx);
+}
+
+void client_exists(struct client *c, uint64_t now_ms, const char *path, bool watch,
+                   client_done *done, void *ctx)
+{
+    submit_read(c, now_ms, WIRE_OP_EXISTS, path, watch ? WATCHED_DATA : 0, done, ctx);
+}
+
+void client_children(struct client *c, uint64_t now_ms, const char *path, bool watch,
+                     client_done *done, void *ctx)
+{
+    submit_read(c, now_ms, WIRE_OP_GET_CHILDREN2, path, watch ? WATCHED_CHILD : 0, done, ctx);
+}
+
+void client_sync(struct client *c, uint64_t now_ms, const char *path, client_done *done,
+                 void *ctx)
+{
+    struct request *r = request(c, now_ms, WIRE_OP_SYNC, done, ctx);
+
+    if (refuse_big(r, strlen(path)))
+        return;
+    struct wire_path_request body = {wire_bytes(path, strlen(path))};
+    wire_path_request_encode(&body, &r->body);
+    submit(c, r);
+}
+
+void client_add_watch(struct client *c, uint64_t now_ms, const char *path, bool recursive,
+                      client_done *done, void *ctx)
+{
+    struct request *r = request(c, now_ms, WIRE_OP_ADD_WATCH, done, ctx);
+
+    if (refuse_big(r, strlen(path)))
+        return;
+    struct wire_add_watch_request body = {
+        wire_bytes(path, strlen(path)),
+        recursive ? WIRE_WATCH_RECURSIVE : WIRE_WATCH_PERSISTENT,
+    };
+    wire_add_watch_request_encode(&body, &r->body);
+    r->watch = recursive ? WATCHED_RECURSIVE : WATCHED_PERSISTENT;
+    r->path = mem_dup_str(path);
+    submit(c, r);
+}
+
+void client_request(struct client *c, uint64_t now_ms, int32_t op, const void *body, size_t len,
+                    client_done *done, void *ctx)
+{
+    struct request *r = request(c, now_ms, op, done, ctx);
+
+    if (refuse_big(r, len))
+        return;
+    buf_add(&r->body, body, len);
+    submit(c, r);
+}
+
+/* ---- facts ---- */
+
+enum client_state client_state(const struct client *c)
+{
+    if (c->phase == ENDED)
+        return CLIENT_CLOSED;
+    return c->phase == UP ? CLIENT_CONNECTED : CLIENT_CONNECTING;
+}
+
+int64_t client_session(const struct client *c) { return c->session; }
+uint32_t client_timeout_ms(const struct client *c) { return c->timeout_ms; }
+uint64_t client_alive_until(const struct client *c) { return c->alive_until_ms; }
+int64_t client_zxid(const struct client *c) { return c->zxid; }
