@@ -54,10 +54,10 @@ void member_free(struct member *m);
 /* Before member_start: what store_open found (struct store_load's callbacks, ctx: member).
  * member_load_snapshot: ERR_CORRUPT when it is no valid tree. */
 void member_load_state(void *m, uint64_t term, uint64_t vote);
-void member_load_snapshot(void *m, uint64_t index, uint64_t term,
-                          const struct raft_members *members, const uint8_t *data, size_t len);
+int member_load_snapshot(void *m, uint64_t index, uint64_t term,
+                         const struct raft_members *members, const uint8_t *data, size_t len);
 void member_load_entry(void *m, struct raft_entry *e);
-int member_start(struct member *m, uint64_t now_ms, int64_t wall_ms);
+void member_start(struct member *m, uint64_t now_ms, int64_t wall_ms);
 
 /* ---- events in; now_ms is monotonic, wall_ms since 1970 ---- */
 /* Each event may be followed by others; when a batch of them is done, member_flush(). */

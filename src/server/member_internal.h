@@ -9,24 +9,23 @@
 #ifndef MUSTER_MEMBER_INTERNAL_H
 #define MUSTER_MEMBER_INTERNAL_H
 
-#include <sys/queue.h>
-
 #include "base/hash.h"
+#include "base/list.h"
 #include "server/member.h"
 
-#define MEMBER_REQUESTS_MAX 1000          /* of one connection, before it is not read */
+#define MEMBER_REQUESTS_MAX 1000            /* of one connection, before it is not read */
 #define MEMBER_REQUEST_BYTES_MAX (8u << 20) /* likewise */
-#define MEMBER_ORIGINS_MAX 256            /* servers' incarnations remembered in one term */
+#define MEMBER_ORIGINS_MAX 256              /* servers' incarnations remembered in one term */
 #define MEMBER_FORWARD_BYTES_MAX (1u << 20) /* of one message; a single write may pass it */
-#define MEMBER_RETRY_MS 100               /* an unanswered forward or question is repeated */
-#define MEMBER_TOUCH_MS 100               /* how often activity is told to the leader */
-#define MEMBER_LEADERLESS_MS 1000         /* then the clients are sent to other servers */
-#define MEMBER_SNAPSHOT_BYTES (64u << 20) /* of entries: a snapshot before snapshot_every */
-#define MEMBER_TOUCHES_MAX 10000          /* sessions named in one question */
+#define MEMBER_RETRY_MS 100                 /* an unanswered forward or question is repeated */
+#define MEMBER_TOUCH_MS 100                 /* how often activity is told to the leader */
+#define MEMBER_LEADERLESS_MS 1000           /* then the clients are sent to other servers */
+#define MEMBER_SNAPSHOT_BYTES (64u << 20)   /* of entries: a snapshot before snapshot_every */
+#define MEMBER_TOUCHES_MAX 10000            /* sessions named in one question */
 
-/* The first byte of a message between members. */
+/* The last byte of a message between members (so that raft's own bytes need no copy). */
 enum message_type {
-    MSG_RAFT = 1, /* the rest is raft's */
+    MSG_RAFT = 1, /* what is before it is raft's */
     MSG_FORWARD,  /* u64 term, incarnation, n of the first, u32 count, count * (u32 len, txn) */
     MSG_RESEND,   /* u64 term, incarnation, n that is expected next */
     MSG_QUESTION, /* u64 incarnation, round (0: no answer wanted), u32 count, count * i64 */
@@ -43,17 +42,18 @@ enum request_kind {
     REQ_LOCAL,    /* answered here without the tree: auth, errors */
 };
 
+TAILQ_HEAD(request_list, request);
 struct request {
     TAILQ_ENTRY(request) in_conn;   /* while conn != NULL */
     TAILQ_ENTRY(request) in_stream; /* REQ_WRITE, REQ_CONNECT once numbered */
-    TAILQ_ENTRY(request) in_round;  /* REQ_QUESTION once asked */
+    TAILQ_ENTRY(request) in_list;   /* REQ_QUESTION: in *list */
+    struct request_list *list;      /* REQ_QUESTION: unasked, round.asked or syncing; or NULL */
     struct conn *conn;              /* NULL: the client is gone, the write goes on */
     enum request_kind kind;
     int32_t xid, op;
-    int err;          /* REQ_LOCAL: the answer */
-    bool close_after; /* REQ_LOCAL: and then the connection ends */
-    bool asked;       /* REQ_QUESTION: it stands in a round */
-    int64_t session;  /* of the write, kept when the client is gone */
+    int err;                             /* REQ_LOCAL: the answer */
+    bool close_after;                    /* REQ_LOCAL: and then the connection ends */
+    int64_t session;                     /* of the write, kept when the client is gone */
     int32_t timeout_ms;                  /* REQ_CONNECT */
     uint8_t password[TREE_PASSWORD_LEN]; /* REQ_CONNECT */
     uint64_t conn_id;
@@ -64,7 +64,6 @@ struct request {
     uint32_t len;
     uint8_t body[];
 };
-TAILQ_HEAD(request_list, request);
 
 enum conn_state { CONN_NEW, CONN_CONNECTING, CONN_OPEN };
 
@@ -75,7 +74,7 @@ struct conn {
     enum conn_state state;
     char address[48];
     int64_t session;
-    bool has_read_only_byte; /* the client knows read-only mode: so the reply has it too */
+    bool has_read_only_byte;      /* the client knows read-only mode: so the reply has it too */
     struct request_list requests; /* unanswered, oldest first */
     struct request *unsent;       /* the first that was not yet looked at for the stream */
     unsigned requests_n;
@@ -92,7 +91,7 @@ TAILQ_HEAD(conn_list, conn);
 /* A question on its way: all pings and syncs of one batch. */
 struct round {
     uint64_t id; /* 0: none is out */
-    uint64_t asked_ms;
+    uint64_t retry_ms;
     struct request_list asked;
 };
 
@@ -115,7 +114,7 @@ struct expiries {
 
 /* Leader: how far a server's stream has been taken in this term. */
 struct origin {
-    uint64_t incarnation;
+    uint64_t peer, incarnation;
     uint64_t taken_n;
 };
 
@@ -144,6 +143,7 @@ struct member {
 
     /* Our stream of writes. */
     struct request_list stream; /* numbered, unresolved, by seq */
+    struct request *next_send;  /* the first that the present leader has not got */
     uint64_t last_seq;
     uint64_t stream_term; /* the term that sent_n counts in */
     uint64_t stream_n;    /* given to that term's leader */
@@ -159,7 +159,8 @@ struct member {
     /* As a leader. */
     uint64_t leading_term; /* 0: not leading */
     struct expiries expiries;
-    struct origin origins[MEMBER_ORIGINS_MAX];
+    uint64_t origins_term;
+    struct origin origins[MEMBER_ORIGINS_MAX]; /* the oldest first */
     unsigned origins_n;
     TAILQ_HEAD(, asked) asked;
     uint64_t asked_ids;
@@ -178,14 +179,14 @@ struct member {
 };
 
 /* ---- member_conn.c ---- */
-void conn_free(struct member *m, struct conn *c);      /* its writes go on without it */
-void conn_close(struct member *m, struct conn *c);     /* and tells the shell */
-void conn_advance(struct member *m, struct conn *c);   /* what can be done now, is */
+void conn_free(struct member *m, struct conn *c);    /* its writes go on without it */
+void conn_close(struct member *m, struct conn *c);   /* and tells the shell */
+void conn_advance(struct member *m, struct conn *c); /* what can be done now, is */
 void conn_write_done(struct member *m, struct request *r, int64_t zxid,
                      const struct tree_result *result);
 void conn_question_done(struct member *m, struct request *r);
-void conn_watch_event(void *member, uint64_t watcher, enum watch_event event,
-                      const char *path, size_t path_len);
+void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
+                      size_t path_len);
 void conn_flush(struct member *m);
 void conn_close_all(struct member *m);
 struct conn *conn_of_session(struct member *m, int64_t session);
@@ -199,20 +200,20 @@ void stream_drop(struct member *m); /* all of it; a new incarnation begins */
 int stream_forwarded(struct member *m, uint64_t from, const uint8_t *data, size_t len);
 int stream_resend(struct member *m, const uint8_t *data, size_t len);
 uint64_t stream_deadline(const struct member *m);
-void stream_lead(struct member *m); /* a new term begins, or ours has ended */
 
 /* ---- member_session.c ---- */
 void session_ask(struct member *m, struct request *r);
 void session_send(struct member *m); /* the questions of this batch, as a round */
 int session_question(struct member *m, uint64_t from, const uint8_t *data, size_t len);
 int session_answer(struct member *m, const uint8_t *data, size_t len);
-void session_reads(struct member *m);   /* what raft has confirmed */
-void session_synced(struct member *m);  /* applying went on: syncs that wait for it */
-void session_lead(struct member *m);    /* we lead now: everybody's full timeout */
+void session_reads(struct member *m);  /* what raft has confirmed */
+void session_synced(struct member *m); /* applying went on: syncs that wait for it */
+void session_lead(struct member *m);   /* we lead now: everybody's full timeout */
 void session_unlead(struct member *m);
 void session_born(struct member *m, int64_t session, int32_t timeout_ms);
 void session_gone(struct member *m, int64_t session);
-void session_touch(struct member *m, int64_t session);
+bool session_touch(struct member *m, int64_t session); /* false: unknown, or ending */
+void session_grace(struct member *m); /* we were away: everybody's full timeout again */
 void session_expire(struct member *m);
 uint64_t session_deadline(const struct member *m);
 void session_forget(struct member *m, struct request *r); /* a question's client is gone */
@@ -220,5 +221,6 @@ void session_forget(struct member *m, struct request *r); /* a question's client
 /* ---- member.c ---- */
 /* Puts a txn into the log; we lead. 0 or raft_propose's errors. */
 int member_propose(struct member *m, struct tree_txn *txn);
+void member_send(struct member *m, uint64_t to, struct buf *message, enum message_type type);
 
 #endif

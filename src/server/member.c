@@ -1,0 +1,414 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A member's life: raft's events in and out, applying, snapshots, membership. */
+#include "server/member_internal.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/mutant.h"
+
+#define STALL_MS 300 /* this late for our own deadline: we were not running */
+
+void member_send(struct member *m, uint64_t to, struct buf *message, enum message_type type)
+{
+    buf_add_u8(message, (uint8_t)type);
+    m->io.send_peer(m->io.ctx, to, message->data, message->len);
+}
+
+int member_propose(struct member *m, struct tree_txn *txn)
+{
+    struct buf entry = {0};
+    uint64_t index;
+
+    txn->time_ms = m->wall_ms;
+    tree_txn_encode(txn, &entry);
+    int err = raft_propose(m->raft, entry.data, entry.len, &index);
+    buf_free(&entry);
+    return err;
+}
+
+/* ---- life ---- */
+
+struct member *member_new(const struct member_options *options, const struct member_io *io)
+{
+    struct member *m = mem_new(struct member);
+
+    m->options = *options;
+    if (m->options.session_min_ms == 0)
+        m->options.session_min_ms = 500;
+    if (m->options.session_max_ms == 0)
+        m->options.session_max_ms = 60000;
+    if (m->options.snapshot_every == 0)
+        m->options.snapshot_every = 50000;
+    m->io = *io;
+    TAILQ_INIT(&m->dirty);
+    TAILQ_INIT(&m->touched);
+    TAILQ_INIT(&m->stream);
+    TAILQ_INIT(&m->unasked);
+    TAILQ_INIT(&m->syncing);
+    TAILQ_INIT(&m->round.asked);
+    TAILQ_INIT(&m->asked);
+    m->io.random(m->io.ctx, &m->hash_key, sizeof m->hash_key);
+    stream_drop(m); /* draws the incarnation */
+    m->raft = raft_new(&m->options.raft);
+    m->tree = tree_new(m->hash_key);
+    m->watches = watches_new(m->hash_key, conn_watch_event, m);
+    return m;
+}
+
+void member_free(struct member *m)
+{
+    struct hash_walk w;
+    struct hash_link *l;
+
+    while ((l = hash_walk_first(&m->conns, &w)) != NULL)
+        conn_free(m, HASH_ENTRY(l, struct conn, by_id));
+    stream_drop(m);
+    session_unlead(m);
+    mem_free(m->expiries.heap);
+    hash_free(&m->expiries.by_session);
+    hash_free(&m->conns);
+    hash_free(&m->conns_by_session);
+    if (m->snapshot != NULL)
+        raft_blob_unref(m->snapshot);
+    buf_free(&m->scratch);
+    buf_free(&m->reply);
+    watches_free(m->watches);
+    tree_free(m->tree);
+    raft_free(m->raft);
+    mem_free(m);
+}
+
+void member_load_state(void *member, uint64_t term, uint64_t vote)
+{
+    raft_load_state(((struct member *)member)->raft, term, vote);
+}
+
+static int take_tree(struct member *m, uint64_t index, const struct raft_members *members,
+                     const uint8_t *data, size_t len)
+{
+    struct tree *t = tree_load(m->hash_key, data, len);
+
+    if (t == NULL)
+        return ERR_CORRUPT;
+    tree_free(m->tree);
+    m->tree = t;
+    m->applied_members = *members;
+    m->snapshot_index = index;
+    m->snapshot_bytes = 0;
+    return 0;
+}
+
+int member_load_snapshot(void *member, uint64_t index, uint64_t term,
+                         const struct raft_members *members, const uint8_t *data, size_t len)
+{
+    struct member *m = member;
+    int err = take_tree(m, index, members, data, len);
+
+    if (err == 0)
+        raft_load_snapshot(m->raft, index, term, members);
+    return err;
+}
+
+void member_load_entry(void *member, struct raft_entry *e)
+{
+    raft_load_entry(((struct member *)member)->raft, e);
+}
+
+void member_start(struct member *m, uint64_t now_ms, int64_t wall_ms)
+{
+    m->now_ms = now_ms;
+    m->wall_ms = wall_ms;
+    raft_start(m->raft, now_ms);
+}
+
+/* ---- applying ---- */
+
+static void apply_data(struct member *m, const struct raft_entry *e)
+{
+    struct tree_txn txn;
+    struct tree_result result = {.reply = &m->reply};
+
+    buf_clear(&m->reply);
+    if (tree_txn_decode(&txn, e->payload, e->len) != 0)
+        return; /* every replica comes to the same conclusion */
+    tree_apply(m->tree, (int64_t)e->index, &txn, m->watches, &result);
+    if (txn.op == TREE_OP_CREATE_SESSION && result.err == 0)
+        session_born(m, result.session, txn.timeout_ms);
+    if (txn.op == TREE_OP_ATTACH_SESSION && result.err == 0) {
+        struct conn *old = conn_of_session(m, txn.session);
+        session_born(m, txn.session, txn.timeout_ms);
+        if (old != NULL && (txn.origin.server != m->incarnation || txn.origin.conn != old->id))
+            conn_close(m, old);
+    }
+    if (txn.op == TREE_OP_CLOSE_SESSION && result.err == 0)
+        session_gone(m, txn.session);
+    if (txn.origin.server == m->incarnation)
+        stream_applied(m, (int64_t)e->index, &txn, &result);
+    /* Closed by somebody else: expired, or through another connection. */
+    if (txn.op == TREE_OP_CLOSE_SESSION && result.err == 0) {
+        struct conn *c = conn_of_session(m, txn.session);
+        if (c != NULL)
+            conn_close(m, c);
+    }
+}
+
+static void apply(struct member *m, const struct raft_entry *e)
+{
+    switch (e->type) {
+    case RAFT_ENTRY_EMPTY: break;
+    case RAFT_ENTRY_DATA: apply_data(m, e); break;
+    case RAFT_ENTRY_CONFIG:
+        (void)raft_members_decode(&m->applied_members, e->payload, e->len);
+        break;
+    }
+    m->snapshot_bytes += e->len;
+}
+
+/* The leader sent a whole tree. Our clients' watches have missed what lies between, and so
+ * may our stream: they connect again, here or elsewhere, and catch up by setWatches. */
+static void install(struct member *m, struct raft_blob *b)
+{
+    conn_close_all(m);
+    stream_drop(m);
+    /* It was checked when it was made and again on the way; a tree that does not load now
+     * is a bug of ours, and going on with the old one would diverge. */
+    CHECK(take_tree(m, b->index, &b->members, b->data, b->len) == 0);
+}
+
+/* ---- snapshots ---- */
+
+static struct raft_blob *snapshot_now(struct member *m)
+{
+    struct buf b = {0};
+
+    tree_save(m->tree, &b);
+    uint8_t *data = mem_dup(b.data, b.len);
+    size_t len = b.len;
+    buf_free(&b);
+    return raft_blob_new_take(raft_applied(m->raft), raft_applied_term(m->raft),
+                              &m->applied_members, data, len);
+}
+
+static void snapshots(struct member *m)
+{
+    uint64_t applied = raft_applied(m->raft);
+
+    if (!m->snapshotting && applied > m->snapshot_index &&
+        (applied - m->snapshot_index >= m->options.snapshot_every ||
+         m->snapshot_bytes >= MEMBER_SNAPSHOT_BYTES)) {
+        m->snapshot = snapshot_now(m);
+        m->snapshotting = true;
+        m->snapshot_index = applied;
+        m->snapshot_bytes = 0;
+    }
+    if (raft_snapshot_wanted(m->raft)) {
+        struct raft_blob *b =
+            m->snapshot != NULL ? raft_blob_ref(m->snapshot) : snapshot_now(m);
+        raft_snapshot_give(m->raft, m->now_ms, b);
+        raft_blob_unref(b);
+    }
+}
+
+struct raft_blob *member_snapshot_take(struct member *m)
+{
+    struct raft_blob *b = m->snapshot;
+
+    m->snapshot = NULL;
+    return b;
+}
+
+void member_snapshot_saved(struct member *m, uint64_t index, int err)
+{
+    m->snapshotting = false;
+    if (err == 0)
+        raft_compact(m->raft, index, m->options.snapshot_every / 5);
+}
+
+/* ---- the turn: everything that follows from the events so far ---- */
+
+static void lead_or_not(struct member *m)
+{
+    bool leads = raft_is_ready(m->raft) && raft_applied_term(m->raft) == raft_term(m->raft);
+
+    if (m->leading_term != 0 && (!leads || m->leading_term != raft_term(m->raft)))
+        session_unlead(m);
+    if (leads && m->leading_term == 0)
+        session_lead(m);
+    if (raft_leader(m->raft) != RAFT_NOBODY && raft_leader(m->raft) != m->leader_seen) {
+        m->leader_seen = raft_leader(m->raft);
+        m->facts.leader_changes_total++;
+        if (m->round.id != 0)
+            m->round.retry_ms = m->now_ms; /* the old one will not answer */
+    }
+}
+
+static void serve_or_not(struct member *m)
+{
+    if (raft_leader(m->raft) != RAFT_NOBODY &&
+        raft_applied_term(m->raft) == raft_term(m->raft)) {
+        m->serving_ms = m->now_ms;
+        m->serving = true;
+    } else if (m->serving && m->now_ms >= m->serving_ms + MEMBER_LEADERLESS_MS) {
+        m->serving = false;
+        conn_close_all(m);
+    }
+    if (raft_leader(m->raft) == raft_id(m->raft))
+        m->facts.heard_leader_ms = m->now_ms;
+}
+
+static bool apply_all(struct member *m)
+{
+    const struct raft_entry *e;
+    struct raft_blob *b;
+    bool any = false;
+
+    while ((b = raft_install_take(m->raft)) != NULL) {
+        install(m, b);
+        raft_blob_unref(b);
+        any = true;
+    }
+    while ((e = raft_apply_take(m->raft)) != NULL) {
+        apply(m, e);
+        any = true;
+    }
+    return any;
+}
+
+void member_flush(struct member *m)
+{
+    uint64_t to;
+
+    do {
+        lead_or_not(m);
+        session_expire(m);
+        stream_send(m);
+        session_send(m);
+        raft_flush(m->raft, m->now_ms);
+        session_reads(m);
+        session_synced(m);
+    } while (apply_all(m));
+    serve_or_not(m);
+    snapshots(m);
+    /* Sending is last: the messages are ordered by when raft made them, and nothing that
+     * the clients get depends on them. */
+    while (raft_message_take(m->raft, &to, &m->scratch))
+        member_send(m, to, &m->scratch, MSG_RAFT);
+    conn_flush(m);
+}
+
+uint64_t member_deadline(const struct member *m)
+{
+    uint64_t at = raft_deadline(m->raft), other;
+
+    if ((other = stream_deadline(m)) < at)
+        at = other;
+    if ((other = session_deadline(m)) < at)
+        at = other;
+    if (m->serving && m->serving_ms + MEMBER_LEADERLESS_MS < at &&
+        raft_leader(m->raft) == RAFT_NOBODY)
+        at = m->serving_ms + MEMBER_LEADERLESS_MS;
+    return at;
+}
+
+/* ---- events in ---- */
+
+void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms)
+{
+    CHECK(now_ms >= m->now_ms);
+    uint64_t due_ms = member_deadline(m);
+    bool stalled = due_ms < RAFT_NEVER - STALL_MS && now_ms > due_ms + STALL_MS;
+
+    m->now_ms = now_ms;
+    m->wall_ms = wall_ms;
+    /* What our clients sent meanwhile has not been read yet: they are not to blame. */
+    if (stalled)
+        session_grace(m);
+    if (now_ms >= raft_deadline(m->raft))
+        raft_tick(m->raft, now_ms);
+}
+
+static int add_from(struct member *m, const uint8_t *data, size_t len)
+{
+    struct raft_members one;
+
+    if (raft_members_decode(&one, data, len) != 0 || one.n != 1)
+        return ERR_MALFORMED;
+    (void)raft_add_learner(m->raft, m->now_ms, &one.v[0]); /* who asked looks at the result */
+    return 0;
+}
+
+int member_peer(struct member *m, uint64_t from, const uint8_t *data, size_t len)
+{
+    if (len == 0)
+        return ERR_MALFORMED;
+    switch (data[--len]) {
+    case MSG_RAFT:
+        if (from == raft_leader(m->raft))
+            m->facts.heard_leader_ms = m->now_ms;
+        return raft_step(m->raft, m->now_ms, from, data, len);
+    case MSG_FORWARD: return stream_forwarded(m, from, data, len);
+    case MSG_RESEND: return stream_resend(m, data, len);
+    case MSG_QUESTION: return session_question(m, from, data, len);
+    case MSG_ANSWER: return session_answer(m, data, len);
+    case MSG_ADD: return add_from(m, data, len);
+    case MSG_REMOVE:
+        if (len != 8)
+            return ERR_MALFORMED;
+        (void)raft_remove(m->raft, m->now_ms, be64_get(data));
+        return 0;
+    default: return ERR_MALFORMED;
+    }
+}
+
+bool member_save_take(struct member *m, struct raft_save *out)
+{
+    return raft_save_take(m->raft, out);
+}
+
+void member_saved(struct member *m) { raft_saved(m->raft, m->now_ms); }
+
+/* ---- membership ---- */
+
+int member_add(struct member *m, const struct raft_member *joiner)
+{
+    const struct raft_members one = {.n = 1, .v = {*joiner}};
+    uint64_t leader = raft_leader(m->raft);
+
+    if (leader == raft_id(m->raft))
+        return raft_add_learner(m->raft, m->now_ms, joiner);
+    if (leader == RAFT_NOBODY)
+        return ERR_NOT_LEADER;
+    buf_clear(&m->scratch);
+    raft_members_encode(&one, &m->scratch);
+    member_send(m, leader, &m->scratch, MSG_ADD);
+    return 0;
+}
+
+int member_remove(struct member *m, uint64_t id)
+{
+    uint64_t leader = raft_leader(m->raft);
+
+    if (leader == raft_id(m->raft))
+        return raft_remove(m->raft, m->now_ms, id);
+    if (leader == RAFT_NOBODY)
+        return ERR_NOT_LEADER;
+    buf_clear(&m->scratch);
+    buf_add_be64(&m->scratch, id);
+    member_send(m, leader, &m->scratch, MSG_REMOVE);
+    return 0;
+}
+
+/* ---- facts ---- */
+
+const struct raft *member_raft(const struct member *m) { return m->raft; }
+const struct tree *member_tree(const struct member *m) { return m->tree; }
+bool member_is_serving(const struct member *m) { return m->serving; }
+
+void member_facts(const struct member *m, struct member_facts *out)
+{
+    *out = m->facts;
+    out->watches = watches_count(m->watches);
+}

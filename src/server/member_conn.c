@@ -1,0 +1,472 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* One client's connection: frames in, replies and watch events out, in order.
+ *
+ * The queue holds what is not yet answered. Reads are served when they have become the
+ * first; writes go to the stream at once, past reads and other writes, but never past a
+ * question (else a read behind the question would see a later write of its own session).
+ * So a write that is applied is always the first in its queue. */
+#include "server/member_internal.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/mutant.h"
+#include "wire/wire.h"
+
+static void mark_dirty(struct member *m, struct conn *c)
+{
+    if (!c->dirty) {
+        c->dirty = true;
+        TAILQ_INSERT_TAIL(&m->dirty, c, in_dirty);
+    }
+}
+
+/* The connection ends when this batch's bytes are out; nothing more is read or written. */
+static void doom(struct member *m, struct conn *c)
+{
+    c->doomed = true;
+    mark_dirty(m, c);
+}
+
+static struct conn *conn_find(const struct member *m, uint64_t id)
+{
+    struct hash_link *l = hash_first(&m->conns, hash_u64(id));
+
+    for (; l != NULL; l = hash_next(l)) {
+        struct conn *c = HASH_ENTRY(l, struct conn, by_id);
+        if (c->id == id)
+            return c;
+    }
+    return NULL;
+}
+
+struct conn *conn_of_session(struct member *m, int64_t session)
+{
+    struct hash_link *l = hash_first(&m->conns_by_session, hash_u64((uint64_t)session));
+
+    for (; l != NULL; l = hash_next(l)) {
+        struct conn *c = HASH_ENTRY(l, struct conn, by_session);
+        if (c->session == session)
+            return c;
+    }
+    return NULL;
+}
+
+static struct request *request_new(enum request_kind kind, int32_t xid, int32_t op,
+                                   const uint8_t *body, size_t len)
+{
+    struct request *r = mem_alloc(sizeof *r + len);
+
+    r->kind = kind;
+    r->xid = xid;
+    r->op = op;
+    r->len = (uint32_t)len;
+    if (len > 0)
+        memcpy(r->body, body, len);
+    return r;
+}
+
+static void push(struct member *m, struct conn *c, struct request *r)
+{
+    r->conn = c;
+    r->conn_id = c->id;
+    r->session = c->session;
+    TAILQ_INSERT_TAIL(&c->requests, r, in_conn);
+    if (c->unsent == NULL)
+        c->unsent = r;
+    c->requests_n++;
+    c->requests_bytes += r->len;
+    m->facts.outstanding++;
+}
+
+static void pop(struct member *m, struct conn *c, struct request *r)
+{
+    CHECK(TAILQ_FIRST(&c->requests) == r);
+    if (c->unsent == r)
+        c->unsent = TAILQ_NEXT(r, in_conn);
+    TAILQ_REMOVE(&c->requests, r, in_conn);
+    c->requests_n--;
+    c->requests_bytes -= r->len;
+    m->facts.outstanding--;
+}
+
+static void reply(struct member *m, struct conn *c, int32_t xid, int64_t zxid, int err,
+                  const struct buf *body)
+{
+    const struct wire_reply_header h = {.xid = xid, .zxid = zxid, .err = err};
+    size_t at = wire_frame_begin(&c->out);
+
+    wire_reply_header_encode(&h, &c->out);
+    if (err == 0 && body != NULL)
+        buf_add(&c->out, body->data, body->len);
+    wire_frame_end(&c->out, at);
+    mark_dirty(m, c);
+    m->facts.replies_total++;
+}
+
+void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
+                      size_t path_len)
+{
+    struct member *m = member;
+    struct conn *c = conn_find(m, watcher);
+
+    if (c == NULL || c->doomed)
+        return;
+    const struct wire_reply_header h = {.xid = WIRE_XID_NOTIFICATION, .zxid = -1};
+    const struct wire_watcher_event e = {(int32_t)event, WIRE_STATE_CONNECTED,
+                                         wire_bytes(path, path_len)};
+    struct buf *out = MUTANT(member_event_after_reply) ? &c->late : &c->out;
+    size_t at = wire_frame_begin(out);
+    wire_reply_header_encode(&h, out);
+    wire_watcher_event_encode(&e, out);
+    wire_frame_end(out, at);
+    mark_dirty(m, c);
+}
+
+/* sessionId and timeout of 0 say that there is no such session (any more). */
+static void connect_reply(struct member *m, struct conn *c, int64_t session, int32_t timeout_ms,
+                          const uint8_t *password)
+{
+    static const uint8_t none[TREE_PASSWORD_LEN];
+    const struct wire_connect_response a = {
+        .timeout_ms = timeout_ms,
+        .session_id = session,
+        .password = wire_bytes(password != NULL ? password : none, TREE_PASSWORD_LEN),
+        .read_only = c->has_read_only_byte ? 0 : WIRE_ABSENT,
+    };
+    size_t at = wire_frame_begin(&c->out);
+
+    wire_connect_response_encode(&a, &c->out);
+    wire_frame_end(&c->out, at);
+    mark_dirty(m, c);
+}
+
+static void serve_read(struct member *m, struct conn *c, int32_t xid, int32_t op,
+                       const uint8_t *body, size_t len)
+{
+    buf_clear(&m->reply);
+    int err = tree_read(m->tree, m->watches, c->id, c->session, op, body, len, &m->reply);
+    reply(m, c, xid, tree_zxid(m->tree), err, &m->reply);
+}
+
+static void serve_local(struct member *m, struct conn *c, const struct request *r)
+{
+    /* An unknown operation carries zxid -1, an answer to auth 0: as ZooKeeper does. */
+    int64_t zxid = r->op == WIRE_OP_AUTH         ? 0
+                   : r->err == ERR_UNIMPLEMENTED ? -1
+                                                 : tree_zxid(m->tree);
+
+    reply(m, c, r->xid, zxid, r->err, NULL);
+    if (r->close_after)
+        doom(m, c);
+}
+
+void conn_advance(struct member *m, struct conn *c)
+{
+    struct request *r;
+
+    while (!c->doomed && (r = TAILQ_FIRST(&c->requests)) != NULL) {
+        if (r->kind == REQ_QUESTION && r->list == NULL)
+            session_ask(m, r);
+        if (r->kind != REQ_READ && r->kind != REQ_LOCAL)
+            break;
+        if (r->kind == REQ_READ)
+            serve_read(m, c, r->xid, r->op, r->body, r->len);
+        else
+            serve_local(m, c, r);
+        pop(m, c, r);
+        mem_free(r);
+    }
+    while (!c->doomed && (r = c->unsent) != NULL && r->kind != REQ_CONNECT &&
+           r->kind != REQ_QUESTION) {
+        if (r->kind == REQ_WRITE)
+            stream_add(m, r);
+        c->unsent = TAILQ_NEXT(r, in_conn);
+    }
+}
+
+static void open_session(struct member *m, struct conn *c, const struct request *r,
+                         int64_t session)
+{
+    struct request *next;
+
+    c->state = CONN_OPEN;
+    c->session = session;
+    hash_insert(&m->conns_by_session, &c->by_session, hash_u64((uint64_t)session));
+    connect_reply(m, c, session, r->timeout_ms, r->password);
+    TAILQ_FOREACH (next, &c->requests, in_conn)
+        next->session = session;
+}
+
+static void connect_done(struct member *m, struct request *r, const struct tree_result *result)
+{
+    struct conn *c = r->conn;
+
+    pop(m, c, r);
+    if (result->err == 0) {
+        open_session(m, c, r, r->op == TREE_OP_CREATE_SESSION ? result->session : r->session);
+    } else {
+        connect_reply(m, c, 0, 0, NULL);
+        doom(m, c);
+    }
+}
+
+void conn_write_done(struct member *m, struct request *r, int64_t zxid,
+                     const struct tree_result *result)
+{
+    struct conn *c = r->conn;
+
+    if (c != NULL && !c->doomed) {
+        if (r->kind == REQ_CONNECT) {
+            connect_done(m, r, result);
+        } else {
+            pop(m, c, r);
+            /* A client whose session lives elsewhere now learns it by the end of the
+             * connection, not by an error that it would take for the answer. */
+            if (result->err != ERR_SESSION_MOVED)
+                reply(m, c, r->xid, zxid, result->err, result->reply);
+            if (r->op == WIRE_OP_CLOSE_SESSION || result->err == ERR_SESSION_MOVED ||
+                result->err == ERR_SESSION_EXPIRED)
+                doom(m, c);
+        }
+        mem_free(r);
+        conn_advance(m, c);
+        return;
+    }
+    if (c != NULL) { /* doomed: it is freed later, without this request */
+        TAILQ_REMOVE(&c->requests, r, in_conn);
+        if (c->unsent == r)
+            c->unsent = NULL;
+        c->requests_n--;
+        c->requests_bytes -= r->len;
+        m->facts.outstanding--;
+    }
+    mem_free(r);
+}
+
+void conn_question_done(struct member *m, struct request *r)
+{
+    struct conn *c = r->conn;
+    struct wire_path_request path = {.path = {NULL, 0}};
+    struct wire_in in = wire_in(r->body, r->len);
+
+    buf_clear(&m->reply);
+    if (r->op == WIRE_OP_SYNC && wire_path_request_decode(&path, &in) == 0) {
+        const struct wire_path_response echo = {path.path};
+        wire_path_response_encode(&echo, &m->reply);
+    }
+    pop(m, c, r);
+    reply(m, c, r->xid, tree_zxid(m->tree), 0, &m->reply);
+    mem_free(r);
+    conn_advance(m, c);
+}
+
+/* ---- frames in ---- */
+
+static int32_t negotiate(const struct member *m, int32_t asked_ms)
+{
+    if (asked_ms < m->options.session_min_ms)
+        return m->options.session_min_ms;
+    return asked_ms > m->options.session_max_ms ? m->options.session_max_ms : asked_ms;
+}
+
+static void connect_frame(struct member *m, struct conn *c, const uint8_t *data, size_t len)
+{
+    struct wire_connect_request q;
+    struct wire_in in = wire_in(data, len);
+
+    if (wire_connect_request_decode(&q, &in) != 0) {
+        m->facts.malformed_total++;
+        doom(m, c);
+        return;
+    }
+    /* Who has seen more than we have must ask another server. An attach needs no test: when
+     * it is applied here, so is all that was committed before it, on whatever server. But a
+     * zxid that nobody can have given is refused for both when there is nothing to wait for. */
+    if (!m->serving || (q.session_id == 0 && q.last_zxid_seen > tree_zxid(m->tree))) {
+        doom(m, c);
+        return;
+    }
+    c->has_read_only_byte = q.read_only != WIRE_ABSENT;
+    c->state = CONN_CONNECTING;
+    struct request *r = request_new(REQ_CONNECT, 0,
+                                    q.session_id == 0 ? (int32_t)TREE_OP_CREATE_SESSION
+                                                      : (int32_t)TREE_OP_ATTACH_SESSION,
+                                    NULL, 0);
+    push(m, c, r);
+    r->session = q.session_id;
+    r->timeout_ms = negotiate(m, q.timeout_ms);
+    if (q.session_id == 0)
+        m->io.random(m->io.ctx, r->password, sizeof r->password);
+    else if (q.password.len == TREE_PASSWORD_LEN)
+        memcpy(r->password, q.password.data, TREE_PASSWORD_LEN);
+    stream_add(m, r);
+}
+
+/* auth is answered here: identities do not matter before access lists are enforced. */
+static int auth_result(const uint8_t *body, size_t len)
+{
+    struct wire_auth_request q;
+    struct wire_in in = wire_in(body, len);
+
+    if (wire_auth_request_decode(&q, &in) != 0)
+        return ERR_MALFORMED;
+    if ((q.scheme.len == 6 && memcmp(q.scheme.data, "digest", 6) == 0) ||
+        (q.scheme.len == 2 && memcmp(q.scheme.data, "ip", 2) == 0))
+        return 0;
+    return ERR_AUTH_FAILED;
+}
+
+static struct request *request_of(const struct wire_request_header *h, const uint8_t *body,
+                                  size_t len)
+{
+    struct wire_path_request path;
+    struct wire_in in = wire_in(body, len);
+    struct request *r;
+
+    if (h->op == WIRE_OP_PING)
+        return request_new(REQ_QUESTION, WIRE_XID_PING, h->op, NULL, 0);
+    if (h->op == WIRE_OP_SYNC && wire_path_request_decode(&path, &in) == 0)
+        return request_new(REQ_QUESTION, h->xid, h->op, body, len);
+    if (h->op == WIRE_OP_CLOSE_SESSION || tree_op_is_write(h->op))
+        return request_new(REQ_WRITE, h->xid, h->op, body, len);
+    if (tree_op_is_read(h->op))
+        return request_new(REQ_READ, h->xid, h->op, body, len);
+    r = request_new(REQ_LOCAL, h->xid, h->op, NULL, 0);
+    r->err = h->op == WIRE_OP_AUTH   ? auth_result(body, len)
+             : h->op == WIRE_OP_SYNC ? (int)ERR_MALFORMED
+                                     : (int)ERR_UNIMPLEMENTED;
+    r->close_after = r->err == ERR_UNIMPLEMENTED || r->err == ERR_AUTH_FAILED;
+    return r;
+}
+
+void member_client_opened(struct member *m, uint64_t conn, const char *address)
+{
+    struct conn *c = mem_new(struct conn);
+
+    CHECK(conn != 0 && conn_find(m, conn) == NULL);
+    c->id = conn;
+    strncpy(c->address, address, sizeof c->address - 1);
+    TAILQ_INIT(&c->requests);
+    hash_insert(&m->conns, &c->by_id, hash_u64(conn));
+    m->facts.connections++;
+}
+
+void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, size_t len)
+{
+    struct conn *c = conn_find(m, conn);
+    struct wire_request_header h;
+    struct wire_in in = wire_in(data, len);
+
+    if (c == NULL || c->doomed)
+        return;
+    m->facts.requests_total++;
+    if (c->state == CONN_NEW) {
+        connect_frame(m, c, data, len);
+        return;
+    }
+    if (len > MEMBER_FRAME_MAX || wire_request_header_decode(&h, &in) != 0) {
+        m->facts.malformed_total++;
+        doom(m, c);
+        return;
+    }
+    if (!c->touched && c->state == CONN_OPEN) {
+        c->touched = true;
+        TAILQ_INSERT_TAIL(&m->touched, c, in_touched);
+    }
+    size_t body_len = (size_t)(in.end - in.at);
+    if (TAILQ_EMPTY(&c->requests) && tree_op_is_read(h.op)) {
+        serve_read(m, c, h.xid, h.op, in.at, body_len); /* the common case: no copy */
+        return;
+    }
+    push(m, c, request_of(&h, in.at, body_len));
+    conn_advance(m, c);
+}
+
+bool member_client_is_busy(const struct member *m, uint64_t conn)
+{
+    const struct conn *c = conn_find(m, conn);
+
+    return c != NULL && (c->requests_n >= MEMBER_REQUESTS_MAX ||
+                         c->requests_bytes >= MEMBER_REQUEST_BYTES_MAX);
+}
+
+/* ---- the end ---- */
+
+void conn_free(struct member *m, struct conn *c)
+{
+    struct request *r, *next;
+
+    TAILQ_FOREACH_SAFE(r, &c->requests, in_conn, next)
+    {
+        m->facts.outstanding--;
+        r->conn = NULL;
+        if (r->list != NULL)
+            session_forget(m, r);
+        if (r->seq == 0)
+            mem_free(r); /* no server has heard of it */
+    }
+    if (c->state == CONN_OPEN)
+        hash_remove(&m->conns_by_session, &c->by_session);
+    if (c->dirty)
+        TAILQ_REMOVE(&m->dirty, c, in_dirty);
+    if (c->touched)
+        TAILQ_REMOVE(&m->touched, c, in_touched);
+    watches_forget(m->watches, c->id);
+    hash_remove(&m->conns, &c->by_id);
+    m->facts.connections--;
+    buf_free(&c->out);
+    buf_free(&c->late);
+    mem_free(c);
+}
+
+void conn_close(struct member *m, struct conn *c)
+{
+    if (!c->doomed)
+        doom(m, c);
+}
+
+void member_client_closed(struct member *m, uint64_t conn)
+{
+    struct conn *c = conn_find(m, conn);
+
+    if (c != NULL)
+        conn_free(m, c);
+}
+
+static void hand_over(struct member *m, struct conn *c)
+{
+    if (c->late.len > 0)
+        buf_add(&c->out, c->late.data, c->late.len);
+    buf_clear(&c->late);
+    if (c->out.len > 0)
+        m->io.send_client(m->io.ctx, c->id, c->out.data, c->out.len);
+    buf_clear(&c->out);
+    if (c->doomed) {
+        m->io.close_client(m->io.ctx, c->id);
+        conn_free(m, c);
+    }
+}
+
+void conn_flush(struct member *m)
+{
+    struct conn *c;
+
+    while ((c = TAILQ_FIRST(&m->dirty)) != NULL) {
+        TAILQ_REMOVE(&m->dirty, c, in_dirty);
+        c->dirty = false;
+        hand_over(m, c);
+    }
+}
+
+void conn_close_all(struct member *m)
+{
+    struct hash_walk w;
+
+    for (struct hash_link *l = hash_walk_first(&m->conns, &w); l != NULL;
+         l = hash_walk_next(&m->conns, &w))
+        doom(m, HASH_ENTRY(l, struct conn, by_id));
+    conn_flush(m);
+}
