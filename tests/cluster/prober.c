@@ -191,7 +191,7 @@ struct watch {
     uint8_t own_mac[ETH_ALEN];
     uint32_t own_ip, address; /* network order */
     uint16_t port;
-    uint64_t asked_us;
+    uint64_t asked_us, asked_before_us;
 };
 
 struct question {
@@ -254,6 +254,7 @@ static void ask_everybody(struct watch *w)
     memcpy(q.arp.arp_sha, w->own_mac, ETH_ALEN);
     memcpy(q.arp.arp_spa, &w->own_ip, 4);
     memcpy(q.arp.arp_tpa, &w->address, 4);
+    w->asked_before_us = w->asked_us;
     w->asked_us = now_us();
     (void)sendto(w->raw, &q, sizeof q, 0, (struct sockaddr *)&to, sizeof to);
 }
@@ -298,7 +299,9 @@ static void hear_arp(struct watch *w)
         for (unsigned i = 0; i < w->machines_n; i++)
             if (memcmp(a.arp.arp_sha, w->machines[i].mac, ETH_ALEN) == 0)
                 name = w->machines[i].name;
-        printf("A %llu %llu %s\n", (unsigned long long)w->asked_us,
+        /* An ARP answer does not say to which question: take the one before the last, so
+         * that a slow answer never seems younger than it is. */
+        printf("A %llu %llu %s\n", (unsigned long long)w->asked_before_us,
                (unsigned long long)now_us(), name);
     }
 }

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One trial: break one machine of a running site, see what the probers saw, heal it.
+
+The faults of the matrix, and two systems that keep the address: muster and keepalived.
+"""
+import collections
+import os
+import time
+
+from cluster import wait_for
+
+# name -> (break, heal). A fault that leaves the machine without its processes is healed
+# by switching it on or by starting the daemon again (system.switch_on / system.start).
+FAULTS = {
+    "power off": (lambda m: m.power_off(), "switch_on"),
+    "kill -9": (lambda m: m.kill_daemon(), "start"),
+    "freeze": (lambda m: m.freeze(), "thaw"),
+    "cut": (lambda m: m.cut(), "uncut"),
+    "cut: it is not heard": (lambda m: m.cut(hears=True), "uncut"),
+    "cut: it does not hear": (lambda m: m.cut(is_heard=True), "uncut"),
+}
+
+Result = collections.namedtuple(
+    "Result", "fault on failover gap doubles double_time late took writes problem")
+
+
+class Keepalived:
+    """Debian's keepalived on the machines of a site."""
+
+    name = "keepalived"
+    lease = None
+
+    def __init__(self, site, tuned):
+        self.site = site
+        self.tuned = tuned
+        self.name = "keepalived, advert_int 0.1" if tuned else "keepalived, its defaults"
+        for m in site.machines.values():
+            m.daemon = "keepalived"
+
+    def start(self, m):
+        os.makedirs(m.dir, exist_ok=True)
+        conf = os.path.join(m.dir, "keepalived.conf")
+        number = list(self.site.machines).index(m.name)
+        with open(conf, "w", encoding="utf-8") as f:
+            # advert_int 1 is the default; less than a second needs VRRP version 3.
+            f.write("global_defs {\n    router_id %s\n%s}\n" %
+                    (m.name, "    vrrp_version 3\n" if self.tuned else ""))
+            f.write("vrrp_instance site {\n    state BACKUP\n    interface eth0\n"
+                    "    virtual_router_id 51\n    priority %d\n    advert_int %s\n"
+                    "    virtual_ipaddress {\n        %s/32\n    }\n}\n" %
+                    (150 - 50 * number, "0.1" if self.tuned else "1", self.site.vip))
+        for name in ("keepalived.pid", "vrrp.pid"):
+            if os.path.exists(os.path.join(m.dir, name)):
+                os.unlink(os.path.join(m.dir, name))
+        m.spawn("keepalived", "keepalived", "--dont-fork", "--log-console", "--vrrp",
+                "--use-file", conf, "--pid", os.path.join(m.dir, "keepalived.pid"),
+                "--vrrp_pid", os.path.join(m.dir, "vrrp.pid"))
+
+    def form(self):
+        for m in self.site.machines.values():
+            m.start_responder()
+            self.start(m)
+
+    def switch_on(self, m):
+        m.link("up")
+        m.start_responder()
+        self.start(m)
+
+    def wait_settled(self, probe):
+        # The one with the highest priority takes the address back each time.
+        first = next(iter(self.site.machines))
+        wait_for(lambda: probe.holder() == first, 60, f"{first} to hold the address again", 0.1)
+
+
+def heal(system, m, fault):
+    how = FAULTS[fault][1]
+    if how in ("thaw", "uncut"):
+        getattr(m, how)()
+    else:
+        getattr(system, how)(m)
+
+
+def trial(system, probe, fault, m, bound, is_holder, writers=None):
+    """bound: seconds after the fault in which the old holder may still answer."""
+    begin = time.monotonic()
+    probe.read()
+    probe.forget(begin - 1)
+    if writers:
+        writers.begin()
+    time.sleep(0.2)  # ok: a stretch before the fault, to be seen in the measurement
+    broken = time.monotonic()
+    FAULTS[fault][0](m)
+    problem = ""
+    if is_holder:
+        # In keepalived's case the old one may go on answering for ever; look long enough.
+        limit = broken + bound + 6
+        while time.monotonic() < limit:
+            probe.read()
+            if probe.failover(broken, m.name) is not None:
+                break
+            time.sleep(0.05)
+    # And as long again as an answer after the lease would have to be seen.
+    while time.monotonic() < broken + bound + 1.2:
+        time.sleep(0.05)
+    probe.read()
+    healed = time.monotonic()
+    failover = probe.failover(broken, m.name) if is_holder else None
+    if is_holder and failover is None:
+        problem = f"no other machine answered within {healed - broken:.1f} s"
+    heal(system, m, fault)
+    system.wait_settled(probe)
+    end = time.monotonic() - 0.3  # what is on its way still is not judged
+    writes = writers.verify() if writers else None
+    doubles = probe.doubles(begin, end)
+    return Result(fault, m.name, failover, probe.longest_gap(begin, end), len(doubles),
+                  probe.double_time(begin, end),
+                  len(probe.late(m.name, broken + bound, healed)) if is_holder else 0,
+                  time.monotonic() - begin, writes, problem)
