@@ -163,9 +163,12 @@ static bool leader_answered(int32_t op, int err)
 /* Writes prove it too, if they succeed; but what a caller writes must not put off pings. */
 static bool is_question(int32_t op) { return op == WIRE_OP_PING || op == WIRE_OP_SYNC; }
 
+/* What our patience goes by: a server may not talk us into more than we asked for. */
 static uint32_t timeout(const struct client *c)
 {
-    return c->timeout_ms > 0 ? c->timeout_ms : c->options.timeout_ms;
+    uint32_t asked = c->options.timeout_ms;
+
+    return c->timeout_ms > 0 && c->timeout_ms < asked ? c->timeout_ms : asked;
 }
 
 static uint32_t ping_every(const struct client *c)
@@ -277,7 +280,7 @@ static void disconnect(struct client *c, bool shell_must_close)
     buf_clear(&c->in);
     buf_clear(&c->out);
     end_sent(c);
-    if (was_up)
+    if (was_up && !c->closing)
         tell(c, CLIENT_EV_DISCONNECTED);
 }
 
@@ -613,7 +616,7 @@ void client_closed(struct client *c, uint64_t now_ms)
 void client_received(struct client *c, uint64_t now_ms, const uint8_t *data, size_t len)
 {
     observe(c, now_ms);
-    if (c->phase != HANDSHAKE && c->phase != UP)
+    if (len == 0 || (c->phase != HANDSHAKE && c->phase != UP))
         return;
     buf_add(&c->in, data, len);
     take_input(c);

@@ -128,7 +128,8 @@ void client_add_watch(struct client *c, uint64_t now_ms, const char *path, bool 
 /* Any other operation: an encoded request record; the reply has body only. */
 void client_request(struct client *c, uint64_t now_ms, int32_t op, const void *body, size_t len,
                     client_done *done, void *ctx);
-void client_close(struct client *c, uint64_t now_ms); /* ends the session; then EV_CLOSED */
+void client_close(struct client *c,
+                  uint64_t now_ms); /* ends the session; only EV_CLOSED follows */
 /* Asks for another session timeout: connects anew with the same session. */
 void client_set_timeout(struct client *c, uint64_t now_ms, uint32_t timeout_ms);
 
