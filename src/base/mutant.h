@@ -10,6 +10,17 @@
 
 /* clang-format off */
 #define MUTANT_TABLE(M)                                                                     \
+    M(address_lease_from_answer, "the lease counts from the answer, not from the question") \
+    M(address_stale_grant, "a claim of an earlier session is good enough")                  \
+    M(address_release_before_removed, "the claim is deleted before the address is removed") \
+    M(address_probe_ignored, "the address is taken though another machine answers for it")  \
+    M(address_frozen_renew, "an address is renewed after its end has passed")               \
+    M(address_promise_ignored, "an address is claimed though another was promised not to")  \
+    M(address_ask_majority, "the answers of most machines are enough to keep an address")   \
+    M(address_return_any, "a promise ends with any return, also of an earlier question")    \
+    M(assign_own_view, "a machine claims what is assigned to another")                      \
+    M(service_no_fall, "an instance that has once been healthy stays so")                   \
+    M(balance_empty_rendered, "an empty answer of the registry empties the pool")           \
     M(member_ping_unconfirmed, "a ping is answered without asking the leader")              \
     M(member_no_grace, "a new leader counts sessions from their creation")                  \
     M(member_forward_again_at_once, "a forward is sent again before it is known to be lost") \
@@ -18,7 +29,21 @@
     M(client_lease_from_answer, "the session's life is counted from the answer")            \
     M(client_stale_answer, "an old answer counts as that to the newest question")           \
     M(client_blind_retry, "a write that may have happened is sent again")                   \
-    M(client_read_counts, "an answer to a read counts as a leader's")
+    M(client_read_counts, "an answer to a read counts as a leader's")                       \
+    M(store_no_sync, "a save returns before the disk has it")                               \
+    M(store_vote_not_written, "a vote is only kept in memory")                              \
+    M(store_torn_accepted, "checksums of log records are not looked at")                    \
+    M(store_no_truncate, "entries that a new leader replaced stay in the log")              \
+    M(store_tail_believed, "what a killed process wrote counts as synced")                  \
+    M(store_dir_not_synced, "a new file's name is not synced")                              \
+    M(store_snapshot_not_synced, "a snapshot gets its name before its bytes are synced")    \
+    M(tree_ephemeral_kept, "closing a session leaves its last ephemeral")                   \
+    M(tree_moved_ignored, "a write through a session's old connection is applied")          \
+    M(tree_multi_partial, "a failed multi leaves its first operation")                      \
+    M(tree_seq_reuse, "a sequence counter goes down when a child is deleted")               \
+    M(tree_attach_any_password, "a session can be attached with any password")              \
+    M(watch_lost, "a one-shot watch is lost when data and child watch fire together")        \
+    M(watch_persistent_once, "a persistent watch is gone after its first event")
 /* clang-format on */
 
 #ifdef MUSTER_MUTANTS

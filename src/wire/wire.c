@@ -65,6 +65,8 @@ static struct wire_bytes get_bytes(struct wire_in *in)
         in->err = ERR_MALFORMED;
     if (b.len >= 0)
         b.data = take(in, (size_t)b.len);
+    if (in->err != 0)
+        b.len = 0;
     return b;
 }
 
@@ -155,6 +157,11 @@ WIRE_RECORDS(RECORD)
 #undef RECORD
 #undef PUT
 #undef GET
+
+int32_t wire_get_i32(struct wire_in *in) { return get_i32(in); }
+int64_t wire_get_i64(struct wire_in *in) { return get_i64(in); }
+struct wire_bytes wire_get_bytes(struct wire_in *in) { return get_bytes(in); }
+const uint8_t *wire_get_raw(struct wire_in *in, size_t n) { return take(in, n); }
 
 /* Takes the elements of a list through `in`; what get_list accepted cannot fail here. */
 static bool next_begin(struct wire_list *rest, struct wire_in *in)

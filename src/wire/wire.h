@@ -355,6 +355,13 @@ WIRE_RECORDS(RECORD)
 #undef RECORD
 #undef FIELD
 
+/* For formats that are laid out by hand (the log's entries, snapshots): the next number or
+ * byte string, 0 or empty once anything has gone wrong. */
+int32_t wire_get_i32(struct wire_in *in);
+int64_t wire_get_i64(struct wire_in *in);
+struct wire_bytes wire_get_bytes(struct wire_in *in);
+const uint8_t *wire_get_raw(struct wire_in *in, size_t n); /* NULL: they are not there */
+
 /* The next element, taken off the front of the list; false at the end. */
 bool wire_texts_next(struct wire_list *rest, struct wire_bytes *out);
 bool wire_acls_next(struct wire_list *rest, struct wire_acl *out);

@@ -1,0 +1,187 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tree/acl.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/mem.h"
+
+#define DIGEST_KEY 0x61636c2064696765 /* any constant: the same on every replica */
+
+void acls_init(struct acls *a, uint64_t hash_key)
+{
+    *a = (struct acls){.key = hash_key, .n = 1};
+    mem_grow(a->rows, a->cap, 8u);
+    a->rows[0] = NULL;
+}
+
+void acls_free(struct acls *a)
+{
+    for (uint32_t i = 1; i < a->n; i++)
+        mem_free(a->rows[i]);
+    mem_free(a->rows);
+    mem_free(a->free);
+    hash_free(&a->table);
+    *a = (struct acls){0};
+}
+
+static struct acl *find(const struct acls *a, uint64_t hash, const void *elements, size_t len)
+{
+    struct hash_link *l = hash_first(&a->table, hash);
+
+    for (; l != NULL; l = hash_next(l)) {
+        struct acl *acl = HASH_ENTRY(l, struct acl, link);
+        if (acl->len == len && memcmp(acl->bytes, elements, len) == 0)
+            return acl;
+    }
+    return NULL;
+}
+
+uint32_t acls_take(struct acls *a, const void *elements, size_t len, int32_t count)
+{
+    CHECK(count > 0 && len > 0 && len <= UINT32_MAX);
+    uint64_t hash = hash_bytes(a->key, elements, len);
+    struct acl *acl = find(a, hash, elements, len);
+
+    if (acl != NULL) {
+        acl->refs++;
+        return acl->id;
+    }
+    acl = mem_alloc(sizeof *acl + len);
+    memcpy(acl->bytes, elements, len);
+    acl->len = (uint32_t)len;
+    acl->count = count;
+    acl->refs = 1;
+    acl->digest = hash_bytes(DIGEST_KEY, elements, len);
+    if (a->free_n > 0) {
+        acl->id = a->free[--a->free_n];
+    } else {
+        mem_grow(a->rows, a->cap, a->n + 1);
+        acl->id = a->n++;
+    }
+    a->rows[acl->id] = acl;
+    hash_insert(&a->table, &acl->link, hash);
+    return acl->id;
+}
+
+void acls_give(struct acls *a, uint32_t id)
+{
+    struct acl *acl = a->rows[id];
+
+    CHECK(acl != NULL && acl->refs > 0);
+    if (--acl->refs > 0)
+        return;
+    hash_remove(&a->table, &acl->link);
+    a->rows[id] = NULL;
+    mem_grow(a->free, a->free_cap, a->free_n + 1);
+    a->free[a->free_n++] = id;
+    mem_free(acl);
+}
+
+const struct acl *acls_at(const struct acls *a, uint32_t id)
+{
+    CHECK(id > 0 && id < a->n && a->rows[id] != NULL);
+    return a->rows[id];
+}
+
+static bool is_text(struct wire_bytes b, const char *text)
+{
+    size_t len = strlen(text);
+
+    return b.len >= 0 && (size_t)b.len == len && memcmp(b.data, text, len) == 0;
+}
+
+static bool same(struct wire_bytes a, struct wire_bytes b)
+{
+    return a.len == b.len && (a.len <= 0 || memcmp(a.data, b.data, (size_t)a.len) == 0);
+}
+
+/* user:hash. Two parts; empty ones at the end do not count. */
+static bool is_digest_id(struct wire_bytes id)
+{
+    int32_t len = id.len, colons = 0;
+
+    while (len > 0 && id.data[len - 1] == ':')
+        len--;
+    for (int32_t i = 0; i < len; i++)
+        colons += id.data[i] == ':';
+    return colons == 1;
+}
+
+/* A decimal number up to `most` at *at; moves *at behind it. */
+static bool take_number(const uint8_t **at, const uint8_t *end, uint32_t most)
+{
+    const uint8_t *p = *at;
+    uint32_t v = 0;
+
+    while (p < end && *p >= '0' && *p <= '9') {
+        v = v * 10 + (uint32_t)(*p++ - '0');
+        if (v > most)
+            return false;
+    }
+    bool any = p > *at;
+    *at = p;
+    return any;
+}
+
+/* a.b.c.d or a.b.c.d/bits */
+static bool is_ip_id(struct wire_bytes id)
+{
+    const uint8_t *p = id.data, *end = id.data + (id.len > 0 ? id.len : 0);
+
+    for (int i = 0; i < 4; i++) {
+        if (i > 0 && (p == end || *p++ != '.'))
+            return false;
+        if (!take_number(&p, end, 255))
+            return false;
+    }
+    if (p == end)
+        return true;
+    return *p++ == '/' && take_number(&p, end, 32) && p == end;
+}
+
+static bool is_valid(const struct wire_acl *a)
+{
+    if (a->scheme.len < 0 || a->id.len < 0)
+        return false;
+    if (is_text(a->scheme, "world"))
+        return is_text(a->id, "anyone");
+    if (is_text(a->scheme, "digest"))
+        return is_digest_id(a->id);
+    if (is_text(a->scheme, "ip"))
+        return is_ip_id(a->id);
+    return false;
+}
+
+static bool stands_before(struct wire_list list, int32_t before, const struct wire_acl *a)
+{
+    struct wire_acl other;
+
+    for (int32_t i = 0; i < before && wire_acls_next(&list, &other); i++)
+        if (other.perms == a->perms && same(other.scheme, a->scheme) && same(other.id, a->id))
+            return true;
+    return false;
+}
+
+/* So that a list of a frame's size cannot take a minute of comparing. */
+#define ACL_ENTRIES_MAX 1000
+
+int acl_fix(struct wire_list list, struct buf *out, int32_t *count)
+{
+    struct wire_list rest = list;
+    struct wire_acl a;
+
+    *count = 0;
+    if (list.count > ACL_ENTRIES_MAX)
+        return ERR_INVALID_ACL;
+    for (int32_t i = 0; wire_acls_next(&rest, &a); i++) {
+        if (!is_valid(&a))
+            return ERR_INVALID_ACL;
+        if (stands_before(list, i, &a))
+            continue;
+        wire_acl_encode(&a, out);
+        (*count)++;
+    }
+    return *count > 0 ? 0 : ERR_INVALID_ACL;
+}

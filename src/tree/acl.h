@@ -1,0 +1,44 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* acl.h -- access lists: checked, and each different one stored once.
+ *
+ * Inside src/tree only. A list is kept as the elements of its wire vector. Znodes hold a
+ * number; the numbers are local to one process (replicas may number differently).
+ */
+#ifndef MUSTER_TREE_ACL_H
+#define MUSTER_TREE_ACL_H
+
+#include "base/hash.h"
+#include "wire/wire.h"
+
+struct acl {
+    struct hash_link link;
+    uint64_t digest; /* of the content; the same on every replica */
+    uint32_t id, refs;
+    uint32_t len;
+    int32_t count;
+    uint8_t bytes[];
+};
+
+struct acls {
+    uint64_t key;
+    struct hash_table table;
+    struct acl **rows; /* by number; NULL: free. [0] is never used */
+    uint32_t n, cap;
+    uint32_t *free;
+    uint32_t free_n, free_cap;
+};
+
+void acls_init(struct acls *a, uint64_t hash_key);
+void acls_free(struct acls *a);
+
+/* The number of this list, with one reference more. */
+uint32_t acls_take(struct acls *a, const void *elements, size_t len, int32_t count);
+void acls_give(struct acls *a, uint32_t id); /* gives one reference back */
+const struct acl *acls_at(const struct acls *a, uint32_t id);
+
+/* Checks a list as create and setACL do (ZooKeeper's fix-up) and appends to `out` the
+ * elements to be stored, without duplicates. 0 or ERR_INVALID_ACL. `auth` stands for the
+ * identities of the connection: none are known yet. */
+int acl_fix(struct wire_list list, struct buf *out, int32_t *count);
+
+#endif

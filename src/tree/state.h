@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* state.h -- what struct tree is made of. Inside src/tree only.
+ *
+ * The digest is a sum over all znodes and sessions of hashes that are the same on every
+ * replica. Each znode counts in two parts: what it is itself (data, Stat, ACL, owner) and
+ * what it knows of its children (pzxid, creates), so that a change below it does not read
+ * its data. Whoever changes a part takes it out before and puts it in after.
+ */
+#ifndef MUSTER_TREE_STATE_H
+#define MUSTER_TREE_STATE_H
+
+#include "tree/acl.h"
+#include "tree/node.h"
+#include "tree/session.h"
+#include "tree/tree.h"
+#include "wire/wire.h"
+
+enum undo_kind { UNDO_CREATE, UNDO_DELETE, UNDO_SET };
+
+/* How to take back one operation of a multi. */
+struct undo {
+    enum undo_kind kind;
+    uint32_t node;
+    /* CREATE, DELETE: of the parent, before */
+    int64_t parent_pzxid;
+    int32_t parent_creates;
+    /* SET: of the node, before */
+    int32_t version, data_len;
+    int64_t mzxid, mtime;
+    uint8_t *data; /* owned */
+};
+
+struct tree {
+    int64_t zxid;
+    uint64_t digest;
+    struct nodes nodes;
+    struct acls acls;
+    struct sessions sessions;
+    struct ephemerals ephemerals;
+
+    /* During an apply: */
+    bool in_multi;
+    bool want_changes; /* somebody watches */
+    struct undo *undo;
+    size_t undo_n, undo_cap;
+    struct buf changes;     /* event u8, length be32, path: shown to the watches at the end */
+    struct buf path;        /* of the znode that was made */
+    struct buf acl, answer; /* scratch */
+};
+
+/* One entry, as the operations see it. */
+struct step {
+    struct tree *t;
+    int64_t zxid, time_ms;
+    struct session *session;
+    uint32_t part; /* number of the operation in its multi */
+};
+
+/* A new tree with the built-in znodes, or with the bare root. */
+struct tree *tree_new_bare(uint64_t hash_key);
+uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path, size_t len);
+uint64_t tree_digest_family(const struct tree *t, uint32_t id, const char *path, size_t len);
+uint64_t tree_digest_session(const struct session *x);
+struct wire_stat tree_stat(const struct tree *t, uint32_t id);
+
+/* ---- operations: ops.c; the checks of each in ZooKeeper's order ---- */
+struct create {
+    struct wire_bytes path, data;
+    struct wire_list acl;
+    bool ephemeral, sequential, container;
+};
+/* Reads the mode of a create-like operation: 0, ERR_BAD_ARGUMENTS or ERR_UNIMPLEMENTED. */
+int tree_create_mode(int32_t op, int32_t flags, struct create *out);
+int tree_create(const struct step *s, const struct create *c, uint32_t *id); /* path: t->path */
+int tree_delete(const struct step *s, struct wire_bytes path, int32_t version);
+int tree_set_data(const struct step *s, const struct wire_set_data_request *r, uint32_t *id);
+int tree_set_acl(const struct step *s, const struct wire_set_acl_request *r, uint32_t *id);
+int tree_check(const struct step *s, struct wire_bytes path, int32_t version);
+/* Removes an ephemeral that has lost its session. */
+void tree_remove_ephemeral(const struct step *s, uint32_t id);
+/* Between begin and one of the others everything can be taken back; abort is told the
+ * digest of the beginning. */
+void tree_multi_begin(struct tree *t);
+void tree_multi_commit(struct tree *t);
+void tree_multi_abort(struct tree *t, uint64_t digest);
+
+/* ---- multi.c ---- */
+/* Appends the results to t->answer. 0, or ERR_MALFORMED with nothing done. */
+int tree_multi(const struct step *s, const uint8_t *body, size_t len);
+
+#endif

@@ -1,0 +1,380 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "tree/watch.h"
+
+#include <string.h>
+
+#include "base/check.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/mutant.h"
+#include "wire/path.h"
+
+/* A path that somebody watches. */
+struct spot {
+    struct hash_link link;
+    uint32_t first, last; /* its entries: those with a recursive watch stand in front */
+    uint32_t len;
+    char path[];
+};
+
+/* A connection that watches something. */
+struct watcher {
+    struct hash_link link;
+    uint64_t id;
+    uint64_t told;  /* the change that it was last told of */
+    uint32_t first; /* its entries */
+};
+
+/* All watches of one watcher on one path. Known by a number, from 1. */
+struct entry {
+    struct spot *spot;
+    struct watcher *watcher;
+    uint32_t chain; /* of the bucket; in a free one: the next free one */
+    uint32_t spot_next, spot_prev;
+    uint32_t watcher_next, watcher_prev;
+    uint8_t kinds; /* BIT(enum watch_kind); 0: free */
+};
+
+struct watches {
+    uint64_t key;
+    watch_sink *sink;
+    void *ctx;
+    uint64_t change;    /* numbers the calls of watches_trigger */
+    uint64_t count;     /* of (path, watcher, kind) */
+    uint64_t recursive; /* of those that are recursive */
+    struct hash_table spots, watchers;
+    struct entry *entries; /* [0] is never used */
+    uint32_t entries_n, entries_cap, entries_free, entries_used;
+    uint32_t *buckets; /* of entries, by spot and watcher */
+    uint32_t buckets_n;
+};
+
+#define BIT(kind) ((uint8_t)(1u << (kind)))
+#define ONCE (BIT(WATCH_DATA) | BIT(WATCH_CHILD))
+#define RECURSIVE BIT(WATCH_RECURSIVE)
+
+/* Which kinds an event on their own path is for. */
+static uint8_t kinds_for(enum watch_event event)
+{
+    switch (event) {
+    case WATCH_CREATED:
+    case WATCH_DATA_CHANGED: return BIT(WATCH_DATA) | BIT(WATCH_PERSISTENT) | RECURSIVE;
+    case WATCH_DELETED: return ONCE | BIT(WATCH_PERSISTENT) | RECURSIVE;
+    case WATCH_CHILDREN_CHANGED: return BIT(WATCH_CHILD) | BIT(WATCH_PERSISTENT);
+    }
+    return 0;
+}
+
+struct watches *watches_new(uint64_t hash_key, watch_sink *sink, void *ctx)
+{
+    struct watches *w = mem_new(struct watches);
+
+    w->key = hash_key;
+    w->sink = sink;
+    w->ctx = ctx;
+    w->entries_n = 1;
+    mem_grow(w->entries, w->entries_cap, 8u);
+    w->buckets_n = 16;
+    w->buckets = mem_new_array(uint32_t, w->buckets_n);
+    return w;
+}
+
+void watches_free(struct watches *w)
+{
+    struct hash_walk walk;
+    struct hash_link *l;
+
+    if (w == NULL)
+        return;
+    for (l = hash_walk_first(&w->spots, &walk); l != NULL; l = hash_walk_next(&w->spots, &walk))
+        mem_free(HASH_ENTRY(l, struct spot, link));
+    for (l = hash_walk_first(&w->watchers, &walk); l != NULL;
+         l = hash_walk_next(&w->watchers, &walk))
+        mem_free(HASH_ENTRY(l, struct watcher, link));
+    hash_free(&w->spots);
+    hash_free(&w->watchers);
+    mem_free(w->entries);
+    mem_free(w->buckets);
+    mem_free(w);
+}
+
+static uint64_t spot_hash(const struct watches *w, const char *path, size_t len)
+{
+    return hash_bytes(w->key, path, len);
+}
+
+static struct spot *spot_find(const struct watches *w, const char *path, size_t len)
+{
+    struct hash_link *l = hash_first(&w->spots, spot_hash(w, path, len));
+
+    for (; l != NULL; l = hash_next(l)) {
+        struct spot *s = HASH_ENTRY(l, struct spot, link);
+        if (s->len == len && memcmp(s->path, path, len) == 0)
+            return s;
+    }
+    return NULL;
+}
+
+static struct watcher *watcher_find(const struct watches *w, uint64_t id)
+{
+    struct hash_link *l = hash_first(&w->watchers, hash_u64(id ^ w->key));
+
+    for (; l != NULL; l = hash_next(l)) {
+        struct watcher *x = HASH_ENTRY(l, struct watcher, link);
+        if (x->id == id)
+            return x;
+    }
+    return NULL;
+}
+
+static uint32_t *bucket_of(const struct watches *w, const struct spot *s,
+                           const struct watcher *x)
+{
+    uint64_t h = hash_u64(s->link.hash + 0x9e3779b97f4a7c15 * x->link.hash);
+
+    return &w->buckets[h & (w->buckets_n - 1)];
+}
+
+static uint32_t entry_find(const struct watches *w, const struct spot *s,
+                           const struct watcher *x)
+{
+    if (s == NULL || x == NULL)
+        return 0;
+    uint32_t id = *bucket_of(w, s, x);
+    while (id != 0 && (w->entries[id].spot != s || w->entries[id].watcher != x))
+        id = w->entries[id].chain;
+    return id;
+}
+
+static void chain_in(struct watches *w, uint32_t id)
+{
+    uint32_t *head = bucket_of(w, w->entries[id].spot, w->entries[id].watcher);
+
+    w->entries[id].chain = *head;
+    *head = id;
+}
+
+static void buckets_grow(struct watches *w)
+{
+    mem_free(w->buckets);
+    w->buckets_n *= 2;
+    CHECK(w->buckets_n > 0);
+    w->buckets = mem_new_array(uint32_t, w->buckets_n);
+    for (uint32_t id = 1; id < w->entries_n; id++)
+        if (w->entries[id].kinds != 0)
+            chain_in(w, id);
+}
+
+static void spot_in(struct watches *w, uint32_t id, bool in_front)
+{
+    struct entry *e = &w->entries[id];
+    struct spot *s = e->spot;
+
+    e->spot_prev = in_front ? 0 : s->last;
+    e->spot_next = in_front ? s->first : 0;
+    if (e->spot_prev != 0)
+        w->entries[e->spot_prev].spot_next = id;
+    else
+        s->first = id;
+    if (e->spot_next != 0)
+        w->entries[e->spot_next].spot_prev = id;
+    else
+        s->last = id;
+}
+
+static void spot_out(struct watches *w, uint32_t id)
+{
+    struct entry *e = &w->entries[id];
+
+    if (e->spot_prev != 0)
+        w->entries[e->spot_prev].spot_next = e->spot_next;
+    else
+        e->spot->first = e->spot_next;
+    if (e->spot_next != 0)
+        w->entries[e->spot_next].spot_prev = e->spot_prev;
+    else
+        e->spot->last = e->spot_prev;
+}
+
+static uint32_t entry_new(struct watches *w, struct spot *s, struct watcher *x)
+{
+    uint32_t id = w->entries_free;
+
+    if (w->entries_used >= w->buckets_n)
+        buckets_grow(w);
+    if (id != 0) {
+        w->entries_free = w->entries[id].chain;
+    } else {
+        CHECK(w->entries_n < UINT32_MAX / 2);
+        mem_grow(w->entries, w->entries_cap, w->entries_n + 1);
+        id = w->entries_n++;
+    }
+    w->entries[id] = (struct entry){.spot = s, .watcher = x, .watcher_next = x->first};
+    if (x->first != 0)
+        w->entries[x->first].watcher_prev = id;
+    x->first = id;
+    chain_in(w, id);
+    spot_in(w, id, false);
+    w->entries_used++;
+    return id;
+}
+
+/* Frees an entry without watches, and its spot and watcher if it was their last. */
+static void entry_free(struct watches *w, uint32_t id)
+{
+    struct entry *e = &w->entries[id];
+    struct spot *s = e->spot;
+    struct watcher *x = e->watcher;
+    uint32_t *at = bucket_of(w, s, x);
+
+    while (*at != id) {
+        CHECK(*at != 0);
+        at = &w->entries[*at].chain;
+    }
+    *at = e->chain;
+    spot_out(w, id);
+    if (e->watcher_prev != 0)
+        w->entries[e->watcher_prev].watcher_next = e->watcher_next;
+    else
+        x->first = e->watcher_next;
+    if (e->watcher_next != 0)
+        w->entries[e->watcher_next].watcher_prev = e->watcher_prev;
+    *e = (struct entry){.chain = w->entries_free};
+    w->entries_free = id;
+    w->entries_used--;
+    if (s->first == 0) {
+        hash_remove(&w->spots, &s->link);
+        mem_free(s);
+    }
+    if (x->first == 0) {
+        hash_remove(&w->watchers, &x->link);
+        mem_free(x);
+    }
+}
+
+static unsigned bits(uint8_t kinds) { return (unsigned)__builtin_popcount(kinds); }
+
+/* Sets what an entry watches for; kinds 0 frees it. */
+static void entry_set(struct watches *w, uint32_t id, uint8_t kinds)
+{
+    struct entry *e = &w->entries[id];
+    uint8_t was = e->kinds;
+
+    w->count = w->count + bits(kinds) - bits(was);
+    w->recursive = w->recursive + ((kinds & RECURSIVE) != 0) - ((was & RECURSIVE) != 0);
+    e->kinds = kinds;
+    if (kinds == 0) {
+        entry_free(w, id);
+    } else if (((kinds ^ was) & RECURSIVE) != 0) {
+        spot_out(w, id);
+        spot_in(w, id, (kinds & RECURSIVE) != 0);
+    }
+}
+
+void watches_add(struct watches *w, uint64_t watcher, enum watch_kind kind, const char *path,
+                 size_t path_len)
+{
+    struct spot *s = spot_find(w, path, path_len);
+    struct watcher *x = watcher_find(w, watcher);
+    uint32_t id = entry_find(w, s, x);
+
+    if (s == NULL) {
+        CHECK(path_len <= UINT32_MAX);
+        s = mem_alloc(sizeof *s + path_len);
+        s->len = (uint32_t)path_len;
+        if (path_len > 0)
+            memcpy(s->path, path, path_len);
+        hash_insert(&w->spots, &s->link, spot_hash(w, path, path_len));
+    }
+    if (x == NULL) {
+        x = mem_new(struct watcher);
+        x->id = watcher;
+        hash_insert(&w->watchers, &x->link, hash_u64(watcher ^ w->key));
+    }
+    if (id == 0)
+        id = entry_new(w, s, x);
+    entry_set(w, id, w->entries[id].kinds | BIT(kind));
+}
+
+bool watches_has(const struct watches *w, uint64_t watcher, enum watch_kind kind,
+                 const char *path, size_t path_len)
+{
+    uint32_t id = entry_find(w, spot_find(w, path, path_len), watcher_find(w, watcher));
+
+    return id != 0 && (w->entries[id].kinds & BIT(kind)) != 0;
+}
+
+bool watches_remove(struct watches *w, uint64_t watcher, enum watch_kind kind, const char *path,
+                    size_t path_len)
+{
+    uint32_t id = entry_find(w, spot_find(w, path, path_len), watcher_find(w, watcher));
+
+    if (id == 0 || (w->entries[id].kinds & BIT(kind)) == 0)
+        return false;
+    entry_set(w, id, w->entries[id].kinds & (uint8_t)~BIT(kind));
+    return true;
+}
+
+void watches_forget(struct watches *w, uint64_t watcher)
+{
+    struct watcher *x = watcher_find(w, watcher);
+
+    for (uint32_t id = x != NULL ? x->first : 0; id != 0;) {
+        uint32_t next = w->entries[id].watcher_next;
+        entry_set(w, id, 0);
+        id = next;
+    }
+}
+
+uint64_t watches_count(const struct watches *w) { return w->count; }
+
+/* Tells one entry's watcher, if it was not told of this change already, and uses up what
+ * serves once. */
+static void fire(struct watches *w, uint32_t id, uint8_t kinds, enum watch_event event,
+                 const char *path, size_t len)
+{
+    struct entry *e = &w->entries[id];
+    struct watcher *x = e->watcher;
+    uint8_t hit = e->kinds & kinds, used = hit & ONCE;
+
+    if (hit == 0)
+        return;
+    if (x->told != w->change && !(MUTANT(watch_lost) && used == ONCE)) {
+        x->told = w->change;
+        w->sink(w->ctx, x->id, event, path, len);
+    }
+    if (MUTANT(watch_persistent_once))
+        used |= hit & BIT(WATCH_PERSISTENT);
+    if (used != 0)
+        entry_set(w, id, e->kinds & (uint8_t)~used);
+}
+
+void watches_trigger(struct watches *w, enum watch_event event, const char *path,
+                     size_t path_len)
+{
+    if (w->count == 0)
+        return;
+    w->change++;
+    struct spot *s = spot_find(w, path, path_len);
+    for (uint32_t id = s != NULL ? s->first : 0; id != 0;) {
+        uint32_t next = w->entries[id].spot_next;
+        fire(w, id, kinds_for(event), event, path, path_len);
+        id = next;
+    }
+    if (w->recursive == 0 || event == WATCH_CHILDREN_CHANGED)
+        return;
+    for (size_t len = path_len; len > 1 && path[0] == '/';) {
+        len = path_parent_len(path, len);
+        s = spot_find(w, path, len);
+        uint32_t id = s != NULL ? s->first : 0;
+        for (; id != 0 && (w->entries[id].kinds & RECURSIVE) != 0;
+             id = w->entries[id].spot_next)
+            fire(w, id, RECURSIVE, event, path, path_len);
+    }
+}
+
+void watches_emit(struct watches *w, uint64_t watcher, enum watch_event event, const char *path,
+                  size_t path_len)
+{
+    w->sink(w->ctx, watcher, event, path, path_len);
+}
