@@ -1,0 +1,25 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* http.h -- the HTTP port (2180): GET of a few pages, on the loop (libmicrohttpd). */
+#ifndef MUSTER_HTTP_H
+#define MUSTER_HTTP_H
+
+#include <uv.h>
+
+#include "base/buf.h"
+
+#define HTTP_CONNECTIONS_MAX 100
+
+/* One page: fills body; returns the status code (200, 503, ...). */
+struct http_page {
+    const char *path;
+    const char *type; /* Content-Type */
+    unsigned (*make)(void *ctx, struct buf *body);
+};
+
+struct http;
+/* pages: borrowed, ended by a NULL path. */
+int http_start(struct http **out, uv_loop_t *loop, const char *address, uint16_t port,
+               const struct http_page *pages, void *ctx, struct buf *why);
+void http_stop(struct http *h);
+
+#endif

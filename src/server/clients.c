@@ -1,0 +1,358 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/clients.h"
+
+#include <arpa/inet.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#define READ_CHUNK 65536
+
+struct client_conn {
+    struct hash_link by_id;
+    TAILQ_ENTRY(client_conn) in_paused;
+    struct clients *clients;
+    uint64_t id;
+    uv_tcp_t tcp;
+    uv_timer_t timer; /* until the first frame */
+    unsigned handles;
+    bool any_frame; /* so a four-letter word is no longer possible */
+    bool known;     /* the member has been told of it, and has not closed it */
+    bool ending;    /* closes when everything is sent */
+    bool closing, paused;
+    struct buf in;
+    size_t unsent;
+};
+
+struct clients {
+    struct clients_options options;
+    uv_loop_t *loop;
+    uv_tcp_t listener;
+    struct hash_table conns;
+    TAILQ_HEAD(, client_conn) paused;
+    uint64_t last_id;
+    bool stopping, listener_closed;
+};
+
+struct client_write {
+    uv_write_t req;
+    struct client_conn *conn;
+    uv_buf_t bytes;
+};
+
+static void free_if_done(struct clients *c)
+{
+    if (c->stopping && c->listener_closed && c->conns.count == 0) {
+        hash_free(&c->conns);
+        mem_free(c);
+    }
+}
+
+static void handle_closed(uv_handle_t *h)
+{
+    struct client_conn *k = h->data;
+    struct clients *c = k->clients;
+
+    if (--k->handles > 0)
+        return;
+    /* Here and not in conn_close_now(): that may run inside the member's own turn. */
+    if (k->known && !c->stopping) {
+        c->options.woken(c->options.ctx);
+        member_client_closed(c->options.member, k->id);
+    }
+    hash_remove(&c->conns, &k->by_id);
+    buf_free(&k->in);
+    mem_free(k);
+    free_if_done(c);
+}
+
+static void conn_close_now(struct client_conn *k)
+{
+    if (k->closing)
+        return;
+    k->closing = true;
+    if (k->paused)
+        TAILQ_REMOVE(&k->clients->paused, k, in_paused);
+    k->paused = false;
+    uv_close((uv_handle_t *)&k->tcp, handle_closed);
+    uv_close((uv_handle_t *)&k->timer, handle_closed);
+}
+
+static struct client_conn *find(const struct clients *c, uint64_t id)
+{
+    struct hash_link *l = hash_first(&c->conns, hash_u64(id));
+
+    for (; l != NULL; l = hash_next(l)) {
+        struct client_conn *k = HASH_ENTRY(l, struct client_conn, by_id);
+        if (k->id == id)
+            return k;
+    }
+    return NULL;
+}
+
+/* ---- out ---- */
+
+static void written(uv_write_t *req, int status)
+{
+    struct client_write *w = req->data;
+    struct client_conn *k = w->conn;
+
+    k->unsent -= w->bytes.len;
+    mem_free(w->bytes.base);
+    mem_free(w);
+    if (status != 0 || (k->ending && k->unsent == 0))
+        conn_close_now(k);
+}
+
+static void queue(struct client_conn *k, const uint8_t *data, size_t len)
+{
+    struct client_write *w = mem_new(struct client_write);
+
+    w->conn = k;
+    w->req.data = w;
+    w->bytes = uv_buf_init(mem_dup(data, len), (unsigned)len);
+    k->unsent += len;
+    if (uv_write(&w->req, (uv_stream_t *)&k->tcp, &w->bytes, 1, written) != 0) {
+        k->unsent -= len;
+        mem_free(w->bytes.base);
+        mem_free(w);
+        conn_close_now(k);
+    }
+}
+
+static void send_bytes(struct client_conn *k, const uint8_t *data, size_t len)
+{
+    if (k->unsent == 0) {
+        uv_buf_t b = uv_buf_init((char *)(uintptr_t)data, (unsigned)len);
+        int n = uv_try_write((uv_stream_t *)&k->tcp, &b, 1);
+        if (n < 0 && n != UV_EAGAIN) {
+            conn_close_now(k);
+            return;
+        }
+        if (n > 0) {
+            data += n;
+            len -= (size_t)n;
+        }
+    }
+    if (len > 0 && k->unsent + len > CLIENT_UNSENT_MAX) {
+        log_event(LOG_WARNING, "client_closed", LOG_U("conn", k->id),
+                  LOG_S("limit", "CLIENT_UNSENT_MAX"));
+        conn_close_now(k);
+    } else if (len > 0) {
+        queue(k, data, len);
+    }
+}
+
+void clients_send(struct clients *c, uint64_t conn, const uint8_t *data, size_t len)
+{
+    struct client_conn *k = find(c, conn);
+
+    if (k != NULL && !k->closing)
+        send_bytes(k, data, len);
+}
+
+static void end(struct client_conn *k)
+{
+    k->ending = true;
+    uv_read_stop((uv_stream_t *)&k->tcp);
+    if (k->unsent == 0)
+        conn_close_now(k);
+}
+
+void clients_close(struct clients *c, uint64_t conn)
+{
+    struct client_conn *k = find(c, conn);
+
+    if (k == NULL || k->closing)
+        return;
+    k->known = false;
+    end(k);
+}
+
+/* ---- in ---- */
+
+static void take_frames(struct client_conn *k);
+
+static void conn_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
+{
+    struct client_conn *k = h->data;
+
+    (void)suggested;
+    *out = uv_buf_init((char *)buf_reserve(&k->in, READ_CHUNK), READ_CHUNK);
+}
+
+static void conn_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
+{
+    struct client_conn *k = s->data;
+
+    (void)b;
+    if (n < 0) {
+        conn_close_now(k);
+        return;
+    }
+    buf_added(&k->in, (size_t)n);
+    k->clients->options.woken(k->clients->options.ctx);
+    take_frames(k);
+}
+
+static void pause_reading(struct client_conn *k)
+{
+    uv_read_stop((uv_stream_t *)&k->tcp);
+    k->paused = true;
+    TAILQ_INSERT_TAIL(&k->clients->paused, k, in_paused);
+}
+
+static bool take_word(struct client_conn *k)
+{
+    struct buf answer = {0};
+    char word[4];
+
+    memcpy(word, k->in.data, 4);
+    if (!k->clients->options.word(k->clients->options.ctx, word, &answer))
+        return false;
+    send_bytes(k, answer.data, answer.len);
+    buf_free(&answer);
+    if (!k->closing)
+        end(k);
+    return true;
+}
+
+static void take_frames(struct client_conn *k)
+{
+    struct member *m = k->clients->options.member;
+
+    while (!k->closing && !k->ending && k->in.len >= 4) {
+        uint32_t len = be32_get(k->in.data);
+        if (!k->any_frame && take_word(k))
+            return;
+        if (len == 0 || len > MEMBER_FRAME_MAX) {
+            log_event(LOG_WARNING, "client_closed", LOG_U("conn", k->id),
+                      LOG_S("limit", "MEMBER_FRAME_MAX"), LOG_U("frame", len));
+            conn_close_now(k);
+            return;
+        }
+        if (k->in.len < 4 + (size_t)len)
+            return;
+        if (!k->any_frame) {
+            k->any_frame = true;
+            uv_timer_stop(&k->timer);
+        }
+        if (k->known)
+            member_client_frame(m, k->id, k->in.data + 4, len);
+        buf_consume(&k->in, 4 + (size_t)len);
+        if (k->known && member_client_is_busy(m, k->id)) {
+            pause_reading(k);
+            return;
+        }
+    }
+}
+
+void clients_resume(struct clients *c)
+{
+    struct client_conn *k, *next;
+
+    TAILQ_FOREACH_SAFE(k, &c->paused, in_paused, next)
+    {
+        if (k->known && member_client_is_busy(c->options.member, k->id))
+            continue;
+        TAILQ_REMOVE(&c->paused, k, in_paused);
+        k->paused = false;
+        take_frames(k);
+        if (!k->closing && !k->ending && !k->paused)
+            (void)uv_read_start((uv_stream_t *)&k->tcp, conn_alloc, conn_read);
+    }
+}
+
+static void idle_too_long(uv_timer_t *timer) { conn_close_now(timer->data); }
+
+static void accepted(uv_stream_t *listener, int status)
+{
+    struct clients *c = listener->data;
+    struct client_conn *k;
+    struct sockaddr_in a = {0};
+    int size = sizeof a;
+    char text[INET_ADDRSTRLEN] = "?";
+
+    if (status != 0)
+        return;
+    k = mem_new(struct client_conn);
+    k->clients = c;
+    k->id = ++c->last_id;
+    CHECK(uv_tcp_init(c->loop, &k->tcp) == 0 && uv_timer_init(c->loop, &k->timer) == 0);
+    k->tcp.data = k->timer.data = k;
+    k->handles = 2;
+    hash_insert(&c->conns, &k->by_id, hash_u64(k->id));
+    if (uv_accept(listener, (uv_stream_t *)&k->tcp) != 0) {
+        conn_close_now(k);
+        return;
+    }
+    if (c->conns.count > CLIENTS_MAX) {
+        log_event(LOG_WARNING, "client_refused", LOG_S("limit", "CLIENTS_MAX"));
+        conn_close_now(k);
+        return;
+    }
+    uv_tcp_nodelay(&k->tcp, 1);
+    if (uv_tcp_getpeername(&k->tcp, (struct sockaddr *)&a, &size) == 0)
+        inet_ntop(AF_INET, &a.sin_addr, text, sizeof text);
+    c->options.woken(c->options.ctx);
+    member_client_opened(c->options.member, k->id, text);
+    k->known = true;
+    uv_timer_start(&k->timer, idle_too_long, CLIENT_IDLE_MS, 0);
+    if (uv_read_start((uv_stream_t *)&k->tcp, conn_alloc, conn_read) != 0)
+        conn_close_now(k);
+}
+
+/* ---- life ---- */
+
+static void listener_closed(uv_handle_t *h)
+{
+    struct clients *c = h->data;
+
+    c->listener_closed = true;
+    free_if_done(c);
+}
+
+int clients_start(struct clients **out, uv_loop_t *loop, const struct clients_options *options,
+                  struct buf *why)
+{
+    struct clients *c = mem_new(struct clients);
+    struct sockaddr_in a;
+
+    c->options = *options;
+    c->loop = loop;
+    TAILQ_INIT(&c->paused);
+    CHECK(uv_tcp_init(loop, &c->listener) == 0);
+    c->listener.data = c;
+    int err = uv_ip4_addr(options->listen_address, options->port, &a);
+    if (err == 0)
+        err = uv_tcp_bind(&c->listener, (const struct sockaddr *)&a, 0);
+    if (err == 0)
+        err = uv_listen((uv_stream_t *)&c->listener, 511, accepted);
+    if (err != 0) {
+        buf_printf(why, "cannot listen on %s:%u: %s", options->listen_address, options->port,
+                   uv_strerror(err));
+        clients_stop(c);
+        return ERR_SYSTEM;
+    }
+    *out = c;
+    return 0;
+}
+
+void clients_stop(struct clients *c)
+{
+    struct hash_walk w;
+
+    c->stopping = true;
+    for (struct hash_link *l = hash_walk_first(&c->conns, &w); l != NULL;
+         l = hash_walk_next(&c->conns, &w)) {
+        struct client_conn *k = HASH_ENTRY(l, struct client_conn, by_id);
+        conn_close_now(k);
+    }
+    uv_close((uv_handle_t *)&c->listener, listener_closed);
+}

@@ -1,0 +1,199 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/identity.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+
+#include "base/err.h"
+#include "host/files.h"
+
+#define FILE_MAX_BYTES 65536
+
+static void hex(const uint8_t *data, size_t len, char *out)
+{
+    for (size_t i = 0; i < len; i++)
+        sprintf(out + 2 * i, "%02x", data[i]);
+}
+
+static int unhex(const char *text, uint8_t *out, size_t len)
+{
+    if (strlen(text) != 2 * len || strspn(text, "0123456789abcdef") != 2 * len)
+        return ERR_SYNTAX;
+    for (size_t i = 0; i < len; i++) {
+        char two[3] = {text[2 * i], text[2 * i + 1], 0};
+        out[i] = (uint8_t)strtoul(two, NULL, 16);
+    }
+    return 0;
+}
+
+bool identity_name_is_valid(const char *name)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyz0123456789-";
+
+    return *name != 0 && *name != '-' && strlen(name) < RAFT_NAME_MAX &&
+           name[strspn(name, allowed)] == 0;
+}
+
+bool identity_address_is_valid(const char *address)
+{
+    struct in_addr a;
+
+    return inet_pton(AF_INET, address, &a) == 1;
+}
+
+/* The value of `key=` in text that consists of such lines; copied, "" if there is none. */
+static void value_of(const char *text, const char *key, char *out, size_t size)
+{
+    size_t key_len = strlen(key);
+
+    out[0] = 0;
+    for (const char *line = text; line != NULL; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, key, key_len) == 0 && line[key_len] == '=') {
+            size_t len = strcspn(line + key_len + 1, "\n");
+            snprintf(out, size, "%.*s", (int)len, line + key_len + 1);
+            return;
+        }
+    }
+}
+
+static int read_file(const char *dir, const char *name, struct buf *out, struct buf *why)
+{
+    struct buf path = {0};
+
+    buf_printf(&path, "%s/%s", dir, name);
+    int err = file_read(buf_text(&path), FILE_MAX_BYTES, out);
+    if (err != 0 && why != NULL)
+        buf_printf(why, "%s: %s", buf_text(&path), err_text(err));
+    buf_free(&path);
+    return err;
+}
+
+static int write_file(const char *dir, const char *name, const struct buf *data,
+                      struct buf *why)
+{
+    struct buf path = {0};
+
+    buf_printf(&path, "%s/%s", dir, name);
+    int err = file_write(buf_text(&path), data->data, data->len, 0600);
+    if (err != 0 && why != NULL)
+        buf_printf(why, "%s: %s", buf_text(&path), err_text(err));
+    buf_free(&path);
+    return err;
+}
+
+static int parse_machine(struct identity *id, const char *text)
+{
+    char number[32], cluster[64];
+    char *end;
+
+    value_of(text, "id", number, sizeof number);
+    value_of(text, "cluster", cluster, sizeof cluster);
+    value_of(text, "name", id->name, sizeof id->name);
+    value_of(text, "address", id->address, sizeof id->address);
+    id->id = strtoull(number, &end, 10);
+    if (id->id == 0 || *end != 0 || unhex(cluster, id->cluster, CLUSTER_LEN) != 0 ||
+        !identity_name_is_valid(id->name) || !identity_address_is_valid(id->address))
+        return ERR_SYNTAX;
+    return 0;
+}
+
+static int parse_peers(struct raft_members *peers, const char *text)
+{
+    uint64_t id;
+    unsigned voter;
+    char name[RAFT_NAME_MAX], address[RAFT_ADDRESS_MAX];
+
+    *peers = (struct raft_members){0};
+    for (const char *line = text; line != NULL && *line != 0; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (*line == 0)
+            break;
+        if (peers->n == RAFT_MEMBERS_MAX ||
+            sscanf(line, "%" SCNu64 " %u %63s %63s", &id, &voter, name, address) != 4)
+            return ERR_SYNTAX;
+        struct raft_member *m = &peers->v[peers->n++];
+        m->id = id;
+        m->voter = voter != 0;
+        snprintf(m->name, sizeof m->name, "%s", name);
+        snprintf(m->address, sizeof m->address, "%s", address);
+    }
+    return 0;
+}
+
+int identity_load(struct identity *id, const char *dir, struct buf *why)
+{
+    struct buf machine = {0}, secret = {0}, peers = {0};
+
+    *id = (struct identity){0};
+    int err = read_file(dir, "machine", &machine, why);
+    if (err == 0 && (err = parse_machine(id, buf_text(&machine))) != 0)
+        buf_printf(why,
+                   "%s/machine: it must have valid lines id=, cluster=, name=, address=", dir);
+    if (err == 0)
+        err = read_file(dir, "secret", &secret, why);
+    if (err == 0) {
+        char text[2 * SECRET_LEN + 2];
+        snprintf(text, sizeof text, "%.*s", (int)strcspn(buf_text(&secret), "\n"),
+                 buf_text(&secret));
+        if ((err = unhex(text, id->secret, SECRET_LEN)) != 0)
+            buf_printf(why, "%s/secret: it must be %d hexadecimal digits", dir, 2 * SECRET_LEN);
+    }
+    if (err == 0 && read_file(dir, "peers", &peers, NULL) == 0 &&
+        (err = parse_peers(&id->peers, buf_text(&peers))) != 0)
+        buf_printf(why, "%s/peers: a line must be: id voter(0|1) name address:port", dir);
+    buf_free(&machine);
+    buf_free(&secret);
+    buf_free(&peers);
+    return err;
+}
+
+int identity_save_peers(const char *dir, const struct raft_members *peers)
+{
+    struct buf text = {0};
+
+    for (unsigned i = 0; i < peers->n; i++)
+        buf_printf(&text, "%" PRIu64 " %u %s %s\n", peers->v[i].id, peers->v[i].voter,
+                   peers->v[i].name, peers->v[i].address);
+    int err = write_file(dir, "peers", &text, NULL);
+    buf_free(&text);
+    return err;
+}
+
+int identity_create(const struct identity *id, const char *dir, struct buf *why)
+{
+    struct identity old;
+    struct buf text = {0}, ignored = {0};
+    char digits[2 * SECRET_LEN + 1];
+
+    if (mkdir(dir, 0700) != 0 && errno != EEXIST) {
+        buf_printf(why, "%s: cannot be made: %s", dir, strerror(errno));
+        return file_error(errno);
+    }
+    int err = identity_load(&old, dir, &ignored);
+    buf_free(&ignored);
+    if (err != ERR_NOT_FOUND) {
+        buf_printf(why, "%s holds the machine %s already", dir,
+                   err == 0 ? old.name : "(unreadable)");
+        return ERR_EXISTS;
+    }
+    err = identity_save_peers(dir, &id->peers);
+    hex(id->secret, SECRET_LEN, digits);
+    buf_printf(&text, "%s\n", digits);
+    if (err == 0)
+        err = write_file(dir, "secret", &text, why);
+    /* `machine` is last: only with it does the directory hold a machine. */
+    hex(id->cluster, CLUSTER_LEN, digits);
+    buf_clear(&text);
+    buf_printf(&text, "format=1\nid=%" PRIu64 "\ncluster=%.*s\nname=%s\naddress=%s\n", id->id,
+               2 * CLUSTER_LEN, digits, id->name, id->address);
+    if (err == 0)
+        err = write_file(dir, "machine", &text, why);
+    buf_free(&text);
+    return err;
+}

@@ -1,0 +1,35 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* identity.h -- who this machine is: the files `machine`, `secret` and `peers` in the data
+ * directory. Written by init and join; the store lies beside them in `store/`.
+ *
+ * The secret is the cluster's: whoever shows it is a member. Mode 0600.
+ */
+#ifndef MUSTER_IDENTITY_H
+#define MUSTER_IDENTITY_H
+
+#include "base/buf.h"
+#include "raft/raft.h"
+
+#define SECRET_LEN 32
+#define CLUSTER_LEN 16
+
+struct identity {
+    uint64_t id; /* of this machine's server, for ever */
+    uint8_t cluster[CLUSTER_LEN];
+    uint8_t secret[SECRET_LEN];
+    char name[RAFT_NAME_MAX];
+    char address[RAFT_ADDRESS_MAX]; /* without a port */
+    struct raft_members peers; /* the last known; how a machine that starts finds the others */
+};
+
+/* ERR_NOT_FOUND: the directory holds no machine. Else why says which file and what. */
+int identity_load(struct identity *id, const char *dir, struct buf *why);
+/* ERR_EXISTS: there is one already; nothing is written. Makes the directory (0700). */
+int identity_create(const struct identity *id, const char *dir, struct buf *why);
+int identity_save_peers(const char *dir, const struct raft_members *peers);
+
+/* A name that may stand in paths, HAProxy's configuration and metrics. */
+bool identity_name_is_valid(const char *name);
+bool identity_address_is_valid(const char *address); /* IPv4, dotted */
+
+#endif

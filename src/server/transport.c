@@ -1,0 +1,625 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/transport.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/list.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/handshake.h"
+
+#define RECONNECT_MS 100 /* the first wait; doubled up to: */
+#define RECONNECT_MAX_MS 500
+#define CONNECT_MS 1000      /* an attempt, and then until the welcome */
+#define USER_TIMEOUT_MS 1500 /* unacknowledged bytes end a connection */
+#define READ_CHUNK 65536
+
+/* What has been shown so far. */
+enum link_stage {
+    LINK_WAITS_HELLO,     /* accepted */
+    LINK_WAITS_PROOF,     /* accepted, challenged */
+    LINK_WAITS_JOIN,      /* accepted, proved; the ensemble decides */
+    LINK_RECEIVES,        /* accepted, a peer */
+    LINK_WAITS_CHALLENGE, /* opened */
+    LINK_WAITS_WELCOME,   /* opened, proved */
+    LINK_SENDS,           /* opened, a peer */
+    LINK_CLOSING,
+};
+
+struct link {
+    TAILQ_ENTRY(link) in_all;
+    struct transport *transport;
+    struct peer *peer; /* of an opened one */
+    uv_tcp_t tcp;
+    uv_timer_t timer; /* limits the handshake */
+    uv_connect_t connect;
+    unsigned handles; /* not yet closed */
+    enum link_stage stage;
+    struct handshake shake;
+    uint64_t from;   /* accepted: who it is, once proved */
+    uint64_t ticket; /* LINK_WAITS_JOIN */
+    struct buf in;
+    struct buf out;      /* collected until the loop has handled its events */
+    size_t queued_bytes; /* given to the kernel's queue or libuv's */
+};
+
+struct peer {
+    struct raft_member member;
+    struct link *link; /* NULL: waits to connect again */
+    uint64_t next_ms, wait_ms;
+    bool wanted;
+};
+
+struct transport {
+    struct transport_options options;
+    uv_loop_t *loop;
+    uv_tcp_t listener;
+    uv_timer_t timer;     /* connects again */
+    uv_prepare_t prepare; /* sends what was collected */
+    unsigned handles;
+    bool stopping;
+    TAILQ_HEAD(, link) links;
+    unsigned strangers;
+    uint64_t tickets;
+    struct peer peers[RAFT_MEMBERS_MAX];
+    unsigned peers_n;
+    struct transport_facts facts;
+};
+
+struct write {
+    uv_write_t req;
+    struct link *link;
+    uv_buf_t bytes;
+};
+
+static void free_if_done(struct transport *t)
+{
+    if (t->stopping && t->handles == 0 && TAILQ_EMPTY(&t->links))
+        mem_free(t);
+}
+
+/* ---- links ---- */
+
+static bool is_stranger(const struct link *l)
+{
+    return l->stage == LINK_WAITS_HELLO || l->stage == LINK_WAITS_PROOF ||
+           l->stage == LINK_WAITS_JOIN;
+}
+
+static void link_handle_closed(uv_handle_t *h)
+{
+    struct link *l = h->data;
+    struct transport *t = l->transport;
+
+    if (--l->handles > 0)
+        return;
+    TAILQ_REMOVE(&t->links, l, in_all);
+    buf_free(&l->in);
+    buf_free(&l->out);
+    mem_free(l);
+    free_if_done(t);
+}
+
+static void link_close(struct link *l)
+{
+    if (l->stage == LINK_CLOSING)
+        return;
+    if (is_stranger(l) && l->peer == NULL)
+        l->transport->strangers--;
+    l->stage = LINK_CLOSING;
+    if (l->peer != NULL) {
+        struct peer *p = l->peer;
+        p->link = NULL;
+        p->next_ms = uv_now(l->transport->loop) + p->wait_ms;
+        p->wait_ms = 2 * p->wait_ms > RECONNECT_MAX_MS ? RECONNECT_MAX_MS : 2 * p->wait_ms;
+        l->peer = NULL;
+    }
+    uv_close((uv_handle_t *)&l->tcp, link_handle_closed);
+    uv_close((uv_handle_t *)&l->timer, link_handle_closed);
+}
+
+static void refuse(struct link *l, const char *why)
+{
+    struct sockaddr_in a;
+    int len = sizeof a;
+    char text[INET_ADDRSTRLEN] = "?";
+
+    if (uv_tcp_getpeername(&l->tcp, (struct sockaddr *)&a, &len) == 0)
+        inet_ntop(AF_INET, &a.sin_addr, text, sizeof text);
+    log_event(LOG_WARNING, "peer_refused", LOG_S("address", text), LOG_S("why", why));
+    l->transport->facts.refused_total++;
+    link_close(l);
+}
+
+static void link_timeout(uv_timer_t *timer) { link_close(timer->data); }
+
+static struct link *link_new(struct transport *t, enum link_stage stage)
+{
+    struct link *l = mem_new(struct link);
+
+    l->transport = t;
+    l->stage = stage;
+    CHECK(uv_tcp_init(t->loop, &l->tcp) == 0 && uv_timer_init(t->loop, &l->timer) == 0);
+    l->tcp.data = l->timer.data = l;
+    l->handles = 2;
+    TAILQ_INSERT_TAIL(&t->links, l, in_all);
+    return l;
+}
+
+/* A silent machine must not hold a connection for the kernel's many minutes. */
+static void link_options(struct link *l)
+{
+    int fd, ms = USER_TIMEOUT_MS;
+
+    uv_tcp_nodelay(&l->tcp, 1);
+    uv_tcp_keepalive(&l->tcp, 1, 5);
+    if (uv_fileno((uv_handle_t *)&l->tcp, &fd) == 0)
+        (void)setsockopt(fd, IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof ms);
+}
+
+static void written(uv_write_t *req, int status)
+{
+    struct write *w = req->data;
+
+    w->link->queued_bytes -= w->bytes.len;
+    if (status != 0 && status != UV_ECANCELED)
+        link_close(w->link);
+    mem_free(w->bytes.base);
+    mem_free(w);
+}
+
+/* All that was collected for this link, in one system call where possible. */
+static void link_write(struct link *l)
+{
+    uv_buf_t b = uv_buf_init((char *)l->out.data, (unsigned)l->out.len);
+
+    if (l->stage == LINK_CLOSING || l->out.len == 0)
+        return;
+    l->transport->facts.bytes_out_total += l->out.len;
+    int n = l->queued_bytes == 0 ? uv_try_write((uv_stream_t *)&l->tcp, &b, 1) : 0;
+    if (n < 0 && n != UV_EAGAIN) {
+        link_close(l);
+        return;
+    }
+    if (n > 0)
+        buf_consume(&l->out, (size_t)n);
+    if (l->out.len > 0) {
+        struct write *w = mem_new(struct write);
+        w->link = l;
+        w->req.data = w;
+        w->bytes = uv_buf_init(mem_dup(l->out.data, l->out.len), (unsigned)l->out.len);
+        l->queued_bytes += l->out.len;
+        buf_clear(&l->out);
+        if (uv_write(&w->req, (uv_stream_t *)&l->tcp, &w->bytes, 1, written) != 0) {
+            l->queued_bytes -= w->bytes.len;
+            mem_free(w->bytes.base);
+            mem_free(w);
+            link_close(l);
+        }
+    }
+}
+
+static void frame_add(struct link *l, const void *data, size_t len)
+{
+    buf_add_be32(&l->out, (uint32_t)len);
+    buf_add(&l->out, data, len);
+}
+
+/* ---- the acceptor's side ---- */
+
+static int welcome_hello(struct link *l, const uint8_t *data, size_t len)
+{
+    struct transport *t = l->transport;
+    const struct identity *self = t->options.self;
+    struct handshake *h = &l->shake;
+    uint8_t answer[NONCE_LEN + PROOF_LEN];
+
+    if (hello_decode(&h->hello, data, len) != 0)
+        return ERR_MALFORMED;
+    if (h->hello.kind == HANDSHAKE_PEER) {
+        if (memcmp(h->hello.cluster, self->cluster, CLUSTER_LEN) != 0 ||
+            h->hello.to != self->id || h->hello.from == self->id)
+            return ERR_REFUSED;
+        memcpy(h->key, self->secret, SECRET_LEN);
+        h->key_len = SECRET_LEN;
+    } else {
+        token_key(self->secret, h->hello.from, h->hello.expires_s, h->key);
+        h->key_len = TOKEN_KEY_LEN;
+    }
+    secret_random(h->nonce, NONCE_LEN);
+    memcpy(answer, h->nonce, NONCE_LEN);
+    handshake_prove(h, "acceptor", answer + NONCE_LEN);
+    frame_add(l, answer, sizeof answer);
+    l->stage = LINK_WAITS_PROOF;
+    return 0;
+}
+
+static int take_joiner(struct link *l, const uint8_t *data, size_t len)
+{
+    struct raft_members one;
+
+    if (l->shake.hello.expires_s < (uint64_t)time(NULL))
+        return ERR_TIMED_OUT;
+    if (raft_members_decode(&one, data, len) != 0 || one.n != 1 ||
+        one.v[0].id != l->shake.hello.from || !identity_name_is_valid(one.v[0].name))
+        return ERR_MALFORMED;
+    one.v[0].voter = false;
+    l->stage = LINK_WAITS_JOIN;
+    l->ticket = ++l->transport->tickets;
+    l->transport->options.join(l->transport->options.ctx, l->ticket, &one.v[0]);
+    return 0;
+}
+
+static void join_refuse(struct link *l, int err)
+{
+    struct buf out = {0};
+
+    welcome_encode(&l->shake, err, NULL, NULL, &out);
+    frame_add(l, out.data, out.len);
+    buf_free(&out);
+    link_write(l);
+}
+
+static int welcome_proof(struct link *l, const uint8_t *data, size_t len)
+{
+    struct transport *t = l->transport;
+
+    if (len < PROOF_LEN || !handshake_check(&l->shake, "opener", data))
+        return ERR_REFUSED;
+    if (l->shake.hello.kind == HANDSHAKE_JOIN) {
+        int err = take_joiner(l, data + PROOF_LEN, len - PROOF_LEN);
+        if (err != 0)
+            join_refuse(l, err);
+        return err;
+    }
+    l->from = l->shake.hello.from;
+    l->stage = LINK_RECEIVES;
+    t->strangers--;
+    uv_timer_stop(&l->timer);
+    frame_add(l, "", 0);
+    return 0;
+}
+
+void transport_join_answer(struct transport *t, uint64_t ticket, int err,
+                           const struct raft_members *members)
+{
+    struct link *l;
+    struct buf out = {0};
+
+    TAILQ_FOREACH (l, &t->links, in_all)
+        if (l->stage == LINK_WAITS_JOIN && l->ticket == ticket)
+            break;
+    if (l == NULL)
+        return; /* it did not wait */
+    welcome_encode(&l->shake, err, t->options.self, members, &out);
+    frame_add(l, out.data, out.len);
+    buf_free(&out);
+    link_write(l);
+}
+
+/* ---- the opener's side ---- */
+
+static int answer_challenge(struct link *l, const uint8_t *data, size_t len)
+{
+    uint8_t proof[PROOF_LEN];
+
+    if (len != NONCE_LEN + PROOF_LEN)
+        return ERR_MALFORMED;
+    memcpy(l->shake.nonce, data, NONCE_LEN);
+    if (!handshake_check(&l->shake, "acceptor", data + NONCE_LEN))
+        return ERR_REFUSED;
+    handshake_prove(&l->shake, "opener", proof);
+    frame_add(l, proof, sizeof proof);
+    l->stage = LINK_WAITS_WELCOME;
+    return 0;
+}
+
+static int take_welcome(struct link *l, size_t len)
+{
+    if (len != 0)
+        return ERR_MALFORMED;
+    uv_timer_stop(&l->timer);
+    l->stage = LINK_SENDS;
+    l->peer->wait_ms = RECONNECT_MS;
+    log_event(LOG_NOTICE, "peer_connected", LOG_S("peer", l->peer->member.name));
+    return 0;
+}
+
+static int take_message(struct link *l, const uint8_t *data, size_t len)
+{
+    struct transport *t = l->transport;
+
+    if (len < 1 || data[0] >= CHANNELS)
+        return ERR_MALFORMED;
+    t->facts.frames_in_total++;
+    t->options.received(t->options.ctx, l->from, (enum transport_channel)data[0], data + 1,
+                        len - 1);
+    return 0;
+}
+
+static int take_frame(struct link *l, const uint8_t *data, size_t len)
+{
+    switch (l->stage) {
+    case LINK_WAITS_HELLO: return welcome_hello(l, data, len);
+    case LINK_WAITS_PROOF: return welcome_proof(l, data, len);
+    case LINK_RECEIVES: return take_message(l, data, len);
+    case LINK_WAITS_CHALLENGE: return answer_challenge(l, data, len);
+    case LINK_WAITS_WELCOME: return take_welcome(l, len);
+    case LINK_WAITS_JOIN:
+    case LINK_SENDS: return ERR_MALFORMED; /* nothing is to be said on it */
+    case LINK_CLOSING: return 0;
+    }
+    UNREACHABLE("a link stage");
+}
+
+static void take_bytes(struct link *l)
+{
+    uint32_t max = l->stage == LINK_RECEIVES ? TRANSPORT_FRAME_MAX : TRANSPORT_STRANGER_MAX;
+
+    while (l->stage != LINK_CLOSING && l->in.len >= 4) {
+        uint32_t len = be32_get(l->in.data);
+        if (len > max) {
+            l->transport->facts.malformed_total++;
+            refuse(l, "a frame over its limit");
+            return;
+        }
+        if (l->in.len < 4 + (size_t)len)
+            return;
+        int err = take_frame(l, l->in.data + 4, len);
+        if (err != 0) {
+            if (err == ERR_MALFORMED)
+                l->transport->facts.malformed_total++;
+            refuse(l, err_text(err));
+            return;
+        }
+        buf_consume(&l->in, 4 + (size_t)len);
+        max = l->stage == LINK_RECEIVES ? TRANSPORT_FRAME_MAX : TRANSPORT_STRANGER_MAX;
+    }
+}
+
+static void link_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
+{
+    struct link *l = h->data;
+
+    (void)suggested;
+    *out = uv_buf_init((char *)buf_reserve(&l->in, READ_CHUNK), READ_CHUNK);
+}
+
+static void link_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
+{
+    struct link *l = s->data;
+
+    (void)b;
+    if (n < 0) {
+        link_close(l);
+    } else {
+        l->transport->facts.bytes_in_total += (uint64_t)n;
+        buf_added(&l->in, (size_t)n);
+        take_bytes(l);
+    }
+}
+
+static void accepted(uv_stream_t *listener, int status)
+{
+    struct transport *t = listener->data;
+
+    if (status != 0)
+        return;
+    struct link *l = link_new(t, LINK_WAITS_HELLO);
+    t->strangers++;
+    if (uv_accept(listener, (uv_stream_t *)&l->tcp) != 0 ||
+        t->strangers > TRANSPORT_STRANGERS_MAX) {
+        refuse(l, "TRANSPORT_STRANGERS_MAX connections have not proved themselves");
+        return;
+    }
+    link_options(l);
+    uv_timer_start(&l->timer, link_timeout, TRANSPORT_PROOF_MS, 0);
+    if (uv_read_start((uv_stream_t *)&l->tcp, link_alloc, link_read) != 0)
+        link_close(l);
+}
+
+/* ---- peers ---- */
+
+static int parse_address(const char *text, uint16_t default_port, struct sockaddr_in *out)
+{
+    char ip[INET_ADDRSTRLEN];
+    size_t len = strcspn(text, ":");
+    unsigned port = default_port;
+
+    if (len >= sizeof ip ||
+        (text[len] == ':' && (sscanf(text + len + 1, "%u", &port) != 1 || port > 65535)))
+        return ERR_SYNTAX;
+    memcpy(ip, text, len);
+    ip[len] = 0;
+    return uv_ip4_addr(ip, (int)port, out) == 0 ? 0 : ERR_SYNTAX;
+}
+
+static void connected(uv_connect_t *req, int status)
+{
+    struct link *l = req->data;
+    struct buf hello = {0};
+
+    if (l->stage == LINK_CLOSING)
+        return;
+    if (status != 0 || uv_read_start((uv_stream_t *)&l->tcp, link_alloc, link_read) != 0) {
+        link_close(l);
+        return;
+    }
+    link_options(l);
+    hello_encode(&l->shake.hello, &hello);
+    frame_add(l, hello.data, hello.len);
+    buf_free(&hello);
+}
+
+static void peer_connect(struct transport *t, struct peer *p)
+{
+    const struct identity *self = t->options.self;
+    struct sockaddr_in a;
+
+    if (parse_address(p->member.address, 2182, &a) != 0)
+        return;
+    struct link *l = link_new(t, LINK_WAITS_CHALLENGE);
+    l->peer = p;
+    p->link = l;
+    l->connect.data = l;
+    l->shake.hello.kind = HANDSHAKE_PEER;
+    l->shake.hello.from = self->id;
+    l->shake.hello.to = p->member.id;
+    memcpy(l->shake.hello.cluster, self->cluster, CLUSTER_LEN);
+    secret_random(l->shake.hello.nonce, NONCE_LEN);
+    memcpy(l->shake.key, self->secret, SECRET_LEN);
+    l->shake.key_len = SECRET_LEN;
+    uv_timer_start(&l->timer, link_timeout, CONNECT_MS, 0);
+    if (uv_tcp_connect(&l->connect, &l->tcp, (const struct sockaddr *)&a, connected) != 0)
+        link_close(l);
+}
+
+static void connect_again(uv_timer_t *timer)
+{
+    struct transport *t = timer->data;
+
+    for (unsigned i = 0; i < t->peers_n; i++) {
+        struct peer *p = &t->peers[i];
+        if (p->link == NULL && uv_now(t->loop) >= p->next_ms)
+            peer_connect(t, p);
+    }
+}
+
+static struct peer *peer_of(struct transport *t, uint64_t id)
+{
+    for (unsigned i = 0; i < t->peers_n; i++)
+        if (t->peers[i].member.id == id)
+            return &t->peers[i];
+    return NULL;
+}
+
+void transport_set_peers(struct transport *t, const struct raft_members *peers)
+{
+    /* Links point at their peers' places: end those that go or move, keep the rest. */
+    for (unsigned i = 0; i < t->peers_n; i++)
+        t->peers[i].wanted = false;
+    for (unsigned i = 0; i < peers->n; i++) {
+        struct peer *p = peer_of(t, peers->v[i].id);
+        if (p != NULL && strcmp(p->member.address, peers->v[i].address) == 0)
+            p->wanted = true;
+    }
+    for (unsigned i = 0; i < t->peers_n;) {
+        struct peer *p = &t->peers[i], *last = &t->peers[t->peers_n - 1];
+        if (p->wanted) {
+            i++;
+            continue;
+        }
+        if (p->link != NULL)
+            link_close(p->link);
+        *p = *last;
+        if (p->link != NULL)
+            p->link->peer = p;
+        t->peers_n--;
+    }
+    for (unsigned i = 0; i < peers->n; i++) {
+        if (peers->v[i].id == t->options.self->id || peer_of(t, peers->v[i].id) != NULL)
+            continue;
+        struct peer *p = &t->peers[t->peers_n++];
+        *p = (struct peer){.member = peers->v[i], .wait_ms = RECONNECT_MS};
+        peer_connect(t, p);
+    }
+}
+
+void transport_send(struct transport *t, uint64_t to, enum transport_channel channel,
+                    const uint8_t *data, size_t len)
+{
+    struct peer *p = peer_of(t, to);
+
+    if (p == NULL || p->link == NULL || p->link->stage != LINK_SENDS ||
+        p->link->queued_bytes + p->link->out.len + len > TRANSPORT_QUEUE_MAX) {
+        t->facts.dropped_total++;
+        return;
+    }
+    buf_add_be32(&p->link->out, (uint32_t)(len + 1));
+    buf_add_u8(&p->link->out, (uint8_t)channel);
+    buf_add(&p->link->out, data, len);
+    t->facts.frames_out_total++;
+}
+
+static void write_all(uv_prepare_t *prepare)
+{
+    struct transport *t = prepare->data;
+    struct link *l;
+
+    TAILQ_FOREACH (l, &t->links, in_all)
+        link_write(l);
+}
+
+bool transport_is_connected(const struct transport *t, uint64_t to)
+{
+    for (unsigned i = 0; i < t->peers_n; i++)
+        if (t->peers[i].member.id == to)
+            return t->peers[i].link != NULL && t->peers[i].link->stage == LINK_SENDS;
+    return false;
+}
+
+void transport_facts(const struct transport *t, struct transport_facts *out)
+{
+    *out = t->facts;
+}
+
+/* ---- life ---- */
+
+int transport_start(struct transport **out, uv_loop_t *loop,
+                    const struct transport_options *options, struct buf *why)
+{
+    struct transport *t = mem_new(struct transport);
+    struct sockaddr_in a;
+
+    t->options = *options;
+    t->loop = loop;
+    TAILQ_INIT(&t->links);
+    CHECK(uv_tcp_init(loop, &t->listener) == 0 && uv_timer_init(loop, &t->timer) == 0 &&
+          uv_prepare_init(loop, &t->prepare) == 0);
+    t->listener.data = t->timer.data = t->prepare.data = t;
+    t->handles = 3;
+    int err = uv_ip4_addr(options->listen_address, options->port, &a);
+    if (err == 0)
+        err = uv_tcp_bind(&t->listener, (const struct sockaddr *)&a, 0);
+    if (err == 0)
+        err = uv_listen((uv_stream_t *)&t->listener, 128, accepted);
+    if (err != 0) {
+        buf_printf(why, "cannot listen on %s:%u: %s", options->listen_address, options->port,
+                   uv_strerror(err));
+        transport_stop(t);
+        return ERR_SYSTEM;
+    }
+    uv_timer_start(&t->timer, connect_again, RECONNECT_MS / 2, RECONNECT_MS / 2);
+    uv_prepare_start(&t->prepare, write_all);
+    *out = t;
+    return 0;
+}
+
+static void handle_closed(uv_handle_t *h)
+{
+    struct transport *t = h->data;
+
+    t->handles--;
+    free_if_done(t);
+}
+
+void transport_stop(struct transport *t)
+{
+    struct link *l;
+
+    t->stopping = true;
+    TAILQ_FOREACH (l, &t->links, in_all)
+        link_close(l);
+    uv_close((uv_handle_t *)&t->listener, handle_closed);
+    uv_close((uv_handle_t *)&t->timer, handle_closed);
+    uv_close((uv_handle_t *)&t->prepare, handle_closed);
+}

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* writer.h -- the store, used from a thread of libuv's pool, one job at a time.
+ *
+ * While a save is on the disk the loop goes on, and what comes meanwhile is the next save:
+ * that is the group commit.
+ */
+#ifndef MUSTER_WRITER_H
+#define MUSTER_WRITER_H
+
+#include <uv.h>
+
+#include "server/member.h"
+#include "store/store.h"
+
+#define WRITER_RETRY_MS 500 /* a full disk is tried again after this */
+
+struct writer;
+/* woken: before each call into the member. failed: the disk has reported an error; the
+ * process must end (what is on the disk is unknown until it is read again). */
+struct writer *writer_new(uv_loop_t *loop, struct store *store, struct member *member,
+                          void (*woken)(void *ctx), void (*failed)(void *ctx, int err),
+                          void *ctx);
+void writer_work(struct writer *w); /* starts the next job, if there is one and none runs */
+bool writer_is_full(const struct writer *w); /* the disk is full: saves wait */
+void writer_stop(struct writer *w);          /* freed when its handles are closed */
+bool writer_is_idle(const struct writer *w);
+
+#endif
