@@ -867,3 +867,4 @@ int64_t client_session(const struct client *c) { return c->session; }
 uint32_t client_timeout_ms(const struct client *c) { return c->timeout_ms; }
 uint64_t client_alive_until(const struct client *c) { return c->alive_until_ms; }
 int64_t client_zxid(const struct client *c) { return c->zxid; }
+uint64_t client_now(const struct client *c) { return c->now_ms; }

@@ -140,5 +140,6 @@ uint32_t client_timeout_ms(const struct client *c); /* negotiated */
 /* 0: there is no session, or it surely is none any more. */
 uint64_t client_alive_until(const struct client *c);
 int64_t client_zxid(const struct client *c); /* the newest seen */
+uint64_t client_now(const struct client *c); /* the latest time that it was told */
 
 #endif

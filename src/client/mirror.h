@@ -2,24 +2,37 @@
 /* mirror.h -- a local copy of some subtrees, kept up by recursive watches. A core.
  *
  * Level-triggered: after each reconnect everything is read again; an event makes its path
- * be read again. What is here may be old: mirror_as_of() says how old.
+ * be read again. What is here may be old: mirror_as_of() says how old. While there is no
+ * connection the last state stays.
+ *
+ * It never holds more than MIRROR_NODES_MAX znodes and MIRROR_BYTES_MAX bytes of paths and
+ * data; when the roots have more it leaves some out, and is not complete.
  */
 #ifndef MUSTER_MIRROR_H
 #define MUSTER_MIRROR_H
 
 #include "client/client.h"
 
+#define MIRROR_ROOTS_MAX 8
+#define MIRROR_NODES_MAX 65536u
+#define MIRROR_BYTES_MAX (32u << 20)
+#define MIRROR_READS_MAX 128u /* under way at a time */
+
 struct mirror;
 /* roots: paths, NULL at the end; they need not exist yet. on_change is called when
- * something in the copy has changed (coalesced: once for each client event). */
+ * something in the copy has changed, or it has become complete (at most once for each thing
+ * that the client tells). It must not free the mirror. */
 struct mirror *mirror_new(struct client *c, const char *const *roots,
                           void (*on_change)(void *ctx), void *ctx);
+/* The client must not be given events between mirror_free() and client_free(). */
 void mirror_free(struct mirror *m);
 
 /* The owner of the client passes these on from its own callbacks. */
 void mirror_client_event(struct mirror *m, uint64_t now_ms, enum client_event ev);
 void mirror_client_watch(struct mirror *m, uint64_t now_ms, int type, const char *path);
 
+/* stat.children, cversion and pzxid are those of when the node itself was last read: a change
+ * among its children does not make it be read again. */
 struct mirror_node {
     const char *path; /* NUL-ended */
     const uint8_t *data;
@@ -38,5 +51,6 @@ bool mirror_is_complete(const struct mirror *m);
 /* When the copy was last known to be whole (complete, or confirmed by a ping after). 0: never.
  */
 uint64_t mirror_as_of(const struct mirror *m);
+bool mirror_is_full(const struct mirror *m); /* something was left out: a limit above */
 
 #endif
