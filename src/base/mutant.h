@@ -10,6 +10,17 @@
 
 /* clang-format off */
 #define MUTANT_TABLE(M)                                                                     \
+    M(raft_commit_old_term, "an entry of an older term is committed by counting copies")    \
+    M(raft_vote_not_saved, "a vote is answered before it is on disk")                       \
+    M(raft_vote_twice, "two votes are given in one term")                                   \
+    M(raft_ack_before_sync, "a follower acknowledges entries before they are on disk")      \
+    M(raft_leader_self_ack, "a leader counts itself before its entries are on disk")        \
+    M(raft_no_log_check, "a vote is given to a server whose log is behind")                 \
+    M(raft_no_truncate_rollback, "what was saved counts on after it was cut from the log")  \
+    M(raft_read_no_quorum, "a read is answered without asking a quorum")                    \
+    M(raft_read_old_round, "a heartbeat round from before the read confirms it")            \
+    M(raft_no_prev_check, "entries are appended whatever the term before them")             \
+    M(raft_two_changes, "members change while an earlier change is not committed")          \
     M(address_lease_from_answer, "the lease counts from the answer, not from the question") \
     M(address_stale_grant, "a claim of an earlier session is good enough")                  \
     M(address_release_before_removed, "the claim is deleted before the address is removed") \
