@@ -38,7 +38,9 @@ struct disk {
     const struct disk_ops *ops;
 };
 
-/* A directory of the machine; made if missing (mode 0700). Freed by disk_posix_free. */
+/* A directory of the machine; made if missing (mode 0700), and locked against other
+ * processes: ERR_BUSY when one has it, ERR_PERMISSION, ERR_NOT_FOUND (its parent),
+ * ERR_DISK_FULL, ERR_IO. Freed by disk_posix_free. */
 int disk_posix_new(struct disk **out, const char *dir);
 void disk_posix_free(struct disk *d);
 

@@ -8,9 +8,20 @@
  * Promises: after store_save() has returned 0, a crash loses nothing of it. Entries of
  * any length survive. A torn tail (a crash during a write) is cut off at load; damage
  * in front of good records is ERR_CORRUPT and nothing is cut. Term and vote live in two
- * checksummed slots written in turn. A snapshot is complete or not there.
- * Full disk: room for a save is reserved first; ERR_DISK_FULL changes nothing and may be
- * tried again.
+ * checksummed slots written in turn, each twice. A snapshot is complete or not there; when
+ * the newest is damaged, an older one serves if the log still reaches back to it.
+ *
+ * Full disk: room for a save is reserved first; ERR_DISK_FULL changes nothing and the same
+ * save may be tried again. Any other error of store_save(): what the disk holds is not known
+ * (after a failed sync the kernel forgets what it could not write), so the store refuses all
+ * further saves with ERR_IO until it is opened again; opening writes the last batch anew and
+ * syncs it before it is believed. The server fails stop.
+ *
+ * What no log can tell: bytes of the last batch that rot after a crash look like a torn
+ * write and are cut (counted in torn_tails_total). After store_close(), or once a later
+ * batch or vote was written, the same rot is ERR_CORRUPT.
+ *
+ * Files: format.h.
  */
 #ifndef MUSTER_STORE_H
 #define MUSTER_STORE_H
@@ -26,6 +37,9 @@ struct store;
 struct store_options {
     uint64_t segment_bytes;  /* a new segment begins above this; default 64 MiB */
     unsigned snapshots_kept; /* default 2 */
+    /* Drawn at random by the shell, known to no client: records are checksummed with it, so
+     * that no payload can pass for a record. */
+    uint64_t salt;
 };
 
 /* What was found, handed over in this order: state, snapshot (newest valid one), entries
@@ -44,15 +58,20 @@ int store_open(struct store **out, struct disk *disk, const struct store_options
                const struct store_load *load, struct buf *why);
 void store_close(struct store *s);
 
-/* Exactly what raft_save_take() asks for, in that order, synced once. */
+/* Exactly what raft_save_take() asks for; all or, after a crash, a beginning of it in the
+ * order snapshot, term and vote, log. One write and one sync for the log; one more of each
+ * when `hard`. */
 int store_save(struct store *s, const struct raft_save *save);
 
 /* Writes a snapshot of our own beside the log, then drops old snapshots and the segments
- * that lie wholly below index - keep. */
+ * that lie wholly below index - keep and below the oldest snapshot kept. One that is not
+ * newer than what is there is ignored. ERR_DISK_FULL and ERR_IO leave all as it was; saving
+ * goes on. */
 int store_snapshot(struct store *s, const struct raft_blob *b, uint64_t keep);
 
 struct store_facts {
-    uint64_t log_bytes, first_index, last_index, snapshot_index, snapshot_bytes;
+    uint64_t log_bytes, first_index, last_index; /* first > last: no entries */
+    uint64_t snapshot_index, snapshot_bytes;
     uint64_t syncs_total, entries_total, bytes_total, torn_tails_total;
     char last_error[160]; /* "" when none */
 };

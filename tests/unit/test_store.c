@@ -1,0 +1,568 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a store keeps and refuses, on a whole disk. What a crash leaves: test_store_crash.c. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "sim_disk.h"
+#include "store/format.h"
+#include "store/store.h"
+#include "store_model.h"
+
+static const struct store_options small = {.segment_bytes = 4096, .salt = 77};
+
+static struct raft_entry *entry(uint64_t index, uint64_t term, size_t len)
+{
+    uint8_t *bytes = mem_alloc(len);
+
+    for (size_t i = 0; i < len; i++)
+        bytes[i] = (uint8_t)(index * 7 + i);
+    struct raft_entry *e = raft_entry_new(index, term, RAFT_ENTRY_DATA, bytes, len);
+    mem_free(bytes);
+    return e;
+}
+
+static struct raft_blob *blob(uint64_t index, uint64_t term, size_t len)
+{
+    struct raft_members members = {.n = 2};
+
+    members.v[0] = (struct raft_member){.id = 1, .voter = true, .name = "a", .address = "x:1"};
+    members.v[1] = (struct raft_member){.id = 2, .voter = false, .name = "b", .address = "y:2"};
+    uint8_t *bytes = mem_alloc(len);
+    memset(bytes, (int)(index & 255), len);
+    return raft_blob_new_take(index, term, &members, bytes, len);
+}
+
+/* Saves and tells the model; entries from..to with `len` bytes each. */
+static int save(struct store *s, struct store_model *m, uint64_t term, bool hard, bool truncate,
+                uint64_t from, uint64_t to, size_t len)
+{
+    struct raft_entry *v[MODEL_ENTRIES_MAX];
+    struct raft_save r = {.hard = hard,
+                          .term = term,
+                          .vote = term % 3,
+                          .truncate = truncate,
+                          .first_index = from,
+                          .entries = v};
+
+    for (uint64_t i = from; i <= to; i++)
+        v[r.n++] = entry(i, term, len + i % 3);
+    int err = store_save(s, &r);
+    if (err == 0)
+        model_save(m, &r, UINT32_MAX);
+    for (size_t i = 0; i < r.n; i++)
+        raft_entry_unref(v[i]);
+    return err;
+}
+
+static int reopen(struct store **s, struct disk *d, const struct store_options *o,
+                  struct store_model *loaded, struct buf *why)
+{
+    struct store_load load = model_load(loaded);
+
+    return store_open(s, d, o, &load, why);
+}
+
+static void assert_holds(struct disk *d, const struct store_options *o,
+                         const struct store_model *m)
+{
+    struct store_model loaded = {0};
+    struct store *s;
+    struct buf why = {0};
+    int err = reopen(&s, d, o, &loaded, &why);
+
+    if (err != 0)
+        fail_msg("%s: %s", err_name(err), buf_text(&why));
+    const char *difference = model_difference(m, &loaded);
+    if (difference != NULL)
+        fail_msg("%s", difference);
+    store_close(s);
+    model_clear(&loaded);
+}
+
+static void test_empty(void **state)
+{
+    struct sim_disk *d = sim_disk_new(1);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct store *s;
+    struct store_facts f;
+
+    (void)state;
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &small, &loaded, NULL), 0);
+    assert_null(model_difference(&m, &loaded));
+    store_facts(s, &f);
+    assert_int_equal(f.first_index, 1);
+    assert_int_equal(f.last_index, 0);
+    store_close(s);
+    assert_holds(sim_disk_disk(d), &small, &m);
+    sim_disk_free(d);
+}
+
+static void test_lengths(void **state)
+{
+    static const size_t lengths[] = {
+        0, 1, 7, 8, 9, 99, 100, 4095, 4096, 70000, RAFT_ENTRY_MAX - 2};
+    struct sim_disk *d = sim_disk_new(2);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct store *s;
+
+    (void)state;
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &small, &loaded, NULL), 0);
+    assert_int_equal(save(s, &m, 1, true, false, 1, 0, 0), 0);
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        assert_int_equal(save(s, &m, 1, false, false, 1 + 3 * i, 3 + 3 * i, lengths[i]), 0);
+    store_close(s);
+    sim_disk_power_loss(d);
+    assert_holds(sim_disk_disk(d), &small, &m);
+    model_clear(&m);
+    sim_disk_free(d);
+}
+
+static void test_cut_over_segments(void **state)
+{
+    struct sim_disk *d = sim_disk_new(3);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct store *s;
+
+    (void)state;
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &small, &loaded, NULL), 0);
+    for (uint64_t i = 0; i < 20; i++)
+        assert_int_equal(save(s, &m, 1, i == 0, false, 1 + 10 * i, 10 + 10 * i, 90), 0);
+    assert_int_equal(save(s, &m, 2, true, true, 35, 60, 90), 0);
+    assert_int_equal(save(s, &m, 3, true, true, 61, 60, 0), 0); /* nothing to cut */
+    assert_int_equal(save(s, &m, 4, true, true, 1, 0, 0), 0);   /* all of it */
+    assert_int_equal(save(s, &m, 4, false, false, 1, 5, 10), 0);
+    store_close(s);
+    assert_holds(sim_disk_disk(d), &small, &m);
+    model_clear(&m);
+    sim_disk_free(d);
+}
+
+/* One write and one sync for a batch; the vote only when it changes. */
+static void test_syncs(void **state)
+{
+    struct sim_disk *d = sim_disk_new(4);
+    struct store_options o = {.segment_bytes = 1 << 20};
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct store *s;
+
+    (void)state;
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &o, &loaded, NULL), 0);
+    assert_int_equal(save(s, &m, 1, true, false, 1, 10, 100), 0);
+    uint64_t syncs = sim_disk_syncs(d), changes = sim_disk_changes(d);
+    assert_int_equal(save(s, &m, 1, false, false, 11, 60, 100), 0);
+    assert_int_equal(sim_disk_syncs(d) - syncs, 1);
+    assert_int_equal(sim_disk_changes(d) - changes, 2);
+    assert_int_equal(save(s, &m, 2, true, false, 61, 60, 0), 0);
+    assert_int_equal(sim_disk_syncs(d) - syncs, 2);
+    assert_int_equal(save(s, &m, 2, false, false, 61, 60, 0), 0); /* nothing to do */
+    assert_int_equal(sim_disk_syncs(d) - syncs, 2);
+    store_close(s);
+    model_clear(&m);
+    sim_disk_free(d);
+}
+
+static unsigned count_names(const struct sim_disk *d, const char *prefix)
+{
+    unsigned n = 0;
+
+    for (size_t i = 0; sim_disk_name(d, i) != NULL; i++)
+        n += strncmp(sim_disk_name(d, i), prefix, strlen(prefix)) == 0;
+    return n;
+}
+
+static void test_snapshots(void **state)
+{
+    struct sim_disk *d = sim_disk_new(5);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct store *s;
+    struct store_facts f;
+
+    (void)state;
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &small, &loaded, NULL), 0);
+    for (uint64_t i = 0; i < 40; i++)
+        assert_int_equal(save(s, &m, 1, i == 0, false, 1 + 10 * i, 10 + 10 * i, 90), 0);
+    unsigned segments = count_names(d, SEGMENT_PREFIX);
+    assert_true(segments > 10);
+    for (uint64_t index = 100; index <= 300; index += 100) {
+        struct raft_blob *b = blob(index, 1, 5000);
+        assert_int_equal(store_snapshot(s, b, 20), 0);
+        model_snapshot(&m, b);
+        raft_blob_unref(b);
+    }
+    assert_int_equal(count_names(d, SNAPSHOT_PREFIX), 2);
+    assert_true(count_names(d, SEGMENT_PREFIX) < segments);
+    store_facts(s, &f);
+    assert_int_equal(f.snapshot_index, 300);
+    assert_int_equal(f.last_index, 400);
+    assert_in_range(f.first_index, 150, 201); /* back to the older snapshot */
+    store_close(s);
+    assert_holds(sim_disk_disk(d), &small, &m);
+
+    /* The newest rots: the older one and the log give the same. */
+    struct sim_disk *rotten = sim_disk_copy(d, 1);
+    sim_disk_flip(rotten, "snapshot.000000000000012c", 8 * 2000);
+    assert_int_equal(reopen(&s, sim_disk_disk(rotten), &small, &loaded, NULL), 0);
+    assert_int_equal(model_snapshot_index(&loaded), 200);
+    assert_int_equal(loaded.next, 401);
+    for (uint64_t i = 201; i <= 400; i++)
+        assert_int_equal(loaded.entries[i]->len, m.entries[i]->len);
+    store_close(s);
+    /* Both rot: the log does not reach back to the beginning. */
+    sim_disk_flip(rotten, "snapshot.00000000000000c8", 8 * 2000);
+    struct buf why = {0};
+    assert_int_equal(reopen(&s, sim_disk_disk(rotten), &small, &loaded, &why), ERR_CORRUPT);
+    assert_non_null(strstr(buf_text(&why), "snapshot."));
+    buf_free(&why);
+    sim_disk_free(rotten);
+    model_clear(&m);
+    model_clear(&loaded);
+    sim_disk_free(d);
+}
+
+static void install(struct store *s, struct store_model *m, uint64_t index, uint64_t term)
+{
+    struct raft_save r = {.snapshot = blob(index, term, 3000), .hard = true, .term = 9};
+
+    assert_int_equal(store_save(s, &r), 0);
+    model_save(m, &r, UINT32_MAX);
+    raft_blob_unref(r.snapshot);
+}
+
+static void test_install(void **state)
+{
+    struct sim_disk *d = sim_disk_new(6);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct store *s;
+
+    (void)state;
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &small, &loaded, NULL), 0);
+    assert_int_equal(save(s, &m, 1, true, false, 1, 50, 10), 0);
+    install(s, &m, 30, 1); /* our own entry: what follows stays */
+    assert_int_equal(m.next, 51);
+    assert_int_equal(save(s, &m, 9, false, false, 51, 60, 10), 0);
+    install(s, &m, 40, 2); /* another one: all goes */
+    assert_int_equal(m.next, 41);
+    assert_int_equal(save(s, &m, 9, false, false, 41, 45, 10), 0);
+    install(s, &m, 100, 3); /* far ahead */
+    store_close(s);
+    assert_holds(sim_disk_disk(d), &small, &m);
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &small, &loaded, NULL), 0);
+    assert_int_equal(save(s, &m, 9, false, false, 101, 110, 10), 0);
+    store_close(s);
+    assert_holds(sim_disk_disk(d), &small, &m);
+    model_clear(&m);
+    model_clear(&loaded);
+    sim_disk_free(d);
+}
+
+/* A store with a bit of everything: three segments, a cut, two snapshots, two votes. */
+static void fill(struct sim_disk *d, struct store_model *m, bool close)
+{
+    struct store_model loaded = {0};
+    struct store_options o = {.segment_bytes = 1200, .salt = 5};
+    struct store *s;
+
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &o, &loaded, NULL), 0);
+    for (uint64_t i = 0; i < 6; i++)
+        assert_int_equal(save(s, m, 1, i == 0, false, 1 + 4 * i, 4 + 4 * i, 60), 0);
+    for (uint64_t index = 10; index <= 15; index += 5) {
+        struct raft_blob *b = blob(index, 1, 100);
+        assert_int_equal(store_snapshot(s, b, 0), 0);
+        model_snapshot(m, b);
+        raft_blob_unref(b);
+    }
+    assert_int_equal(save(s, m, 2, true, true, 20, 22, 61), 0);
+    assert_int_equal(save(s, m, 2, false, false, 23, 25, 0), 0);
+    if (close) {
+        store_close(s);
+    } else {
+        struct sim_disk *copy = sim_disk_copy(d, 1); /* what a kill would leave */
+        store_close(s);
+        for (size_t i = 0; sim_disk_name(copy, i) != NULL; i++) {
+            const uint8_t *data;
+            size_t len;
+            assert_true(sim_disk_get(copy, sim_disk_name(copy, i), &data, &len));
+            sim_disk_put(d, sim_disk_name(copy, i), data, len);
+        }
+        sim_disk_free(copy);
+    }
+    model_clear(&loaded);
+}
+
+/* Every bit of every file: what is loaded is right, or refused with words; only the last
+ * batch of a store that was not closed may be taken for torn. */
+static void flip_all(bool close)
+{
+    struct sim_disk *d = sim_disk_new(7);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct store_options o = {.segment_bytes = 1200, .salt = 5};
+    unsigned refused = 0, torn = 0, right = 0, fallback = 0;
+
+    fill(d, &m, close);
+    for (size_t i = 0; sim_disk_name(d, i) != NULL; i++) {
+        const uint8_t *data;
+        size_t len;
+        assert_true(sim_disk_get(d, sim_disk_name(d, i), &data, &len));
+        for (uint64_t bit = 0; bit < 8 * len; bit++) {
+            if (bit % (8 * VOTE_SLOT_BYTES) == 8 * 64 &&
+                strcmp(sim_disk_name(d, i), "vote") == 0)
+                bit += 8 * (VOTE_SLOT_BYTES - 64) - 1; /* nothing there */
+            struct sim_disk *rotten = sim_disk_copy(d, bit);
+            struct buf why = {0};
+            struct store *s;
+            struct store_facts f = {0};
+            sim_disk_flip(rotten, sim_disk_name(d, i), bit);
+            int err = reopen(&s, sim_disk_disk(rotten), &o, &loaded, &why);
+            if (err == 0)
+                store_facts(s, &f);
+            if (err != 0) {
+                assert_int_equal(err, ERR_CORRUPT);
+                assert_true(why.len > 10);
+                refused++;
+            } else if (model_difference(&m, &loaded) == NULL) {
+                right++;
+            } else if (f.torn_tails_total == 1 && !close && loaded.next >= 23) {
+                torn++;
+            } else if (model_snapshot_index(&loaded) == 10 && loaded.next == 26) {
+                fallback++;
+            } else {
+                fail_msg("bit %u of %s", (unsigned)bit, sim_disk_name(d, i));
+            }
+            if (err == 0)
+                store_close(s);
+            buf_free(&why);
+            sim_disk_free(rotten);
+        }
+    }
+    assert_true(refused > 5000 && right > 0 && fallback > 1000);
+    assert_true(close ? torn == 0 : torn > 100);
+    model_clear(&m);
+    model_clear(&loaded);
+    sim_disk_free(d);
+}
+
+static void test_flips_closed(void **state)
+{
+    (void)state;
+    flip_all(true);
+}
+
+static void test_flips_killed(void **state)
+{
+    (void)state;
+    flip_all(false);
+}
+
+/* Any file missing, cut short, or full of garbage. */
+static void test_broken_files(void **state)
+{
+    struct sim_disk *d = sim_disk_new(8);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct store_options o = {.segment_bytes = 1200, .salt = 5};
+    struct rng rng = {8};
+    unsigned refused = 0;
+
+    (void)state;
+    fill(d, &m, true);
+    for (size_t i = 0; sim_disk_name(d, i) != NULL; i++) {
+        const char *name = sim_disk_name(d, i);
+        for (unsigned way = 0; way < 40; way++) {
+            struct sim_disk *broken = sim_disk_copy(d, way);
+            struct buf why = {0};
+            uint8_t garbage[6000];
+            struct store *s;
+            for (size_t k = 0; k < sizeof garbage; k++)
+                garbage[k] = (uint8_t)rng_next(&rng);
+            const uint8_t *data;
+            size_t len;
+            assert_true(sim_disk_get(d, name, &data, &len));
+            if (way == 0)
+                sim_disk_remove(broken, name);
+            else if (way < 20)
+                sim_disk_put(broken, name, data, (size_t)rng_below(&rng, len));
+            else
+                sim_disk_put(broken, name, garbage, (size_t)rng_below(&rng, sizeof garbage));
+            int err = reopen(&s, sim_disk_disk(broken), &o, &loaded, &why);
+            if (err == 0) {
+                /* The older snapshot, or one that is not needed, or a vote's second copy. */
+                assert_true(loaded.next == 26 && loaded.term == 2);
+                store_close(s);
+            } else {
+                assert_int_equal(err, ERR_CORRUPT);
+                assert_true(why.len > 10);
+                refused++;
+            }
+            buf_free(&why);
+            sim_disk_free(broken);
+        }
+    }
+    assert_true(refused > 80);
+    model_clear(&m);
+    model_clear(&loaded);
+    sim_disk_free(d);
+}
+
+static void test_only_garbage(void **state)
+{
+    struct rng rng = {9};
+    struct store_model loaded = {0};
+
+    (void)state;
+    for (unsigned seed = 0; seed < 2000; seed++) {
+        static const char *const names[] = {"vote", "log.0000000000000001",
+                                            "log.0000000000000002", "snapshot.0000000000000005",
+                                            "other"};
+        struct sim_disk *d = sim_disk_new(seed);
+        struct buf why = {0};
+        struct store *s;
+        for (unsigned i = 0; i < 5; i++) {
+            uint8_t garbage[3000];
+            for (size_t k = 0; k < sizeof garbage; k++)
+                garbage[k] = (uint8_t)rng_next(&rng);
+            if (rng_below(&rng, 3) > 0)
+                sim_disk_put(d, names[i], garbage, (size_t)rng_below(&rng, sizeof garbage));
+        }
+        if (reopen(&s, sim_disk_disk(d), &small, &loaded, &why) == 0) {
+            assert_int_equal(loaded.next, 1); /* only a vote that never came to be */
+            store_close(s);
+        } else {
+            assert_true(why.len > 10);
+        }
+        buf_free(&why);
+        sim_disk_free(d);
+    }
+    model_clear(&loaded);
+}
+
+/* What a client writes cannot pass for a record: also not the bytes of a whole log. */
+static void test_forged_payload(void **state)
+{
+    struct sim_disk *d = sim_disk_new(10);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct store *s;
+    const uint8_t *data;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &small, &loaded, NULL), 0);
+    assert_int_equal(save(s, &m, 1, true, false, 1, 5, 100), 0);
+    assert_true(sim_disk_get(d, "log.0000000000000001", &data, &len));
+    struct raft_entry *e = raft_entry_new(6, 1, RAFT_ENTRY_DATA, data, 1000);
+    struct raft_save r = {.entries = &e, .n = 1, .first_index = 6};
+    sim_disk_stop_after(d, 1); /* written, not synced */
+    assert_int_equal(store_save(s, &r), ERR_IO);
+    assert_int_equal(store_save(s, &r), ERR_IO);
+    store_close(s);
+    raft_entry_unref(e);
+    for (unsigned i = 0; i < 50; i++) {
+        struct sim_disk *c = sim_disk_copy(d, i);
+        sim_disk_flip(c, "log.0000000000000001", 8 * (48 + 5 * 152) + i);
+        assert_int_equal(reopen(&s, sim_disk_disk(c), &small, &loaded, NULL), 0);
+        assert_true(loaded.next >= 6);
+        store_close(s);
+        sim_disk_free(c);
+    }
+    model_clear(&m);
+    model_clear(&loaded);
+    sim_disk_free(d);
+}
+
+/* ---- a real directory ---- */
+
+static void remove_dir(const char *dir)
+{
+    char command[300];
+
+    (void)snprintf(command, sizeof command, "chmod -R u+rwx %s && rm -rf %s", dir, dir);
+    assert_int_equal(system(command), 0);
+}
+
+static void test_directory(void **state)
+{
+    char dir[] = "/tmp/muster-test-store-XXXXXX", sub[64];
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct disk *d, *second;
+    struct store *s;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(sub, sizeof sub, "%s/data", dir);
+    assert_int_equal(disk_posix_new(&d, sub), 0);
+    assert_int_equal(disk_posix_new(&second, sub), ERR_BUSY);
+    assert_int_equal(reopen(&s, d, &small, &loaded, NULL), 0);
+    for (uint64_t i = 0; i < 20; i++)
+        assert_int_equal(save(s, &m, 1, i == 0, i == 10, 1 + 10 * i, 10 + 10 * i, 90), 0);
+    struct raft_blob *b = blob(100, 1, 100000);
+    assert_int_equal(store_snapshot(s, b, 10), 0);
+    model_snapshot(&m, b);
+    raft_blob_unref(b);
+    install(s, &m, 300, 5);
+    store_close(s);
+    disk_posix_free(d);
+    assert_int_equal(disk_posix_new(&d, sub), 0);
+    assert_holds(d, &small, &m);
+    disk_posix_free(d);
+    model_clear(&m);
+    model_clear(&loaded);
+    (void)snprintf(sub, sizeof sub, "%s/not/there", dir);
+    assert_int_equal(disk_posix_new(&d, sub), ERR_NOT_FOUND);
+    assert_int_equal(disk_posix_new(&d, "/dev/null"), ERR_IO);
+    remove_dir(dir);
+}
+
+/* Files that cannot be read: words that say which. As root nothing is unreadable, so a
+ * directory stands in the file's place. */
+static void test_unreadable(void **state)
+{
+    char dir[] = "/tmp/muster-test-store-XXXXXX", sub[64];
+    struct buf why = {0};
+    struct disk *d;
+    struct store *s;
+
+    (void)state;
+    assert_non_null(mkdtemp(dir));
+    (void)snprintf(sub, sizeof sub, "%s/vote", dir);
+    assert_int_equal(mkdir(sub, 0700), 0);
+    assert_int_equal(disk_posix_new(&d, dir), 0);
+    assert_int_not_equal(store_open(&s, d, &small, &(struct store_load){0}, &why), 0);
+    assert_non_null(strstr(buf_text(&why), "vote cannot be opened"));
+    disk_posix_free(d);
+    if (geteuid() != 0) {
+        assert_int_equal(chmod(dir, 0), 0);
+        assert_int_equal(disk_posix_new(&d, dir), ERR_PERMISSION);
+    }
+    buf_free(&why);
+    remove_dir(dir);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_empty),
+        cmocka_unit_test(test_lengths),
+        cmocka_unit_test(test_cut_over_segments),
+        cmocka_unit_test(test_syncs),
+        cmocka_unit_test(test_snapshots),
+        cmocka_unit_test(test_install),
+        cmocka_unit_test(test_flips_closed),
+        cmocka_unit_test(test_flips_killed),
+        cmocka_unit_test(test_broken_files),
+        cmocka_unit_test(test_only_garbage),
+        cmocka_unit_test(test_forged_payload),
+        cmocka_unit_test(test_directory),
+        cmocka_unit_test(test_unreadable),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
