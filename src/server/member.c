@@ -401,10 +401,30 @@ int member_remove(struct member *m, uint64_t id)
     return 0;
 }
 
+void member_step_down(struct member *m)
+{
+    const struct raft_members *all = raft_members(m->raft);
+    struct raft_peer_facts f;
+    uint64_t best = RAFT_NOBODY, best_match = 0;
+
+    for (unsigned i = 0; i < all->n; i++)
+        if (all->v[i].voter && all->v[i].id != raft_id(m->raft) &&
+            raft_peer_facts(m->raft, all->v[i].id, &f) && f.match >= best_match) {
+            best = all->v[i].id;
+            best_match = f.match;
+        }
+    if (best != RAFT_NOBODY)
+        (void)raft_transfer(m->raft, m->now_ms, best);
+}
+
 /* ---- facts ---- */
 
 const struct raft *member_raft(const struct member *m) { return m->raft; }
 const struct tree *member_tree(const struct member *m) { return m->tree; }
+const struct raft_members *member_members(const struct member *m)
+{
+    return &m->applied_members;
+}
 bool member_is_serving(const struct member *m) { return m->serving; }
 
 void member_facts(const struct member *m, struct member_facts *out)

@@ -83,10 +83,13 @@ void member_snapshot_saved(struct member *m, uint64_t index, int err);
 /* ---- membership, asked on any server; done by the leader, found in member_raft() ---- */
 int member_add(struct member *m, const struct raft_member *joiner);
 int member_remove(struct member *m, uint64_t id);
+/* This server is going to stop: if it leads, the voter that is furthest takes over. */
+void member_step_down(struct member *m);
 
 /* ---- facts ---- */
 const struct raft *member_raft(const struct member *m);
 const struct tree *member_tree(const struct member *m);
+const struct raft_members *member_members(const struct member *m); /* as of what is applied */
 /* This server takes part in a quorum: it leads with one, or follows a leader heard lately. */
 bool member_is_serving(const struct member *m);
 struct member_facts {

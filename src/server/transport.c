@@ -63,8 +63,7 @@ struct transport {
     struct transport_options options;
     uv_loop_t *loop;
     uv_tcp_t listener;
-    uv_timer_t timer;     /* connects again */
-    uv_prepare_t prepare; /* sends what was collected */
+    uv_timer_t timer; /* connects again */
     unsigned handles;
     bool stopping;
     TAILQ_HEAD(, link) links;
@@ -550,9 +549,8 @@ void transport_send(struct transport *t, uint64_t to, enum transport_channel cha
     t->facts.frames_out_total++;
 }
 
-static void write_all(uv_prepare_t *prepare)
+void transport_flush(struct transport *t)
 {
-    struct transport *t = prepare->data;
     struct link *l;
 
     TAILQ_FOREACH (l, &t->links, in_all)
@@ -583,10 +581,9 @@ int transport_start(struct transport **out, uv_loop_t *loop,
     t->options = *options;
     t->loop = loop;
     TAILQ_INIT(&t->links);
-    CHECK(uv_tcp_init(loop, &t->listener) == 0 && uv_timer_init(loop, &t->timer) == 0 &&
-          uv_prepare_init(loop, &t->prepare) == 0);
-    t->listener.data = t->timer.data = t->prepare.data = t;
-    t->handles = 3;
+    CHECK(uv_tcp_init(loop, &t->listener) == 0 && uv_timer_init(loop, &t->timer) == 0);
+    t->listener.data = t->timer.data = t;
+    t->handles = 2;
     int err = uv_ip4_addr(options->listen_address, options->port, &a);
     if (err == 0)
         err = uv_tcp_bind(&t->listener, (const struct sockaddr *)&a, 0);
@@ -599,7 +596,6 @@ int transport_start(struct transport **out, uv_loop_t *loop,
         return ERR_SYSTEM;
     }
     uv_timer_start(&t->timer, connect_again, RECONNECT_MS / 2, RECONNECT_MS / 2);
-    uv_prepare_start(&t->prepare, write_all);
     *out = t;
     return 0;
 }
@@ -621,5 +617,4 @@ void transport_stop(struct transport *t)
         link_close(l);
     uv_close((uv_handle_t *)&t->listener, handle_closed);
     uv_close((uv_handle_t *)&t->timer, handle_closed);
-    uv_close((uv_handle_t *)&t->prepare, handle_closed);
 }

@@ -53,6 +53,8 @@ void transport_stop(struct transport *t); /* freed when the loop has closed its 
 void transport_set_peers(struct transport *t, const struct raft_members *peers);
 void transport_send(struct transport *t, uint64_t to, enum transport_channel channel,
                     const uint8_t *data, size_t len);
+/* Hands over what was collected since the last time: once in each turn of the loop. */
+void transport_flush(struct transport *t);
 bool transport_is_connected(const struct transport *t, uint64_t to);
 void transport_join_answer(struct transport *t, uint64_t ticket, int err,
                            const struct raft_members *members);

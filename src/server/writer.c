@@ -6,6 +6,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 
+#define WRITER_KEEP 10000 /* entries below a snapshot, for followers that are not far behind \
+                           */
+
 struct writer {
     uv_loop_t *loop;
     struct store *store;
@@ -27,7 +30,7 @@ static void run(uv_work_t *work)
     struct writer *w = work->data;
 
     w->err = w->saving ? store_save(w->store, &w->save)
-                       : store_snapshot(w->store, w->snapshot, w->snapshot->index / 10);
+                       : store_snapshot(w->store, w->snapshot, WRITER_KEEP);
 }
 
 static void try_again(uv_timer_t *timer) { writer_work(timer->data); }

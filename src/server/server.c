@@ -1,0 +1,502 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "server/server.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "host/clock.h"
+#include "server/clients.h"
+#include "server/secret.h"
+#include "server/words.h"
+#include "server/writer.h"
+#include "store/store.h"
+
+#define JOINS_MAX 16 /* asked and not yet answered */
+#define JOIN_AGAIN_MS 200
+#define JOIN_LIMIT_MS 4500 /* less than a joiner waits */
+#define STOP_MS 500        /* for handing leadership over */
+
+struct join {
+    uint64_t ticket; /* 0: free */
+    uint64_t until_ms, again_ms;
+    struct raft_member joiner;
+};
+
+struct server {
+    struct server_options options;
+    uv_loop_t *loop;
+    struct disk *disk;
+    struct store *store;
+    struct member *member;
+    struct clients *clients;
+    struct transport *transport;
+    struct http *http;
+    struct writer *writer;
+    uv_prepare_t turn;
+    uv_timer_t timer;
+    unsigned handles;
+    uint64_t started_ms, stop_until_ms;
+    struct join joins[JOINS_MAX];
+    struct raft_members members;
+    enum raft_role role_seen;
+    bool serving_seen, stopping, closed;
+    int load_err;
+    void (*stopped)(void *ctx);
+    void *stopped_ctx;
+};
+
+static void woken(void *ctx)
+{
+    struct server *s = ctx;
+
+    member_time(s->member, clock_now_ms(), (int64_t)clock_wall_ms());
+}
+
+/* ---- member_io ---- */
+
+static void send_peer(void *ctx, uint64_t to, const uint8_t *data, size_t len)
+{
+    struct server *s = ctx;
+
+    if (s->transport != NULL)
+        transport_send(s->transport, to, CHANNEL_MEMBER, data, len);
+}
+
+static void send_client(void *ctx, uint64_t conn, const uint8_t *data, size_t len)
+{
+    clients_send(((struct server *)ctx)->clients, conn, data, len);
+}
+
+static void close_client(void *ctx, uint64_t conn)
+{
+    clients_close(((struct server *)ctx)->clients, conn);
+}
+
+static void random_bytes(void *ctx, void *data, size_t len)
+{
+    (void)ctx;
+    secret_random(data, len);
+}
+
+/* ---- loading ---- */
+
+static void load_state(void *ctx, uint64_t term, uint64_t vote)
+{
+    member_load_state(((struct server *)ctx)->member, term, vote);
+}
+
+static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
+                          const struct raft_members *members, const uint8_t *data, size_t len)
+{
+    struct server *s = ctx;
+
+    s->load_err = member_load_snapshot(s->member, index, term, members, data, len);
+}
+
+static void load_entry(void *ctx, struct raft_entry *e)
+{
+    member_load_entry(((struct server *)ctx)->member, e);
+}
+
+/* ---- joining ---- */
+
+static struct raft_member *find_member(struct raft_members *in, const struct raft_member *like)
+{
+    for (unsigned i = 0; i < in->n; i++)
+        if (in->v[i].id == like->id || strcmp(in->v[i].name, like->name) == 0 ||
+            strcmp(in->v[i].address, like->address) == 0)
+            return &in->v[i];
+    return NULL;
+}
+
+/* The joiner's standing: 0 it is a member now, ERR_NOT_FOUND not yet, ERR_EXISTS its token,
+ * name or address is somebody else's. */
+static int join_standing(struct server *s, const struct raft_member *joiner)
+{
+    struct raft_members now = *member_members(s->member);
+    const struct raft_member *m = find_member(&now, joiner);
+
+    if (m == NULL)
+        return ERR_NOT_FOUND;
+    return m->id == joiner->id && strcmp(m->name, joiner->name) == 0 &&
+                   strcmp(m->address, joiner->address) == 0
+               ? 0
+               : ERR_EXISTS;
+}
+
+static void joins_go_on(struct server *s)
+{
+    uint64_t now_ms = clock_now_ms();
+
+    for (unsigned i = 0; i < JOINS_MAX; i++) {
+        struct join *j = &s->joins[i];
+        if (j->ticket == 0)
+            continue;
+        int err = join_standing(s, &j->joiner);
+        if (err == ERR_NOT_FOUND && now_ms < j->until_ms) {
+            if (now_ms >= j->again_ms) {
+                (void)member_add(s->member, &j->joiner); /* its result is the standing */
+                j->again_ms = now_ms + JOIN_AGAIN_MS;
+            }
+            continue;
+        }
+        transport_join_answer(s->transport, j->ticket,
+                              err == ERR_NOT_FOUND ? (int)ERR_TIMED_OUT : err,
+                              member_members(s->member));
+        log_event(err == 0 ? LOG_NOTICE : LOG_WARNING, err == 0 ? "joined" : "join_refused",
+                  LOG_S("name", j->joiner.name), LOG_S("address", j->joiner.address),
+                  LOG_S("why", err_text(err)));
+        j->ticket = 0;
+    }
+}
+
+static void join_asked(void *ctx, uint64_t ticket, const struct raft_member *joiner)
+{
+    struct server *s = ctx;
+
+    for (unsigned i = 0; i < JOINS_MAX; i++)
+        if (s->joins[i].ticket == 0) {
+            s->joins[i] = (struct join){.ticket = ticket,
+                                        .until_ms = clock_now_ms() + JOIN_LIMIT_MS,
+                                        .joiner = *joiner};
+            return;
+        }
+    transport_join_answer(s->transport, ticket, ERR_BUSY, NULL);
+}
+
+/* ---- the turn ---- */
+
+static void note_changes(struct server *s)
+{
+    static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
+    const struct raft *r = member_raft(s->member);
+    const struct raft_members *now = member_members(s->member);
+
+    if (raft_role(r) != s->role_seen) {
+        s->role_seen = raft_role(r);
+        log_event(LOG_NOTICE, "raft_role", LOG_S("role", roles[s->role_seen]),
+                  LOG_U("term", raft_term(r)));
+    }
+    if (member_is_serving(s->member) != s->serving_seen) {
+        s->serving_seen = !s->serving_seen;
+        log_event(s->serving_seen ? LOG_NOTICE : LOG_WARNING,
+                  s->serving_seen ? "serving" : "not_serving", LOG_U("term", raft_term(r)),
+                  LOG_S("why", s->serving_seen ? "there is a quorum" : "no leader is heard"));
+    }
+    if (now->n > 0 && memcmp(now, &s->members, sizeof *now) != 0) {
+        s->members = *now;
+        if (identity_save_peers(s->options.dir, now) != 0)
+            log_event(LOG_WARNING, "peers_not_saved", LOG_S("dir", s->options.dir));
+        if (s->transport != NULL)
+            transport_set_peers(s->transport, now);
+        log_event(LOG_NOTICE, "members", LOG_U("count", now->n));
+        if (s->options.members != NULL)
+            s->options.members(s->options.ctx, now);
+    }
+}
+
+static void timer_due(uv_timer_t *timer) { (void)timer; } /* the turn follows */
+
+static void close_all(struct server *s);
+
+static void turn(uv_prepare_t *prepare)
+{
+    struct server *s = prepare->data;
+    uint64_t now_ms = clock_now_ms();
+
+    woken(s);
+    joins_go_on(s);
+    member_flush(s->member);
+    clients_resume(s->clients);
+    member_flush(s->member);
+    writer_work(s->writer);
+    note_changes(s);
+    if (s->transport != NULL)
+        transport_flush(s->transport);
+    uint64_t at_ms = member_deadline(s->member);
+    for (unsigned i = 0; i < JOINS_MAX; i++)
+        if (s->joins[i].ticket != 0 && s->joins[i].again_ms < at_ms)
+            at_ms = s->joins[i].again_ms;
+    if (s->stopping && s->stop_until_ms < at_ms)
+        at_ms = s->stop_until_ms;
+    uv_timer_start(&s->timer, timer_due, at_ms > now_ms ? at_ms - now_ms : 0, 0);
+    if (s->stopping && writer_is_idle(s->writer) &&
+        (raft_role(member_raft(s->member)) != RAFT_LEADER || now_ms >= s->stop_until_ms))
+        close_all(s);
+}
+
+static void peer_received(void *ctx, uint64_t from, enum transport_channel channel,
+                          const uint8_t *data, size_t len)
+{
+    struct server *s = ctx;
+
+    if (channel == CHANNEL_MEMBER) {
+        woken(s);
+        if (member_peer(s->member, from, data, len) != 0)
+            log_event(LOG_WARNING, "peer_message_malformed", LOG_U("from", from));
+        return;
+    }
+    for (unsigned i = 0; i < s->members.n; i++)
+        if (s->members.v[i].id == from && s->options.agent_received != NULL)
+            s->options.agent_received(s->options.ctx, s->members.v[i].name, data, len);
+}
+
+/* ---- pages and words ---- */
+
+static void facts(const struct server *s, struct server_facts *f)
+{
+    const struct raft *r = member_raft(s->member);
+    const struct tree *t = member_tree(s->member);
+
+    *f = (struct server_facts){.version = s->options.version};
+    member_facts(s->member, &f->member);
+    tree_facts(t, &f->tree);
+    store_facts(s->store, &f->store);
+    if (s->transport != NULL)
+        transport_facts(s->transport, &f->transport);
+    f->is_leader = raft_role(r) == RAFT_LEADER;
+    f->mode = s->members.n <= 1 ? "standalone" : f->is_leader ? "leader" : "follower";
+    f->zxid = tree_zxid(t);
+    f->term = raft_term(r);
+    f->committed = raft_committed(r);
+    f->applied = raft_applied(r);
+    f->members = s->members.n;
+    for (unsigned i = 0; i < s->members.n; i++)
+        f->voters += s->members.v[i].voter;
+    f->uptime_ms = clock_now_ms() - s->started_ms;
+    f->is_serving = member_is_serving(s->member);
+    f->disk_is_full = writer_is_full(s->writer);
+}
+
+static bool word(void *ctx, const char text[4], struct buf *answer)
+{
+    struct server_facts f;
+
+    facts(ctx, &f);
+    return word_answer(&f, text, answer);
+}
+
+static unsigned page_metrics(void *ctx, struct buf *body)
+{
+    struct server *s = ctx;
+    struct server_facts f;
+
+    facts(s, &f);
+    metrics_print(&f, body);
+    if (s->options.metrics != NULL)
+        s->options.metrics(s->options.ctx, body);
+    return 200;
+}
+
+static unsigned page_status(void *ctx, struct buf *body)
+{
+    struct server *s = ctx;
+    struct server_facts f;
+
+    if (s->options.status != NULL)
+        return s->options.status(s->options.ctx, body);
+    facts(s, &f);
+    buf_printf(body,
+               "{\"verdict\": \"%s\", \"exit\": %d, \"machine\": \"%s\", \"mode\": \"%s\", "
+               "\"term\": %" PRIu64 ", \"znodes\": %" PRIu64 "}\n",
+               f.is_serving ? "OK" : "DOWN: this server has no quorum", f.is_serving ? 0 : 4,
+               s->options.self->name, f.mode, f.term, f.tree.znodes);
+    return 200;
+}
+
+static unsigned page_healthz(void *ctx, struct buf *body)
+{
+    (void)ctx;
+    buf_add_str(body, "ok\n");
+    return 200;
+}
+
+static unsigned page_readyz(void *ctx, struct buf *body)
+{
+    struct server *s = ctx;
+    bool ready = member_is_serving(s->member);
+
+    buf_add_str(body, ready ? "ready\n" : "not ready: no leader is heard\n");
+    return ready ? 200 : 503;
+}
+
+static const struct http_page pages[] = {
+    {"/status", "application/json", page_status},
+    {"/metrics", "text/plain; version=0.0.4; charset=utf-8", page_metrics},
+    {"/healthz", "text/plain; charset=utf-8", page_healthz},
+    {"/readyz", "text/plain; charset=utf-8", page_readyz},
+    {NULL, NULL, NULL},
+};
+
+/* ---- life ---- */
+
+static int open_store(struct disk **disk, struct store **store, const char *dir,
+                      const struct store_load *load, struct buf *why)
+{
+    struct buf path = {0};
+    const struct store_options options = {0};
+
+    buf_printf(&path, "%s/store", dir);
+    int err = disk_posix_new(disk, buf_text(&path));
+    if (err != 0)
+        buf_printf(why, "%s: %s", buf_text(&path), err_text(err));
+    else if ((err = store_open(store, *disk, &options, load, why)) != 0)
+        disk_posix_free(*disk);
+    buf_free(&path);
+    return err;
+}
+
+int server_create(const char *dir, const struct identity *self, struct buf *why)
+{
+    struct raft_save vote = {.hard = true, .term = 1, .vote = self->id};
+    struct disk *disk;
+    struct store *store;
+    struct buf snapshot = {0};
+    struct tree *t = tree_new(1);
+
+    int err = open_store(&disk, &store, dir, &(const struct store_load){0}, why);
+    if (err == 0) {
+        tree_save(t, &snapshot);
+        struct raft_blob *b = raft_blob_new_take(
+            1, 1, &self->peers, mem_dup(snapshot.data, snapshot.len), snapshot.len);
+        err = store_save(store, &vote);
+        if (err == 0)
+            err = store_snapshot(store, b, 0);
+        if (err != 0)
+            buf_printf(why, "%s/store: %s", dir, err_text(err));
+        raft_blob_unref(b);
+        store_close(store);
+        disk_posix_free(disk);
+    }
+    buf_free(&snapshot);
+    tree_free(t);
+    return err;
+}
+
+static void disk_failed(void *ctx, int err)
+{
+    struct server *s = ctx;
+    struct store_facts f;
+
+    store_facts(s->store, &f);
+    log_event(
+        LOG_CRIT, "disk_failed", LOG_S("why", f.last_error[0] ? f.last_error : err_text(err)),
+        LOG_S("effect", "this server ends; what the disk holds is read at the next start"));
+    s->options.failed(s->options.ctx, err);
+}
+
+static int listen_all(struct server *s, struct buf *why)
+{
+    const struct server_options *o = &s->options;
+    const struct clients_options c = {
+        o->client_address, o->client_port, s->member, s, woken, word};
+    const struct transport_options t = {o->self, o->peer_address, SERVER_PEER_PORT,
+                                        s,       peer_received,   join_asked};
+    int err = clients_start(&s->clients, s->loop, &c, why);
+
+    if (err == 0 && o->peer_address != NULL)
+        err = transport_start(&s->transport, s->loop, &t, why);
+    if (err == 0 && o->http_address != NULL)
+        err = http_start(&s->http, s->loop, o->http_address, o->http_port, pages, s, why);
+    return err;
+}
+
+int server_start(struct server **out, uv_loop_t *loop, const struct server_options *options,
+                 struct buf *why)
+{
+    struct server *s = mem_new(struct server);
+    const struct member_io io = {s, send_peer, send_client, close_client, random_bytes};
+    const struct store_load load = {s, load_state, load_snapshot, load_entry};
+    struct member_options m = {.raft = {.id = options->self->id}};
+
+    s->options = *options;
+    s->loop = loop;
+    secret_random(&m.raft.seed, sizeof m.raft.seed);
+    s->member = member_new(&m, &io);
+    s->started_ms = clock_now_ms();
+    int err = open_store(&s->disk, &s->store, options->dir, &load, why);
+    if (err == 0 && s->load_err != 0) {
+        buf_printf(why, "%s/store: the newest snapshot is no tree of this version",
+                   options->dir);
+        err = s->load_err;
+    }
+    if (err == 0)
+        err = listen_all(s, why);
+    if (err != 0)
+        return err; /* the process ends */
+    s->writer = writer_new(loop, s->store, s->member, woken, disk_failed, s);
+    /* A machine that has joined and not yet heard of the leader knows the others by file. */
+    if (s->transport != NULL)
+        transport_set_peers(s->transport, &options->self->peers);
+    member_start(s->member, clock_now_ms(), (int64_t)clock_wall_ms());
+    CHECK(uv_prepare_init(loop, &s->turn) == 0 && uv_timer_init(loop, &s->timer) == 0);
+    s->turn.data = s->timer.data = s;
+    s->handles = 2;
+    uv_prepare_start(&s->turn, turn);
+    uv_timer_start(&s->timer, timer_due, 0, 0);
+    *out = s;
+    return 0;
+}
+
+static void handle_closed(uv_handle_t *h)
+{
+    struct server *s = h->data;
+
+    if (--s->handles > 0)
+        return;
+    member_free(s->member);
+    store_close(s->store);
+    disk_posix_free(s->disk);
+    s->stopped(s->stopped_ctx);
+    mem_free(s);
+}
+
+static void close_all(struct server *s)
+{
+    if (s->closed)
+        return;
+    s->closed = true;
+    uv_prepare_stop(&s->turn);
+    clients_stop(s->clients);
+    if (s->transport != NULL)
+        transport_stop(s->transport);
+    if (s->http != NULL)
+        http_stop(s->http);
+    writer_stop(s->writer);
+    uv_close((uv_handle_t *)&s->turn, handle_closed);
+    uv_close((uv_handle_t *)&s->timer, handle_closed);
+}
+
+void server_stop(struct server *s, void (*done)(void *ctx), void *ctx)
+{
+    const struct raft *r = member_raft(s->member);
+
+    s->stopped = done;
+    s->stopped_ctx = ctx;
+    s->stopping = true;
+    s->stop_until_ms = clock_now_ms();
+    if (raft_role(r) == RAFT_LEADER && s->members.n > 1) {
+        member_step_down(s->member);
+        s->stop_until_ms += STOP_MS;
+    }
+}
+
+const struct member *server_member(const struct server *s) { return s->member; }
+bool server_disk_is_full(const struct server *s) { return writer_is_full(s->writer); }
+
+bool server_reaches(const struct server *s, uint64_t id)
+{
+    return s->transport != NULL && transport_is_connected(s->transport, id);
+}
+
+void server_send_agent(struct server *s, const char *machine, const uint8_t *data, size_t len)
+{
+    for (unsigned i = 0; i < s->members.n; i++)
+        if (s->transport != NULL && strcmp(s->members.v[i].name, machine) == 0)
+            transport_send(s->transport, s->members.v[i].id, CHANNEL_AGENT, data, len);
+}

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* server.h -- one server on a libuv loop: the member with its disk, its clients' port, its
+ * peers' port and its HTTP port. A shell.
+ */
+#ifndef MUSTER_SERVER_H
+#define MUSTER_SERVER_H
+
+#include <uv.h>
+
+#include "http/http.h"
+#include "server/identity.h"
+#include "server/member.h"
+#include "server/transport.h"
+
+#define SERVER_CLIENT_PORT 2181
+#define SERVER_PEER_PORT 2182
+#define SERVER_HTTP_PORT 2180
+
+struct server_options {
+    const char *dir;
+    const struct identity *self; /* borrowed */
+    const char *client_address;  /* IPv4; "0.0.0.0" for all */
+    uint16_t client_port;
+    const char *peer_address; /* NULL: alone, no port for peers */
+    const char *http_address; /* NULL: none */
+    uint16_t http_port;
+    const char *version;
+    void *ctx;
+    /* A message from another machine's agent; NULL: not wanted. */
+    void (*agent_received)(void *ctx, const char *machine, const uint8_t *data, size_t len);
+    /* More for /status (NULL: the server's own short one) and at the end of /metrics. */
+    unsigned (*status)(void *ctx, struct buf *json);
+    void (*metrics)(void *ctx, struct buf *text);
+    /* The members have changed: there may be other servers to go to. */
+    void (*members)(void *ctx, const struct raft_members *members);
+    /* The disk failed: end the process. */
+    void (*failed)(void *ctx, int err);
+};
+
+struct server;
+/* Opens the store, loads it, listens. On error nothing is left and why says what. The
+ * process should then end: handles close in the background. */
+int server_start(struct server **out, uv_loop_t *loop, const struct server_options *options,
+                 struct buf *why);
+/* Hands leadership over if it can, closes everything; done is called when nothing of it is
+ * left on the loop. */
+void server_stop(struct server *s, void (*done)(void *ctx), void *ctx);
+
+const struct member *server_member(const struct server *s);
+void server_send_agent(struct server *s, const char *machine, const uint8_t *data, size_t len);
+bool server_reaches(const struct server *s, uint64_t id);
+bool server_disk_is_full(const struct server *s);
+
+/* Makes the store of a new cluster in dir: one voter, an empty tree. */
+int server_create(const char *dir, const struct identity *self, struct buf *why);
+
+#endif
