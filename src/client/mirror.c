@@ -438,6 +438,8 @@ static void pump(struct mirror *m)
 
 /* ---- what the client tells ---- */
 
+static void watch_root(struct root *root);
+
 static void got_watch(void *ctx, const struct client_reply *r)
 {
     struct root *root = ctx;
@@ -447,8 +449,23 @@ static void got_watch(void *ctx, const struct client_reply *r)
     m->watching--;
     if (is_over(r))
         m->connected = false;
-    root->is_watched |= r->err == 0;
+    else if (r->err == 0)
+        root->is_watched = true;
+    else if (err_advice(r->err) == ERR_RETRY && m->connected)
+        watch_root(root);
+    /* What was read before the watch was set may have changed unseen. */
+    if (r->err == 0)
+        mark(m, root->path, true, true);
+    pump(m);
     settle(m, client_now(m->c));
+}
+
+static void watch_root(struct root *root)
+{
+    struct mirror *m = root->m;
+
+    m->watching++;
+    client_add_watch(m->c, client_now(m->c), root->path, true, got_watch, root);
 }
 
 static void forget_tasks(struct mirror *m)
@@ -469,15 +486,17 @@ static void forget_tasks(struct mirror *m)
     m->queue_last = &m->queue;
 }
 
-static void start(struct mirror *m, uint64_t now_ms)
+/* Where a watch is still to be set, its answer starts the reading. */
+static void start(struct mirror *m)
 {
+    m->lost_track = false;
+    m->full = false;
     for (unsigned i = 0; i < m->roots_n; i++) {
         if (m->roots[i].is_watched)
-            continue;
-        m->watching++;
-        client_add_watch(m->c, now_ms, m->roots[i].path, true, got_watch, &m->roots[i]);
+            mark(m, m->roots[i].path, true, true);
+        else
+            watch_root(&m->roots[i]);
     }
-    resync(m);
     pump(m);
 }
 
@@ -486,7 +505,7 @@ void mirror_client_event(struct mirror *m, uint64_t now_ms, enum client_event ev
     m->connected = ev == CLIENT_EV_CONNECTED;
     forget_tasks(m);
     if (m->connected)
-        start(m, now_ms);
+        start(m);
     settle(m, now_ms);
 }
 
