@@ -33,6 +33,8 @@ struct world {
     int64_t zxid, writer;
     uint64_t conn; /* 0: none */
     struct buf to_client, to_server;
+    struct buf held; /* replies that are made but not sent: events overtake them */
+    bool holds;
     int fail_next; /* the next read is answered with this */
 };
 
@@ -54,15 +56,23 @@ static void on_watch(void *ctx, int type, const char *path)
     mirror_client_watch(w->m, w->now, type, path);
 }
 
-static void answer(struct world *w, int32_t xid, int64_t zxid, int err, const struct buf *body)
+static void put(struct buf *out, int32_t xid, int64_t zxid, int err, const struct buf *body)
 {
     struct wire_reply_header h = {xid, zxid, err};
-    size_t at = wire_frame_begin(&w->to_client);
+    size_t at = wire_frame_begin(out);
 
-    wire_reply_header_encode(&h, &w->to_client);
+    wire_reply_header_encode(&h, out);
     if (body != NULL && err == 0 && body->len > 0)
-        buf_add(&w->to_client, body->data, body->len);
-    wire_frame_end(&w->to_client, at);
+        buf_add(out, body->data, body->len);
+    wire_frame_end(out, at);
+}
+
+static void let_go(struct world *w)
+{
+    if (w->held.len > 0)
+        buf_add(&w->to_client, w->held.data, w->held.len);
+    buf_clear(&w->held);
+    w->holds = false;
 }
 
 static void sink(void *ctx, uint64_t watcher, enum watch_event event, const char *path,
@@ -75,7 +85,7 @@ static void sink(void *ctx, uint64_t watcher, enum watch_event event, const char
     if (watcher != w->conn)
         return;
     wire_watcher_event_encode(&ev, &b);
-    answer(w, WIRE_XID_NOTIFICATION, -1, 0, &b);
+    put(&w->to_client, WIRE_XID_NOTIFICATION, -1, 0, &b);
     buf_free(&b);
 }
 
@@ -162,7 +172,7 @@ static void serve(struct world *w, const uint8_t *data, size_t len)
         err = tree_read(w->tree, w->watches, w->conn, SESSION, h.op, in.at,
                         (size_t)(in.end - in.at), &reply);
     }
-    answer(w, h.xid, w->zxid, err, &reply);
+    put(w->holds ? &w->held : &w->to_client, h.xid, w->zxid, err, &reply);
     buf_free(&reply);
 }
 
@@ -171,6 +181,8 @@ static void cut(struct world *w)
     watches_forget(w->watches, w->conn);
     buf_clear(&w->to_client);
     buf_clear(&w->to_server);
+    buf_clear(&w->held);
+    w->holds = false;
     client_closed(w->c, w->now);
 }
 
@@ -210,6 +222,7 @@ static void move(struct world *w)
 static void rest(struct world *w)
 {
     for (int i = 0; i < 3000; i++) {
+        let_go(w);
         move(w);
         serve_some(w, 1000);
         deliver(w, SIZE_MAX);
@@ -248,6 +261,7 @@ static void world_free(struct world *w)
     tree_free(w->tree);
     buf_free(&w->to_client);
     buf_free(&w->to_server);
+    buf_free(&w->held);
     mem_free(w);
 }
 
@@ -343,7 +357,11 @@ static void it_comes_to_equal_the_tree(void **state)
                 deliver(w, 1 + rng_below(&w->rng, 300));
             else if (dice < 900 + cuts)
                 cut(w);
-            else if (dice < 940)
+            else if (dice < 950)
+                w->holds = true;
+            else if (dice < 970)
+                let_go(w);
+            else if (dice < 980)
                 w->fail_next = ERR_THROTTLED;
             else
                 w->now += rng_below(&w->rng, 100);
