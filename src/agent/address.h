@@ -31,8 +31,9 @@
 #define ADDRESS_REASON_MAX 160                    /* with the NUL */
 #define ADDRESS_DRIFT(lease_ms) ((lease_ms) / 50) /* two clocks, 1 % each */
 #define ADDRESS_GUARD_MIN_MS 50
-#define ADDRESS_PROBE_LIMIT_MS 1500 /* the host must have answered; else the claim goes back \
-                                     */
+#define ADDRESS_PROBE_LIMIT_MS                                    \
+    1500 /* the host must have answered; else the claim goes back \
+          */
 #define ADDRESS_ADD_LIMIT_MS 1500
 #define ADDRESS_REMOVE_AGAIN_MS 200
 #define ADDRESS_RETRY_MS 50      /* between tries to claim */

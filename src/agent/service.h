@@ -88,7 +88,7 @@ struct service_instance *services_due(struct services *s, uint64_t now_ms, int64
                                       uint64_t op);
 /* The result of a check; false: of none that is under way. */
 bool services_result(struct services *s, uint64_t op, const struct service_result *r,
-                     uint64_t now_ms, int64_t wall_ms);
+                     int64_t wall_ms);
 uint64_t services_deadline(const struct services *s);
 unsigned services_count_healthy(const struct services *s);
 
