@@ -35,6 +35,15 @@
 #define RAFT_MESSAGE_BYTES_MAX (1u << 20) /* entries of one append stop above this */
 #define RAFT_SNAPSHOT_CHUNK (256u << 10)
 #define RAFT_INFLIGHT_MAX 64 /* append messages to one follower not yet answered */
+#define RAFT_INFLIGHT_BYTES_MAX (8u << 20) /* and their bytes: no further one above this */
+#define RAFT_MESSAGE_ENTRIES_MAX 16384     /* entries of one append */
+#define RAFT_MESSAGE_MAX (4u << 20)        /* bytes of any message, however encoded */
+#define RAFT_LOG_BYTES_MAX (128u << 20)    /* the log in memory, structs included */
+#define RAFT_SAVE_BYTES_MAX (16u << 20)    /* entries of one save batch stop above this */
+#define RAFT_SNAPSHOT_MAX (1u << 30)       /* bytes of a snapshot that a leader may send us */
+#define RAFT_READS_MAX 65536               /* reads waiting for their round */
+#define RAFT_QUEUE_MAX 4096                /* messages waiting to be taken; more are dropped */
+#define RAFT_NUMBER_MAX (UINT64_MAX / 4)   /* of terms and indices: sums cannot overflow */
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
 
@@ -46,7 +55,8 @@ enum raft_entry_type {
 
 struct raft_member {
     uint64_t id;
-    bool voter; /* false: a learner ([D] 4.2.1): receives the log, counts for nothing */
+    bool voter;        /* false: a learner ([D] 4.2.1): receives the log, counts for nothing */
+    bool auto_promote; /* of a learner: the leader makes it a voter once it has caught up */
     char name[RAFT_NAME_MAX];
     char address[RAFT_ADDRESS_MAX]; /* where its peers reach it */
 };
@@ -95,41 +105,51 @@ struct raft_options {
 /* ---- life ---- */
 struct raft *raft_new(const struct raft_options *options);
 void raft_free(struct raft *r);
-/* From the store, before raft_start: at most one snapshot position, then entries upwards. */
+/* From the store, before raft_start: at most one snapshot position, then entries upwards.
+ * A founding server may be given the first configuration as a snapshot at index 0, term 0,
+ * or as its entry 1; all founders the same. */
 void raft_load_state(struct raft *r, uint64_t term, uint64_t vote);
 void raft_load_snapshot(struct raft *r, uint64_t index, uint64_t term,
                         const struct raft_members *members);
-void raft_load_entry(struct raft *r, struct raft_entry *e); /* takes a reference of its own */
+/* Takes a reference of its own. Entries up to the snapshot are passed over. ERR_CORRUPT: a
+ * gap, terms that go back, or a configuration that cannot be read; not taken. */
+int raft_load_entry(struct raft *r, struct raft_entry *e);
 void raft_start(struct raft *r, uint64_t now_ms);
 
 /* ---- events in ---- */
-/* A message from another server, as bytes. ERR_MALFORMED: nothing changed. `from` is whom
- * the transport has authenticated; a message that says otherwise is malformed. */
+/* A message from another server, as bytes. ERR_MALFORMED: nothing changed; it cannot be
+ * read, or no correct server could have sent it (two leaders in a term, a committed entry
+ * contradicted). `from` is whom the transport has authenticated; a message that says
+ * otherwise is malformed. Between servers that work, raft_step always returns 0. */
 int raft_step(struct raft *r, uint64_t now_ms, uint64_t from, const uint8_t *data, size_t len);
 void raft_tick(struct raft *r,
                uint64_t now_ms); /* raft_deadline() has passed; early is harmless */
 uint64_t raft_deadline(const struct raft *r);
 
 /* Appends one entry: ERR_NOT_LEADER, ERR_TOO_BIG, ERR_BUSY (the log in memory is at its
- * limit). *index is where it will stand if it commits in this term. Sending is batched:
- * call raft_flush() when the batch of proposals is complete. */
+ * limit, or leadership is being transferred). *index is where it will stand if it commits
+ * in this term. Sending is batched: call raft_flush() when the batch of proposals, and of
+ * reads, is complete. */
 int raft_propose(struct raft *r, const void *payload, size_t len, uint64_t *index);
 void raft_flush(struct raft *r, uint64_t now_ms);
 
 /* Read index ([R] 8, [D] 6.4): once a quorum has confirmed this leader after now, ctx comes
  * out of raft_read_take() with the index to wait for. ERR_NOT_LEADER; ERR_BUSY before the
- * first entry of this term has committed (ask again). Dropped when leadership is lost:
- * raft_read_take() then gives it with index 0. */
+ * first entry of this term has committed, or with RAFT_READS_MAX waiting (ask again).
+ * Dropped when leadership is lost: raft_read_take() then gives it with index 0. */
 int raft_read(struct raft *r, uint64_t now_ms, uint64_t ctx);
 
-/* Membership ([D] 4): one change at a time; ERR_NOT_LEADER, ERR_BUSY while another is under
- * way or before this term's first commit, ERR_EXISTS, ERR_NOT_FOUND, ERR_UNSAFE (the last
- * voter), ERR_TOO_BIG (RAFT_MEMBERS_MAX). A learner that has caught up is made a voter by
- * raft itself when auto_promote was asked for at add. */
+/* Membership ([D] 4): one change at a time; ERR_NOT_LEADER, ERR_BUSY while another or a
+ * transfer is under way, before this term's first commit, or (promote) while the learner has
+ * not caught up; ERR_EXISTS, ERR_NOT_FOUND, ERR_UNSAFE (the last voter), ERR_TOO_BIG
+ * (RAFT_MEMBERS_MAX), ERR_BAD_ARGUMENTS. A learner with auto_promote set is made a voter by
+ * the leader itself once it has caught up, whichever leader that is by then. */
 int raft_add_learner(struct raft *r, uint64_t now_ms, const struct raft_member *m);
 int raft_promote(struct raft *r, uint64_t now_ms, uint64_t id);
 int raft_remove(struct raft *r, uint64_t now_ms, uint64_t id);
-int raft_transfer(struct raft *r, uint64_t now_ms, uint64_t to); /* [D] 3.10 */
+/* [D] 3.10: `to` catches up and campaigns at once; proposals are ERR_BUSY until then, or
+ * for an election timeout. ERR_NOT_LEADER, ERR_NOT_FOUND (no voter of this id). */
+int raft_transfer(struct raft *r, uint64_t now_ms, uint64_t to);
 
 /* ---- actions out ---- */
 /* Encodes the next message to be sent into out (cleared first) and says to whom. */
@@ -140,7 +160,7 @@ bool raft_message_take(struct raft *r, uint64_t *to, struct buf *out);
  * leader: store it, drop all entries up to its index, and all above unless the entry there
  * has its term); else if `truncate`, entries from first_index on are dropped; then
  * entries[] are appended, term and vote are written if `hard`, all synced. The entries are
- * referenced until raft_saved(). */
+ * referenced until raft_saved(). A snapshot and a truncation are never in one batch. */
 struct raft_save {
     bool hard;
     uint64_t term, vote;
@@ -153,7 +173,9 @@ struct raft_save {
 bool raft_save_take(struct raft *r, struct raft_save *out);
 void raft_saved(struct raft *r, uint64_t now_ms);
 
-/* The next committed entry to apply, in order, each once (borrowed); NULL: none now. */
+/* The next committed entry to apply, in order, each once (borrowed, until the next event);
+ * NULL: none now. Only what is on this server's disk too is given out, so that a snapshot
+ * of the state machine never runs ahead of the log on disk. */
 const struct raft_entry *raft_apply_take(struct raft *r);
 /* A received snapshot that the state machine must load before applying goes on (it is
  * already saved). The caller owns the reference. NULL: none. */
@@ -162,11 +184,13 @@ struct raft_blob *raft_install_take(struct raft *r);
 bool raft_read_take(struct raft *r, uint64_t *ctx, uint64_t *index);
 
 /* Some follower needs a snapshot and there is none at hand: serialise the state machine
- * now (as of raft_applied) and give it. Streamed in RAFT_SNAPSHOT_CHUNKs, then dropped. */
+ * now (as of raft_applied, with raft_members_applied) and give it: the caller's reference
+ * passes over. Streamed in RAFT_SNAPSHOT_CHUNKs, then dropped. */
 bool raft_snapshot_wanted(const struct raft *r);
 void raft_snapshot_give(struct raft *r, uint64_t now_ms, struct raft_blob *b);
 
-/* The store has a snapshot up to index: entries up to it, less `keep`, leave the memory. */
+/* The store has a snapshot up to index: entries up to it, less `keep`, leave the memory.
+ * Above half of RAFT_LOG_BYTES_MAX applied entries leave it without being told. */
 void raft_compact(struct raft *r, uint64_t index, uint64_t keep);
 
 /* ---- facts ---- */
@@ -183,7 +207,15 @@ uint64_t raft_last_index(const struct raft *r);
 uint64_t raft_first_index(const struct raft *r); /* the oldest entry still in memory */
 uint64_t raft_entry_term(const struct raft *r, uint64_t index); /* 0: not in memory */
 const struct raft_members *raft_members(const struct raft *r);  /* the latest in the log */
-/* Leader: when the peer was last heard and how far it is. False: not a member. */
+/* As of raft_applied(): what belongs into a snapshot taken now. */
+const struct raft_members *raft_members_applied(const struct raft *r);
+uint64_t raft_log_bytes(const struct raft *r);   /* the log in memory, structs included */
+uint64_t raft_saved_index(const struct raft *r); /* up to here the log is on disk */
+/* A follower: when it last heard its leader; a leader: when it last was in touch with a
+ * quorum. 0: not in this role, or never. */
+uint64_t raft_contact_ms(const struct raft *r);
+/* Leader: when the peer was last heard (0: not in this term) and how far it is. False: not a
+ * member. */
 struct raft_peer_facts {
     uint64_t heard_ms;
     uint64_t match;

@@ -1,0 +1,272 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Snapshots for followers that need entries which are gone ([R] 7, [D] 5).
+ *
+ * The leader cuts one blob into pieces, for each follower one in flight: the next goes out
+ * when the last was answered, or the same again when an election timeout has passed. The
+ * answer says how much the follower has, so both a lost piece and a follower that has
+ * begun anew need no further rule. The follower keeps what came of one snapshot of one
+ * leader; its memory grows with what has come, not with what was announced.
+ */
+#include <string.h>
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "raft/internal.h"
+
+struct raft_blob *raft_blob_new_take(uint64_t index, uint64_t term,
+                                     const struct raft_members *members, uint8_t *data,
+                                     size_t len)
+{
+    struct raft_blob *b = mem_new(struct raft_blob);
+
+    b->refs = 1;
+    b->index = index;
+    b->term = term;
+    b->members = *members;
+    b->len = len;
+    b->data = data;
+    return b;
+}
+
+struct raft_blob *raft_blob_ref(struct raft_blob *b)
+{
+    b->refs++;
+    return b;
+}
+
+void raft_blob_unref(struct raft_blob *b)
+{
+    if (b == NULL)
+        return;
+    CHECK(b->refs > 0);
+    if (--b->refs == 0) {
+        mem_free(b->data);
+        mem_free(b);
+    }
+}
+
+/* ---- the leader ---- */
+
+static size_t piece_len(const struct raft_blob *b, uint64_t offset)
+{
+    size_t left = b->len - (size_t)offset;
+
+    return left < RAFT_SNAPSHOT_CHUNK ? left : RAFT_SNAPSHOT_CHUNK;
+}
+
+void raft_snapshot_send(struct raft *r, struct peer *p)
+{
+    const struct raft_blob *b = r->snapshot_out;
+
+    CHECK(p->state == PEER_SNAPSHOT);
+    if (b == NULL || (p->is_chunk_out && r->now_ms - p->chunk_ms < r->opt.election_min_ms))
+        return;
+    p->is_chunk_out = true;
+    p->chunk_ms = r->now_ms;
+    raft_send(r, p->id,
+              &(struct raft_msg){.type = RAFT_MSG_CHUNK,
+                                 .term = r->term,
+                                 .index = b->index,
+                                 .index_term = b->term,
+                                 .size = b->len,
+                                 .offset = p->offset});
+}
+
+/* The bytes of a piece are looked up when it is encoded. False: that snapshot is gone. */
+bool raft_chunk_fill(const struct raft *r, struct raft_msg *m, struct buf *members)
+{
+    const struct raft_blob *b = r->snapshot_out;
+
+    if (b == NULL || b->index != m->index || b->term != m->index_term || b->len != m->size)
+        return false;
+    if (m->offset == 0) {
+        raft_members_encode(&b->members, members);
+        m->members = members->data;
+        m->members_len = members->len;
+    }
+    m->data = b->data + m->offset;
+    m->len = piece_len(b, m->offset);
+    return true;
+}
+
+bool raft_snapshot_wanted(const struct raft *r)
+{
+    if (r->role != RAFT_LEADER || r->snapshot_out != NULL)
+        return false;
+    for (unsigned i = 0; i < r->members.n; i++)
+        if (r->peers[i].id != r->opt.id && r->peers[i].state == PEER_SNAPSHOT)
+            return true;
+    return false;
+}
+
+void raft_snapshot_give(struct raft *r, uint64_t now_ms, struct raft_blob *b)
+{
+    CHECK(b->index <= r->applied && b->len <= RAFT_SNAPSHOT_MAX);
+    r->now_ms = now_ms > r->now_ms ? now_ms : r->now_ms;
+    if (!raft_snapshot_wanted(r) || b->index < r->log.base) {
+        raft_blob_unref(b);
+        return;
+    }
+    r->snapshot_out = b;
+    r->is_send_owed = true;
+}
+
+/* Lets go of the snapshot when nobody is being sent it; or takes it away from them. */
+void raft_snapshot_out_drop(struct raft *r, bool even_if_used)
+{
+    for (unsigned i = 0; i < r->members.n; i++) {
+        struct peer *p = &r->peers[i];
+        if (p->state != PEER_SNAPSHOT || r->snapshot_out == NULL)
+            continue;
+        if (!even_if_used)
+            return;
+        raft_peer_probe(r, p, r->log.last + 1);
+    }
+    raft_blob_unref(r->snapshot_out);
+    r->snapshot_out = NULL;
+}
+
+int raft_on_chunk_answer(struct raft *r, struct peer *p, const struct raft_msg *m)
+{
+    const struct raft_blob *b = r->snapshot_out;
+
+    /* Only the answer to the piece that is out counts, so that a doubled one does not make
+     * two streams. */
+    bool is_ours = p->state == PEER_SNAPSHOT && b != NULL && m->index == b->index &&
+                   p->is_chunk_out && m->offset == p->offset;
+    if (is_ours && m->have > b->len)
+        return ERR_MALFORMED;
+    p->heard_ms = r->now_ms;
+    if (!is_ours)
+        return 0;
+    p->is_chunk_out = false;
+    p->offset = m->have;
+    if (m->have < b->len) {
+        raft_snapshot_send(r, p);
+        return 0;
+    }
+    /* All of it is there; what it is worth is said by appends. */
+    raft_peer_probe(r, p, b->index + 1);
+    raft_snapshot_out_drop(r, false);
+    return 0;
+}
+
+/* ---- the follower ---- */
+
+void raft_incoming_drop(struct raft *r)
+{
+    raft_blob_unref(r->incoming.blob);
+    memset(&r->incoming, 0, sizeof r->incoming);
+}
+
+static bool is_incoming(const struct raft *r, const struct raft_msg *m)
+{
+    const struct raft_blob *b = r->incoming.blob;
+
+    return b != NULL && r->incoming.term == m->term && b->index == m->index &&
+           b->term == m->index_term && b->len == m->size;
+}
+
+static void incoming_begin(struct raft *r, const struct raft_msg *m)
+{
+    struct raft_members members;
+    int err = raft_members_decode(&members, m->members, m->members_len);
+
+    CHECK(err == 0); /* proven by raft_msg_decode */
+    raft_incoming_drop(r);
+    r->incoming.blob = raft_blob_new_take(m->index, m->index_term, &members, NULL, m->size);
+    r->incoming.term = m->term;
+}
+
+static void incoming_add(struct raft *r, const struct raft_msg *m)
+{
+    struct raft_blob *b = r->incoming.blob;
+    uint64_t need = r->incoming.have + m->len;
+
+    mem_grow(b->data, r->incoming.room, need);
+    if (m->len > 0)
+        memcpy(b->data + r->incoming.have, m->data, m->len);
+    r->incoming.have = need;
+}
+
+/* [R] 7, figure 13. Takes over the blob, which is ahead of all that we know as committed:
+ * it replaces the log. It counts as saved, and goes to the state machine, when it is. */
+static void install_take(struct raft *r, struct raft_blob *b)
+{
+    CHECK(b->index > r->commit);
+    raft_saved_rollback(r, r->commit + 1);
+    raft_log_reset(&r->log, b->index, b->term);
+    raft_config_reset(r, &b->members);
+    r->commit = b->index;
+    raft_blob_unref(r->snapshot_unsaved);
+    r->snapshot_unsaved = b;
+}
+
+static void answer_chunk(struct raft *r, const struct raft_msg *m, uint64_t have)
+{
+    raft_send(r, m->from,
+              &(struct raft_msg){.type = RAFT_MSG_CHUNK_ANSWER,
+                                 .term = r->term,
+                                 .index = m->index,
+                                 .offset = m->offset,
+                                 .have = have});
+}
+
+int raft_on_chunk(struct raft *r, const struct raft_msg *m)
+{
+    if (m->term < r->term) {
+        answer_chunk(r, m, 0); /* [R] 5.1 */
+        return 0;
+    }
+    if (m->term == r->term &&
+        (r->role == RAFT_LEADER || (r->leader != RAFT_NOBODY && r->leader != m->from)))
+        return ERR_MALFORMED;
+    raft_follow(r, m->term, m->from);
+    r->leader_heard_ms = r->now_ms;
+    raft_patience_draw(r);
+
+    /* What we have anyway need not come: an entry with the same index and term stands for
+     * the same log before it ([R] 5.3), and a snapshot holds what is committed. */
+    if (m->index > r->commit && m->index <= r->log.last &&
+        raft_log_term(&r->log, m->index) == m->index_term)
+        raft_commit_to(r, m->index);
+    if (m->index <= r->commit) {
+        if (r->matched < r->commit)
+            r->matched = r->commit;
+        answer_chunk(r, m, m->size);
+        return 0;
+    }
+    if (!is_incoming(r, m)) {
+        if (m->offset != 0) {
+            answer_chunk(r, m, 0);
+            return 0;
+        }
+        incoming_begin(r, m);
+    }
+    if (m->offset == r->incoming.have)
+        incoming_add(r, m);
+    answer_chunk(r, m, r->incoming.have);
+    if (r->incoming.have == r->incoming.blob->len) {
+        struct raft_blob *b = r->incoming.blob;
+        r->incoming.blob = NULL;
+        raft_incoming_drop(r);
+        install_take(r, b);
+        r->matched = b->index;
+    }
+    return 0;
+}
+
+struct raft_blob *raft_install_take(struct raft *r)
+{
+    struct raft_blob *b = r->install;
+
+    if (b == NULL)
+        return NULL;
+    CHECK(b->index > r->applied);
+    r->install = NULL;
+    r->applied = b->index;
+    r->applied_term = b->term;
+    r->members_applied = b->members;
+    return b;
+}
