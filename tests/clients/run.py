@@ -156,13 +156,12 @@ deleteall /zc
 get /zc
 quit
 """
-    out, code = in_client(site, ZKCLI, "-server", hosts, text=commands)
+    out, _ = in_client(site, ZKCLI, "-server", hosts, text=commands)
     expect_in_order(out, [r"state:SyncConnected", r"Created /zc\n", r"hello", r"\[.*zc.*\]",
                           r"dataVersion = 1", r"dataLength = 5", r"Created /zc/n-0000000000",
                           r"type:NodeCreated path:/zc/k", r"type:NodeDataChanged path:/zc/k",
                           r"type:NodeDeleted path:/zc/k", r"type:NodeDeleted path:/zc\n",
                           r"Node does not exist: /zc"])
-    return f"exit code {code}"
 
 
 def moves(site, servers, *words):
