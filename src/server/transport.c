@@ -251,7 +251,8 @@ static int take_joiner(struct link *l, const uint8_t *data, size_t len)
     if (raft_members_decode(&one, data, len) != 0 || one.n != 1 ||
         one.v[0].id != l->shake.hello.from || !identity_name_is_valid(one.v[0].name))
         return ERR_MALFORMED;
-    one.v[0].voter = false;
+    one.v[0].voter = false; /* first it catches up */
+    one.v[0].auto_promote = true;
     l->stage = LINK_WAITS_JOIN;
     l->ticket = ++l->transport->tickets;
     l->transport->options.join(l->transport->options.ctx, l->ticket, &one.v[0]);

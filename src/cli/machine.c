@@ -1,0 +1,211 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* init, join, token: a machine becomes part of a cluster. */
+#include <getopt.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "base/err.h"
+#include "cli/cmd.h"
+#include "cli/machine.h"
+#include "server/server.h"
+
+#define JOIN_WAIT_MS 6000
+
+int machine_options(int argc, char **argv, struct machine_options *out)
+{
+    static const struct option names[] = {{"data", required_argument, NULL, 'd'},
+                                          {"name", required_argument, NULL, 'n'},
+                                          {"address", required_argument, NULL, 'a'},
+                                          {"listen", required_argument, NULL, 'l'},
+                                          {"http", required_argument, NULL, 'h'},
+                                          {"no-balancer", no_argument, NULL, 'b'},
+                                          {NULL, 0, NULL, 0}};
+    int c;
+
+    *out = (struct machine_options){.dir = "/var/lib/muster"};
+    optind = 0;
+    while ((c = getopt_long(argc, argv, "", names, NULL)) != -1) {
+        switch (c) {
+        case 'd': out->dir = optarg; break;
+        case 'n': out->name = optarg; break;
+        case 'a': out->address = optarg; break;
+        case 'l': out->listen = optarg; break;
+        case 'h': out->http = optarg; break;
+        case 'b': out->no_balancer = true; break;
+        default: fprintf(stderr, "Try: muster %s --help\n", argv[0]); return EXIT_USAGE;
+        }
+    }
+    out->rest = argv + optind;
+    out->rest_n = argc - optind;
+    return 0;
+}
+
+/* Name and address of a new machine; the name may be the host's. */
+static int identity_options(const struct machine_options *o, struct identity *id,
+                            const char *command)
+{
+    char host[RAFT_NAME_MAX] = "";
+
+    if (o->name == NULL && gethostname(host, sizeof host - 1) == 0)
+        host[strcspn(host, ".")] = 0;
+    snprintf(id->name, sizeof id->name, "%s", o->name != NULL ? o->name : host);
+    if (!identity_name_is_valid(id->name)) {
+        fprintf(stderr,
+                "muster: '%s' cannot be a machine's name: small letters, digits and '-', at "
+                "most %d.\nGive another: muster %s --name NAME ...\n",
+                id->name, RAFT_NAME_MAX - 1, command);
+        return EXIT_USAGE;
+    }
+    if (o->address == NULL || !identity_address_is_valid(o->address)) {
+        fprintf(stderr,
+                "muster: --address IP is needed: this machine's own IPv4 address, at which the "
+                "others reach it%s%s.\n",
+                o->address != NULL ? "; this is none: " : "",
+                o->address != NULL ? o->address : "");
+        return EXIT_USAGE;
+    }
+    snprintf(id->address, sizeof id->address, "%s", o->address);
+    return 0;
+}
+
+static void print_join(const struct identity *id)
+{
+    struct token t;
+    char text[TOKEN_TEXT_MAX];
+
+    token_make(&t, id->secret, (uint64_t)time(NULL));
+    token_print(&t, text);
+    printf("muster join %s %s --data DIR --name NAME --address IP\n", id->address, text);
+}
+
+int cmd_init(struct cmd_env *env, int argc, char **argv)
+{
+    struct machine_options o;
+    struct identity id = {.id = 1};
+    struct buf why = {0};
+    int err = machine_options(argc, argv, &o);
+
+    (void)env;
+    if (err != 0 || (err = identity_options(&o, &id, "init")) != 0)
+        return err;
+    secret_random(id.cluster, CLUSTER_LEN);
+    secret_random(id.secret, SECRET_LEN);
+    id.peers.n = 1;
+    id.peers.v[0] = (struct raft_member){.id = 1, .voter = true};
+    snprintf(id.peers.v[0].name, RAFT_NAME_MAX, "%s", id.name);
+    snprintf(id.peers.v[0].address, RAFT_ADDRESS_MAX, "%.40s:%u", id.address, SERVER_PEER_PORT);
+    err = identity_create(&id, o.dir, &why);
+    if (err == 0)
+        err = server_create(o.dir, &id, &why);
+    if (err != 0) {
+        fprintf(stderr, "muster: no cluster was made: %s.\n%s", buf_text(&why),
+                err == ERR_EXISTS ? "Start it: muster up --data DIR. To begin anew, move the "
+                                    "directory away first.\n"
+                                  : "");
+        buf_free(&why);
+        return err == ERR_EXISTS ? EXIT_UNSAFE : EXIT_FAILED;
+    }
+    fprintf(stderr,
+            "A cluster of one machine, %s, is in %s. Start it:\n  muster up --data %s\n"
+            "Then, on each further machine (this token is good once, for an hour; more: "
+            "muster token --data %s):\n",
+            id.name, o.dir, o.dir, o.dir);
+    print_join(&id);
+    return 0;
+}
+
+int cmd_token(struct cmd_env *env, int argc, char **argv)
+{
+    struct machine_options o;
+    struct identity id;
+    struct buf why = {0};
+    int err = machine_options(argc, argv, &o);
+
+    (void)env;
+    if (err != 0)
+        return err;
+    if (identity_load(&id, o.dir, &why) != 0) {
+        fprintf(stderr,
+                "muster: no token without the cluster's secret: %s.\nName the data directory "
+                "of a machine of the cluster: muster token --data DIR\n",
+                buf_text(&why));
+        buf_free(&why);
+        return EXIT_FAILED;
+    }
+    print_join(&id);
+    return 0;
+}
+
+static const char *join_advice(int err)
+{
+    if (err == ERR_EXISTS)
+        return "Another machine has this name or address, or the token was used already. A "
+               "new one: muster token --data DIR, on a machine of the cluster.";
+    if (err == ERR_REFUSED)
+        return "The token is not of this cluster. A new one: muster token --data DIR, there.";
+    if (err == ERR_TIMED_OUT)
+        return "The token is over an hour old, or the cluster has no quorum now. There: muster "
+               "status; a new token: muster token --data DIR.";
+    if (err == ERR_CONNECTION_LOST)
+        return "Does muster run there (muster status), and does a firewall let port 2182 "
+               "through?";
+    return "On a machine of the cluster: muster status";
+}
+
+int cmd_join(struct cmd_env *env, int argc, char **argv)
+{
+    struct machine_options o;
+    struct identity id = {0};
+    struct token token;
+    struct buf why = {0};
+    int err = machine_options(argc, argv, &o);
+
+    (void)env;
+    if (err != 0)
+        return err;
+    if (o.rest_n != 2) {
+        fputs("muster: join needs the address of a machine of the cluster, and a token.\n"
+              "There, muster token prints the whole command.\n",
+              stderr);
+        return EXIT_USAGE;
+    }
+    if (token_parse(&token, o.rest[1]) != 0) {
+        fputs("muster: this is not a whole token. There, muster token prints the command "
+              "again.\n",
+              stderr);
+        return EXIT_USAGE;
+    }
+    if ((err = identity_options(&o, &id, "join ADDRESS TOKEN")) != 0)
+        return err;
+    struct identity old;
+    if (identity_load(&old, o.dir, &why) == 0) {
+        fprintf(stderr,
+                "muster: %s holds the machine %s already; nothing was changed.\nStart it: muster "
+                "up --data %s\n",
+                o.dir, old.name, o.dir);
+        buf_free(&why);
+        return EXIT_UNSAFE;
+    }
+    buf_clear(&why);
+    fprintf(stderr, "Asking %s ...\n", o.rest[0]);
+    err = transport_join(&id, o.rest[0], &token, JOIN_WAIT_MS, &why);
+    if (err != 0) {
+        fprintf(stderr, "muster: not joined: %s.\n%s\n", buf_text(&why), join_advice(err));
+        buf_free(&why);
+        return err == ERR_SYNTAX ? EXIT_USAGE : EXIT_FAILED;
+    }
+    if (identity_create(&id, o.dir, &why) != 0) {
+        fprintf(stderr,
+                "muster: the cluster has taken this machine in, but its files could not be "
+                "written: %s.\nMake room and give the same command again.\n",
+                buf_text(&why));
+        buf_free(&why);
+        return EXIT_FAILED;
+    }
+    fprintf(stderr, "%s is a machine of the cluster of %u now. Start it:\n  muster up --data %s\n",
+            id.name, id.peers.n, o.dir);
+    return 0;
+}
