@@ -114,6 +114,7 @@ int cmd_init(struct cmd_env *env, int argc, char **argv)
             "muster token --data %s):\n",
             id.name, o.dir, o.dir, o.dir);
     print_join(&id);
+    buf_free(&why);
     return 0;
 }
 
@@ -136,6 +137,7 @@ int cmd_token(struct cmd_env *env, int argc, char **argv)
         return EXIT_FAILED;
     }
     print_join(&id);
+    buf_free(&why);
     return 0;
 }
 
@@ -207,5 +209,6 @@ int cmd_join(struct cmd_env *env, int argc, char **argv)
     }
     fprintf(stderr, "%s is a machine of the cluster of %u now. Start it:\n  muster up --data %s\n",
             id.name, id.peers.n, o.dir);
+    buf_free(&why);
     return 0;
 }

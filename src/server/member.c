@@ -204,12 +204,9 @@ static void snapshots(struct member *m)
         m->snapshot_index = applied;
         m->snapshot_bytes = 0;
     }
-    if (raft_snapshot_wanted(m->raft)) {
-        struct raft_blob *b =
-            m->snapshot != NULL ? raft_blob_ref(m->snapshot) : snapshot_now(m);
-        raft_snapshot_give(m->raft, m->now_ms, b);
-        raft_blob_unref(b);
-    }
+    if (raft_snapshot_wanted(m->raft)) /* which takes over the reference */
+        raft_snapshot_give(m->raft, m->now_ms,
+                           m->snapshot != NULL ? raft_blob_ref(m->snapshot) : snapshot_now(m));
 }
 
 struct raft_blob *member_snapshot_take(struct member *m)

@@ -1,0 +1,210 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* up, server: this machine's part, in the foreground, until SIGTERM or SIGINT. */
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/log.h"
+#include "cli/cmd.h"
+#include "cli/machine.h"
+#include "host/clock.h"
+#include "server/secret.h"
+#include "server/server.h"
+
+#define EXIT_DISK 10 /* as ZooKeeper's servers say it */
+
+struct run {
+    uv_loop_t *loop;
+    struct identity self;
+    struct server *server;
+    uv_signal_t term, interrupt;
+    bool stopping;
+    int exit_code;
+};
+
+/* Two processes on one directory would each believe that it is the machine. The lock goes
+ * with the process, however it ends. */
+static int lock_directory(const char *dir)
+{
+    struct buf path = {0};
+
+    buf_printf(&path, "%s/lock", dir);
+    int fd = open(buf_text(&path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    int err = fd < 0 ? errno : flock(fd, LOCK_EX | LOCK_NB) != 0 ? errno : 0;
+    if (err == EWOULDBLOCK)
+        fprintf(stderr, "muster: another muster process runs on %s.\nLook: muster status\n", dir);
+    else if (err != 0)
+        fprintf(stderr, "muster: %s: %s.\n", buf_text(&path), strerror(err));
+    buf_free(&path);
+    return err == 0 ? 0 : EXIT_FAILED;
+}
+
+static void disk_failed(void *ctx, int err)
+{
+    (void)ctx, (void)err;
+    /* What was promised is on the disk; everything else must not be believed any more. */
+    exit(EXIT_DISK);
+}
+
+static void server_stopped(void *ctx)
+{
+    struct run *r = ctx;
+
+    uv_close((uv_handle_t *)&r->term, NULL);
+    uv_close((uv_handle_t *)&r->interrupt, NULL);
+}
+
+static void stop(uv_signal_t *signal, int number)
+{
+    struct run *r = signal->data;
+
+    if (r->stopping) { /* asked twice: at once; leases end by themselves */
+        log_event(LOG_WARNING, "stopped_at_once", LOG_U("signal", number));
+        exit(128 + number);
+    }
+    r->stopping = true;
+    log_event(LOG_NOTICE, "stopping", LOG_U("signal", number));
+    server_stop(r->server, server_stopped, r);
+}
+
+static int run(struct run *r, const struct server_options *options)
+{
+    struct buf why = {0};
+
+    log_init(stderr, r->self.name, LOG_NOTICE, clock_wall_ms);
+    if (server_start(&r->server, r->loop, options, &why) != 0) {
+        fprintf(stderr,
+                "muster: the server cannot start: %s.\nIf another process has the port: ss "
+                "-ltnp; if it is a file: nothing of it was changed.\n",
+                buf_text(&why));
+        buf_free(&why);
+        return EXIT_FAILED;
+    }
+    CHECK(uv_signal_init(r->loop, &r->term) == 0 && uv_signal_init(r->loop, &r->interrupt) == 0);
+    r->term.data = r->interrupt.data = r;
+    uv_signal_start(&r->term, stop, SIGTERM);
+    uv_signal_start(&r->interrupt, stop, SIGINT);
+    log_event(LOG_NOTICE, "started", LOG_S("dir", options->dir),
+              LOG_S("version", options->version));
+    uv_run(r->loop, UV_RUN_DEFAULT);
+    log_event(LOG_NOTICE, "stopped", LOG_S("dir", options->dir));
+    return r->exit_code;
+}
+
+/* "IP:PORT" */
+static int split(const char *text, char ip[64], uint16_t *port)
+{
+    unsigned n;
+    char rest;
+
+    if (sscanf(text, "%63[0-9.]:%u%c", ip, &n, &rest) != 2 || n == 0 || n > 65535 ||
+        !identity_address_is_valid(ip)) {
+        fprintf(stderr, "muster: %s is not IP:PORT, as 127.0.0.1:2181.\n", text);
+        return EXIT_USAGE;
+    }
+    *port = (uint16_t)n;
+    return 0;
+}
+
+/* A directory that holds nothing yet becomes a cluster of one. */
+static int make_alone(struct identity *self, const char *dir)
+{
+    struct buf why = {0};
+    int err = identity_load(self, dir, &why);
+
+    if (err == ERR_NOT_FOUND) {
+        buf_clear(&why);
+        *self = (struct identity){.id = 1, .name = "server", .address = "127.0.0.1"};
+        secret_random(self->cluster, CLUSTER_LEN);
+        secret_random(self->secret, SECRET_LEN);
+        self->peers.n = 1;
+        self->peers.v[0] = (struct raft_member){
+            .id = 1, .voter = true, .name = "server", .address = "127.0.0.1:2182"};
+        err = identity_create(self, dir, &why);
+        if (err == 0)
+            err = server_create(dir, self, &why);
+    }
+    if (err == 0 && self->peers.n > 1) {
+        buf_printf(&why, "%s is a machine of a cluster of %u; start it with muster up --data %s",
+                   dir, self->peers.n, dir);
+        err = ERR_UNSAFE;
+    }
+    if (err != 0)
+        fprintf(stderr, "muster: the server cannot start: %s.\n", buf_text(&why));
+    buf_free(&why);
+    return err == 0 ? 0 : err == ERR_UNSAFE ? EXIT_UNSAFE : EXIT_FAILED;
+}
+
+int cmd_server(struct cmd_env *env, int argc, char **argv)
+{
+    struct machine_options o;
+    struct run r = {.loop = uv_default_loop()};
+    char client_ip[64] = "127.0.0.1", http_ip[64];
+    uint16_t client_port = SERVER_CLIENT_PORT, http_port;
+    int err = machine_options(argc, argv, &o);
+
+    (void)env;
+    if (err != 0 || (o.listen != NULL && (err = split(o.listen, client_ip, &client_port)) != 0))
+        return err;
+    /* The HTTP port is the one below, unless it is named. */
+    snprintf(http_ip, sizeof http_ip, "%s", client_ip);
+    http_port = (uint16_t)(client_port - 1);
+    if (o.http != NULL && (err = split(o.http, http_ip, &http_port)) != 0)
+        return err;
+    if ((err = make_alone(&r.self, o.dir)) != 0 || (err = lock_directory(o.dir)) != 0)
+        return err;
+    const struct server_options s = {
+        .dir = o.dir,
+        .self = &r.self,
+        .client_address = client_ip,
+        .client_port = client_port,
+        .http_address = http_ip,
+        .http_port = http_port,
+        .version = MUSTER_VERSION,
+        .ctx = &r,
+        .failed = disk_failed,
+    };
+    return run(&r, &s);
+}
+
+int cmd_up(struct cmd_env *env, int argc, char **argv)
+{
+    struct machine_options o;
+    struct run r = {.loop = uv_default_loop()};
+    struct buf why = {0};
+    int err = machine_options(argc, argv, &o);
+
+    (void)env;
+    if (err != 0)
+        return err;
+    if (identity_load(&r.self, o.dir, &why) != 0) {
+        fprintf(stderr,
+                "muster: there is no machine to start: %s.\nThe first of a cluster: muster init; a "
+                "further one: muster join (muster token, on the first, prints the command).\n",
+                buf_text(&why));
+        buf_free(&why);
+        return EXIT_FAILED;
+    }
+    if ((err = lock_directory(o.dir)) != 0)
+        return err;
+    const struct server_options s = {
+        .dir = o.dir,
+        .self = &r.self,
+        .client_address = "0.0.0.0",
+        .client_port = SERVER_CLIENT_PORT,
+        .peer_address = r.self.address,
+        .http_address = "0.0.0.0",
+        .http_port = SERVER_HTTP_PORT,
+        .version = MUSTER_VERSION,
+        .ctx = &r,
+        .failed = disk_failed,
+    };
+    return run(&r, &s);
+}
