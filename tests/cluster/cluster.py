@@ -200,6 +200,23 @@ class Machine:
             return None
         return json.loads(body)
 
+    def word(self, word):
+        """The answer to one of ZooKeeper's four-letter words; "" when there is none."""
+        try:
+            with connect(self.ns, self.address, PORT_ZK, 1.0) as s:
+                s.sendall(word.encode())
+                out = b""
+                while part := s.recv(4096):
+                    out += part
+                return out.decode("utf-8", "replace")
+        except OSError:
+            return ""
+
+    def mode(self):
+        """leader, follower, ... or "" when it serves nobody."""
+        found = re.search(r"^Mode: (\w+)", self.word("srvr"), re.M)
+        return found.group(1) if found else ""
+
     # ---- what else runs on it ----
 
     def start_clones(self, count=2):
@@ -423,6 +440,11 @@ class Site:
     def apply(self, path):
         m = next(iter(self.machines.values()))
         return m.muster("apply", path)
+
+    def leader(self):
+        """The one machine that says it leads, or None."""
+        names = [m.name for m in self.machines.values() if m.mode() == "leader"]
+        return names[0] if len(names) == 1 else None
 
     def holder_by_kernel(self):
         """Machines whose kernel has the virtual address."""

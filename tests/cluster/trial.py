@@ -7,7 +7,7 @@ import collections
 import os
 import time
 
-from cluster import wait_for
+from cluster import Failed, wait_for
 
 # name -> (break, heal). A fault that leaves the machine without its processes is healed
 # by switching it on or by starting the daemon again (system.switch_on / system.start).
@@ -70,6 +70,58 @@ class Keepalived:
         # The one with the highest priority takes the address back each time.
         first = next(iter(self.site.machines))
         wait_for(lambda: probe.holder() == first, 60, f"{first} to hold the address again", 0.1)
+
+
+class Muster:
+    """muster on the machines of a site, with one address and one balanced service."""
+
+    def __init__(self, site, lease_ms):
+        self.site = site
+        self.lease = lease_ms / 1000
+        self.name = f"muster, lease {lease_ms / 1000:g} s"
+        for m in site.machines.values():
+            m.daemon = "muster"
+
+    def form(self):
+        def before(m):
+            m.start_responder()
+            m.start_clone(1)
+        self.site.form(before=before)
+        path = os.path.join(self.site.dir, "site.yml")
+        with open(path, "w", encoding="utf-8") as f:
+            f.write(f"site: trial\nlease: {round(self.lease * 1000)}ms\n"
+                    f"addresses:\n  - {self.site.vip}\n"
+                    "services:\n  web:\n    port: 3000\n    check: { http: /up }\n"
+                    "balance:\n  web: { listen: 80 }\n")
+        self.site.apply(path)
+
+    def start(self, m):
+        m.start_muster()
+
+    def switch_on(self, m):
+        m.link("up")
+        m.start_responder()
+        m.start_clone(1)
+        m.start_muster()
+
+    def wait_settled(self, probe):
+        for m in self.site.machines.values():
+            m.wait_ready(60)
+        wait_for(self.site.leader, 30, "one leader", 0.05)
+        probe.wait_holder(30)
+
+    def place(self, probe, is_leader):
+        """A holder that leads, or one that does not: kills leaders until it is so."""
+        for _ in range(12):
+            holder = probe.wait_holder()
+            leader = wait_for(self.site.leader, 30, "one leader", 0.05)
+            if (holder == leader) == is_leader:
+                return holder
+            m = self.site[leader]
+            m.kill_daemon()
+            m.start_muster()
+            self.wait_settled(probe)
+        raise Failed(f"the holder did not become {'leader' if is_leader else 'follower'}")
 
 
 def heal(system, m, fault):

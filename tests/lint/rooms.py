@@ -18,7 +18,8 @@ import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ORDER = ["base", "wire", "tree", "raft", "store", "server-core", "server", "client-core",
-         "client", "site", "agent", "host", "http", "cli", "main", "testlib", "simlib"]
+         "client", "site", "agent", "host", "http", "cli", "main", "testlib", "simlib",
+         "unitlib"]
 CORES = ["wire", "tree", "raft", "site", "agent", "server-core", "client-core"]
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 # A core has no clock, file, socket, thread, random source or log call: not even the headers.
@@ -47,6 +48,8 @@ def room_of(path):
         return "testlib"
     if parts[:2] == ["tests", "sim"]:
         return "simlib"
+    if parts[:2] == ["tests", "unit"] and not name.startswith("test_") and name.endswith(".c"):
+        return "unitlib"
     return None
 
 
@@ -85,13 +88,17 @@ class Tree:
                 self.rooms[room].append(p)
             self.needs.setdefault(room, set()).update(self.direct(p) - {room})
 
-    def direct(self, path):
-        """Rooms whose headers this file includes."""
+    def direct(self, path, seen=()):
+        """Rooms whose headers this file includes, also through headers that are of no room."""
         found = set()
-        for name in self.includes[path]:
+        for name in self.includes.get(path, ()):
             p = resolve(path, name)
-            if p is not None and room_of(p) is not None and p.endswith(".h"):
+            if p is None or not p.endswith(".h") or p in seen:
+                continue
+            if room_of(p) is not None:
                 found.add(room_of(p))
+            else:
+                found |= self.direct(p, (*seen, p))
         return found
 
     def closure(self, rooms):
