@@ -1,0 +1,339 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a client sees of one member: connecting, the order of replies, pings, expiry,
+ * moved sessions, refused input. (Several members and their faults: the simulation.) */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/err.h"
+#include "lone_member.h"
+#include "wire/wire.h"
+
+struct session {
+    int64_t id;
+    int32_t timeout_ms;
+    uint8_t password[TREE_PASSWORD_LEN];
+    size_t frame_len;
+};
+
+static struct session connected(struct lone *l, uint64_t conn)
+{
+    struct session s = {0};
+    const uint8_t *f = lone_next(l, conn, &s.frame_len);
+
+    assert_non_null(f);
+    struct wire_connect_response r;
+    struct wire_in in = wire_in(f, s.frame_len);
+    assert_int_equal(wire_connect_response_decode(&r, &in), 0);
+    s.id = r.session_id;
+    s.timeout_ms = r.timeout_ms;
+    assert_int_equal(r.password.len, TREE_PASSWORD_LEN);
+    memcpy(s.password, r.password.data, TREE_PASSWORD_LEN);
+    return s;
+}
+
+static struct wire_reply_header replied(struct lone *l, uint64_t conn)
+{
+    struct wire_reply_header h = {0};
+    size_t len;
+    const uint8_t *f = lone_next(l, conn, &len);
+
+    assert_non_null(f);
+    struct wire_in in = wire_in(f, len);
+    assert_int_equal(wire_reply_header_decode(&h, &in), 0);
+    return h;
+}
+
+static void create(struct lone *l, uint64_t conn, int32_t xid, const char *path, int32_t flags)
+{
+    struct buf acl = {0}, b = {0};
+    const struct wire_acl all = {31, wire_bytes("world", 5), wire_bytes("anyone", 6)};
+
+    wire_acl_encode(&all, &acl);
+    const struct wire_create_request q = {
+        wire_bytes(path, strlen(path)), wire_bytes("v", 1), {acl.data, acl.len, 1}, flags};
+    wire_create_request_encode(&q, &b);
+    lone_request(l, conn, xid, WIRE_OP_CREATE, &b);
+    buf_free(&b);
+    buf_free(&acl);
+}
+
+static void exists(struct lone *l, uint64_t conn, int32_t xid, const char *path, bool watch)
+{
+    struct buf b = {0};
+    const struct wire_path_watch_request q = {wire_bytes(path, strlen(path)), watch};
+
+    wire_path_watch_request_encode(&q, &b);
+    lone_request(l, conn, xid, WIRE_OP_EXISTS, &b);
+    buf_free(&b);
+}
+
+static void connect_negotiates_and_answers_with_the_clients_length(void **state)
+{
+    struct lone l;
+    (void)state;
+    lone_start(&l, 1);
+    lone_connect(&l, 1, 0, NULL, 1);
+    struct session s = connected(&l, 1);
+    assert_int_equal(s.timeout_ms, 500); /* session_min_ms */
+    assert_int_equal(s.frame_len, 37);   /* the read-only byte was sent, so it comes back */
+    lone_connect(&l, 2, 0, NULL, 99999999);
+    assert_int_equal(connected(&l, 2).timeout_ms, 60000);
+    /* A client from before 3.4 stops before the last byte. */
+    const uint8_t old[44] = {[14] = 0x27, [15] = 0x10, [27] = 16};
+    lone_open(&l, 3);
+    lone_frame(&l, 3, old, sizeof old);
+    assert_int_equal(connected(&l, 3).frame_len, 36);
+    lone_stop(&l);
+}
+
+static void a_wrong_password_and_an_unknown_session_get_session_zero(void **state)
+{
+    struct lone l;
+    const uint8_t wrong[TREE_PASSWORD_LEN] = {1};
+    (void)state;
+    lone_start(&l, 2);
+    lone_connect(&l, 1, 0, NULL, 4000);
+    struct session s = connected(&l, 1);
+    lone_connect(&l, 2, s.id, wrong, 4000);
+    assert_int_equal(connected(&l, 2).id, 0);
+    assert_true(l.closed[2]);
+    lone_connect(&l, 3, 4711, wrong, 4000);
+    assert_int_equal(connected(&l, 3).id, 0);
+    assert_true(l.closed[3]);
+    assert_false(l.closed[1]); /* a try with a wrong password ends nobody's connection */
+    lone_stop(&l);
+}
+
+static void the_newer_connection_of_a_session_wins(void **state)
+{
+    struct lone l;
+    (void)state;
+    lone_start(&l, 3);
+    lone_connect(&l, 1, 0, NULL, 4000);
+    struct session s = connected(&l, 1);
+    lone_connect(&l, 2, s.id, s.password, 4000);
+    assert_int_equal(connected(&l, 2).id, s.id);
+    assert_true(l.closed[1]);
+    create(&l, 2, 1, "/x", 0);
+    assert_int_equal(replied(&l, 2).err, 0);
+    lone_stop(&l);
+}
+
+static void replies_come_in_order_and_reads_see_the_writes_before_them(void **state)
+{
+    struct lone l;
+    struct buf all = {0};
+    (void)state;
+    lone_start(&l, 4);
+    lone_connect(&l, 1, 0, NULL, 4000);
+    (void)connected(&l, 1);
+    /* All in one batch, without a turn in between: exists must see the create. */
+    const struct wire_request_header ping = {-2, WIRE_OP_PING};
+    wire_request_header_encode(&ping, &all);
+    create(&l, 1, 1, "/a", 0);
+    exists(&l, 1, 2, "/a", false);
+    member_client_frame(l.member, 1, all.data, all.len);
+    exists(&l, 1, 3, "/b", false);
+    lone_run(&l, 10);
+    struct wire_reply_header h = replied(&l, 1);
+    assert_int_equal(h.xid, 1);
+    int64_t zxid = h.zxid;
+    h = replied(&l, 1);
+    assert_int_equal(h.xid, 2);
+    assert_int_equal(h.err, 0);
+    assert_true(h.zxid >= zxid);
+    assert_int_equal(replied(&l, 1).xid, -2);
+    h = replied(&l, 1);
+    assert_int_equal(h.xid, 3);
+    assert_int_equal(h.err, ERR_NO_NODE);
+    buf_free(&all);
+    lone_stop(&l);
+}
+
+static void a_watch_event_comes_before_the_reply_that_shows_it(void **state)
+{
+    struct lone l;
+    (void)state;
+    lone_start(&l, 5);
+    lone_connect(&l, 1, 0, NULL, 4000);
+    (void)connected(&l, 1);
+    exists(&l, 1, 1, "/w", true);
+    assert_int_equal(replied(&l, 1).err, ERR_NO_NODE);
+    create(&l, 1, 2, "/w", 0);
+    assert_int_equal(replied(&l, 1).xid, WIRE_XID_NOTIFICATION);
+    assert_int_equal(replied(&l, 1).xid, 2);
+    lone_stop(&l);
+}
+
+static void a_silent_session_ends_and_its_ephemerals_with_it(void **state)
+{
+    struct lone l;
+    const uint8_t *data;
+    size_t len;
+    (void)state;
+    lone_start(&l, 6);
+    lone_connect(&l, 1, 0, NULL, 1000);
+    (void)connected(&l, 1);
+    create(&l, 1, 1, "/e", 1);
+    assert_int_equal(replied(&l, 1).err, 0);
+    lone_run(&l, 990);
+    assert_true(tree_get(member_tree(l.member), "/e", &data, &len));
+    lone_run(&l, 100);
+    assert_false(tree_get(member_tree(l.member), "/e", &data, &len));
+    assert_true(l.closed[1]);
+    lone_stop(&l);
+}
+
+static void pings_keep_a_session(void **state)
+{
+    struct lone l;
+    const uint8_t *data;
+    size_t len;
+    (void)state;
+    lone_start(&l, 7);
+    lone_connect(&l, 1, 0, NULL, 1000);
+    (void)connected(&l, 1);
+    create(&l, 1, 1, "/e", 1);
+    assert_int_equal(replied(&l, 1).err, 0);
+    for (int i = 0; i < 20; i++) {
+        lone_run(&l, 500);
+        lone_request(&l, 1, -2, WIRE_OP_PING, NULL);
+        lone_run(&l, 1);
+        assert_int_equal(replied(&l, 1).xid, -2);
+    }
+    assert_true(tree_get(member_tree(l.member), "/e", &data, &len));
+    lone_stop(&l);
+}
+
+static void reads_keep_a_session_too(void **state)
+{
+    struct lone l;
+    (void)state;
+    lone_start(&l, 8);
+    lone_connect(&l, 1, 0, NULL, 1000);
+    (void)connected(&l, 1);
+    for (int i = 0; i < 10; i++) {
+        lone_run(&l, 600);
+        exists(&l, 1, i + 1, "/", false);
+        assert_int_equal(replied(&l, 1).xid, i + 1);
+    }
+    assert_false(l.closed[1]);
+    lone_stop(&l);
+}
+
+static void closing_a_session_is_answered_and_then_the_connection_ends(void **state)
+{
+    struct lone l;
+    (void)state;
+    lone_start(&l, 9);
+    lone_connect(&l, 1, 0, NULL, 4000);
+    (void)connected(&l, 1);
+    lone_request(&l, 1, 5, WIRE_OP_CLOSE_SESSION, NULL);
+    lone_run(&l, 1);
+    assert_int_equal(replied(&l, 1).xid, 5);
+    assert_true(l.closed[1]);
+    lone_stop(&l);
+}
+
+static void unknown_operations_are_refused_as_zookeeper_does(void **state)
+{
+    static const int32_t ops[] = {0, 10, 55, 999, -10, 20, 13};
+    (void)state;
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+        struct lone l;
+        lone_start(&l, 10 + i);
+        lone_connect(&l, 1, 0, NULL, 4000);
+        (void)connected(&l, 1);
+        lone_request(&l, 1, 7, ops[i], NULL);
+        struct wire_reply_header h = replied(&l, 1);
+        assert_int_equal(h.xid, 7);
+        assert_int_equal(h.err, ERR_UNIMPLEMENTED);
+        assert_int_equal(h.zxid, -1);
+        assert_true(l.closed[1]);
+        lone_stop(&l);
+    }
+}
+
+static void a_body_that_is_no_record_gets_an_error_and_the_connection_stays(void **state)
+{
+    static const int32_t ops[] = {WIRE_OP_CREATE, WIRE_OP_EXISTS,   WIRE_OP_SYNC,
+                                  WIRE_OP_MULTI,  WIRE_OP_GET_DATA, WIRE_OP_SET_WATCHES};
+    struct lone l;
+    (void)state;
+    lone_start(&l, 11);
+    lone_connect(&l, 1, 0, NULL, 4000);
+    (void)connected(&l, 1);
+    for (size_t i = 0; i < sizeof ops / sizeof ops[0]; i++) {
+        lone_request(&l, 1, (int32_t)i + 1, ops[i], NULL);
+        lone_run(&l, 1);
+        struct wire_reply_header h = replied(&l, 1);
+        assert_int_equal(h.xid, i + 1);
+        assert_int_equal(h.err, ERR_MALFORMED);
+    }
+    assert_false(l.closed[1]);
+    /* Shorter than a header: there is nothing to answer. */
+    lone_frame(&l, 1, "abc", 3);
+    assert_true(l.closed[1]);
+    lone_stop(&l);
+}
+
+static void a_client_that_has_seen_the_future_is_sent_away(void **state)
+{
+    struct lone l;
+    struct buf b = {0};
+    const struct wire_connect_request q = {.last_zxid_seen = INT64_MAX, .timeout_ms = 4000};
+    (void)state;
+    lone_start(&l, 12);
+    lone_open(&l, 1);
+    wire_connect_request_encode(&q, &b);
+    lone_frame(&l, 1, b.data, b.len);
+    assert_true(l.closed[1]);
+    assert_int_equal(l.out[1].len, 0);
+    buf_free(&b);
+    lone_stop(&l);
+}
+
+static void a_busy_connection_says_so(void **state)
+{
+    struct lone l;
+    struct buf ping = {0};
+    const struct wire_request_header h = {-2, WIRE_OP_PING};
+    (void)state;
+    lone_start(&l, 13);
+    lone_connect(&l, 1, 0, NULL, 4000);
+    (void)connected(&l, 1);
+    wire_request_header_encode(&h, &ping);
+    for (int i = 0; i < 1000; i++) {
+        assert_false(member_client_is_busy(l.member, 1));
+        member_client_frame(l.member, 1, ping.data, ping.len);
+    }
+    assert_true(member_client_is_busy(l.member, 1));
+    lone_run(&l, 10);
+    assert_false(member_client_is_busy(l.member, 1));
+    buf_free(&ping);
+    lone_stop(&l);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(connect_negotiates_and_answers_with_the_clients_length),
+        cmocka_unit_test(a_wrong_password_and_an_unknown_session_get_session_zero),
+        cmocka_unit_test(the_newer_connection_of_a_session_wins),
+        cmocka_unit_test(replies_come_in_order_and_reads_see_the_writes_before_them),
+        cmocka_unit_test(a_watch_event_comes_before_the_reply_that_shows_it),
+        cmocka_unit_test(a_silent_session_ends_and_its_ephemerals_with_it),
+        cmocka_unit_test(pings_keep_a_session),
+        cmocka_unit_test(reads_keep_a_session_too),
+        cmocka_unit_test(closing_a_session_is_answered_and_then_the_connection_ends),
+        cmocka_unit_test(unknown_operations_are_refused_as_zookeeper_does),
+        cmocka_unit_test(a_body_that_is_no_record_gets_an_error_and_the_connection_stays),
+        cmocka_unit_test(a_client_that_has_seen_the_future_is_sent_away),
+        cmocka_unit_test(a_busy_connection_says_so),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
