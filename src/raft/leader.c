@@ -110,7 +110,7 @@ static uint64_t send_append(struct raft *r, struct peer *p, bool is_with_entries
     uint64_t bytes = 0;
 
     if (is_with_entries) {
-        while (m.index + m.count < r->log.last && m.count < RAFT_MESSAGE_ENTRIES_MAX &&
+        while (m.index + m.count < r->log.last && m.count < r->opt.batch_max &&
                bytes < RAFT_MESSAGE_BYTES_MAX)
             bytes += RAFT_MSG_ENTRY_HEAD + raft_log_at(&r->log, m.index + ++m.count)->len;
     }

@@ -100,6 +100,9 @@ struct raft_options {
     uint64_t seed;
     uint32_t heartbeat_ms;    /* default 60 */
     uint32_t election_min_ms; /* default 300; a timeout is drawn from [min, 2 * min) */
+    /* Entries of one append and of one save; default (and at most) RAFT_MESSAGE_ENTRIES_MAX.
+     * Tests make it small: more can happen between two messages. */
+    uint32_t batch_max;
 };
 
 /* ---- life ---- */

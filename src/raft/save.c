@@ -35,7 +35,8 @@ static void give_entries(struct raft *r, struct raft_save *out)
 
     out->first_index = r->disk_good + 1;
     out->truncate = r->disk_good < r->disk_last;
-    while (last < r->log.last && bytes < RAFT_SAVE_BYTES_MAX)
+    while (last < r->log.last && bytes < RAFT_SAVE_BYTES_MAX &&
+           last - r->disk_good < r->opt.batch_max)
         bytes += raft_log_at(&r->log, ++last)->len + sizeof(struct raft_entry);
     size_t n = (size_t)(last - r->disk_good);
     mem_grow(r->flight.entries, r->flight.room, n);
