@@ -90,7 +90,8 @@ const char *cmd_option(const struct cmd_env *env, const char *name);
 
 /* "muster: WHAT: FACT", then what is likely the cause and the next command. likely and next
  * may be NULL. Returns code. */
-int cmd_fail(int code, const char *what, const char *fact, const char *likely, const char *next);
+int cmd_fail(int code, const char *what, const char *fact, const char *likely,
+             const char *next);
 
 /* A whole number that is all of the text and within the limits. */
 bool cmd_number(const char *text, long least, long most, long *out);
