@@ -38,6 +38,16 @@ static struct acl *find(const struct acls *a, uint64_t hash, const void *element
     return NULL;
 }
 
+static int32_t all_perms(struct wire_list list)
+{
+    struct wire_acl a;
+    int32_t perms = 0;
+
+    while (wire_acls_next(&list, &a))
+        perms |= a.perms;
+    return perms;
+}
+
 uint32_t acls_take(struct acls *a, const void *elements, size_t len, int32_t count)
 {
     CHECK(count > 0 && len > 0 && len <= UINT32_MAX);
@@ -52,6 +62,7 @@ uint32_t acls_take(struct acls *a, const void *elements, size_t len, int32_t cou
     memcpy(acl->bytes, elements, len);
     acl->len = (uint32_t)len;
     acl->count = count;
+    acl->perms = all_perms((struct wire_list){acl->bytes, len, count});
     acl->refs = 1;
     acl->digest = hash_bytes(DIGEST_KEY, elements, len);
     if (a->free_n > 0) {

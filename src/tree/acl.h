@@ -16,6 +16,7 @@ struct acl {
     uint32_t id, refs;
     uint32_t len;
     int32_t count;
+    int32_t perms; /* of all its entries together */
     uint8_t bytes[];
 };
 

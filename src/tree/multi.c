@@ -32,9 +32,6 @@ static int part_decode_create(struct part *p, struct wire_in *in)
 
     if (wire_create_request_decode(&r, in) != 0)
         return ERR_MALFORMED;
-    /* As ZooKeeper, which finds a TTL mode without a TTL while it decodes. */
-    if (r.flags == WIRE_TTL || r.flags == WIRE_TTL_SEQUENTIAL)
-        return ERR_MALFORMED;
     part_take_create(p, &r);
     return 0;
 }
@@ -86,6 +83,9 @@ static int part_create(const struct step *s, struct part *p)
     uint32_t id;
     int err = tree_create_mode(p->op, p->flags, &p->create);
 
+    /* ZooKeeper takes such a one for a createTTL, and then fails to find the TTL. */
+    if (err == ERR_UNIMPLEMENTED && p->op != WIRE_OP_CREATE_TTL)
+        err = ERR_MALFORMED;
     if (err == 0)
         err = tree_create(s, &p->create, &id);
     if (err != 0)
@@ -182,6 +182,8 @@ int tree_multi(const struct step *s, const uint8_t *body, size_t len)
             tree_multi_abort(t, digest);
             t->changes.len = changes;
             t->answer.len = 0;
+            if (err == ERR_MALFORMED)
+                return err;
             put_failure(&t->answer, n, step.part, err);
             put_header(&t->answer, -1, true, -1);
             return 0;

@@ -27,15 +27,6 @@ static bool has_slash(struct wire_bytes b)
 
 static const char *text(struct wire_bytes b) { return (const char *)b.data; }
 
-/* Whether the step's client may do this to the znode. The place where access lists will be
- * enforced, once entries of the log say who the client is; the order of the checks is right
- * already. */
-static bool may(const struct step *s, uint32_t id, int32_t perms)
-{
-    (void)s, (void)id, (void)perms;
-    return true;
-}
-
 static void note(const struct step *s, enum watch_event event, const char *path, size_t len)
 {
     if (!s->t->want_changes)
@@ -142,7 +133,7 @@ int tree_create(const struct step *s, const struct create *c, uint32_t *id)
     uint32_t parent = nodes_find(&t->nodes, text(c->path), path_parent_len(text(c->path), len));
     if (parent == NODE_NONE)
         return ERR_NO_NODE;
-    if (!may(s, parent, WIRE_PERM_CREATE))
+    if (!tree_may(t, parent, WIRE_PERM_CREATE))
         return ERR_NO_AUTH;
     buf_clear(&t->path);
     buf_add(&t->path, c->path.data, len);
@@ -214,7 +205,7 @@ int tree_delete(const struct step *s, struct wire_bytes path, int32_t version)
     uint32_t parent = nodes_find(&t->nodes, text(path), path_parent_len(text(path), len));
     if (parent == NODE_NONE)
         return ERR_NO_NODE;
-    if (!may(s, parent, WIRE_PERM_DELETE))
+    if (!tree_may(t, parent, WIRE_PERM_DELETE))
         return ERR_NO_AUTH;
     uint32_t id = nodes_find(&t->nodes, text(path), len);
     if (id == NODE_NONE)
@@ -243,7 +234,7 @@ static int find_valid(const struct step *s, struct wire_bytes path, int32_t perm
     *id = nodes_find(&s->t->nodes, text(path), (size_t)path.len);
     if (*id == NODE_NONE)
         return ERR_NO_NODE;
-    return may(s, *id, perms) ? 0 : ERR_NO_AUTH;
+    return tree_may(s->t, *id, perms) ? 0 : ERR_NO_AUTH;
 }
 
 static int32_t next_version(int32_t version) { return (int32_t)((uint32_t)version + 1); }

@@ -29,14 +29,6 @@ static void watch(const struct reading *r, enum watch_kind kind, struct wire_byt
         watches_add(r->watches, r->watcher, kind, text(path), (size_t)path.len);
 }
 
-/* Where reading will be refused (ERR_NO_AUTH) once entries of the log and connections carry
- * identities. */
-static bool may_read(const struct reading *r, uint32_t id)
-{
-    (void)r, (void)id;
-    return true;
-}
-
 static int exists(struct reading *r)
 {
     struct wire_path_watch_request q;
@@ -67,7 +59,7 @@ static int find_and_watch(struct reading *r, enum watch_kind kind, uint32_t *id)
     *id = find(r, q.path);
     if (*id == NODE_NONE)
         return ERR_NO_NODE;
-    if (!may_read(r, *id))
+    if (!tree_may(r->t, *id, WIRE_PERM_READ))
         return ERR_NO_AUTH;
     if (q.watch)
         watch(r, kind, q.path);
@@ -122,6 +114,8 @@ static int get_acl(struct reading *r)
     uint32_t id = find(r, q.path);
     if (id == NODE_NONE)
         return ERR_NO_NODE;
+    if (!tree_may(r->t, id, WIRE_PERM_READ | WIRE_PERM_ADMIN))
+        return ERR_NO_AUTH;
     const struct acl *acl = acls_at(&r->t->acls, nodes_at(&r->t->nodes, id)->acl);
     struct wire_acl_response a = {{acl->bytes, acl->len, acl->count}, tree_stat(r->t, id)};
     wire_acl_response_encode(&a, r->reply);
@@ -140,7 +134,7 @@ static int get_all_children_number(struct reading *r)
     uint32_t id = find(r, q.path);
     if (id == NODE_NONE)
         return ERR_NO_NODE;
-    if (!may_read(r, id))
+    if (!tree_may(r->t, id, WIRE_PERM_READ))
         return ERR_NO_AUTH;
     if (id == NODE_ROOT)
         a.count = (int32_t)(nodes->count - 1);

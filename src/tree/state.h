@@ -61,6 +61,10 @@ struct tree *tree_new_bare(uint64_t hash_key);
 uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path, size_t len);
 uint64_t tree_digest_family(const struct tree *t, uint32_t id, const char *path, size_t len);
 uint64_t tree_digest_session(const struct session *x);
+/* Whether the ACL gives one of these permissions to anybody. Entries of the log and
+ * connections do not carry identities yet: until they do, a client counts as everybody whom
+ * an ACL names. */
+bool tree_may(const struct tree *t, uint32_t id, int32_t perms);
 struct wire_stat tree_stat(const struct tree *t, uint32_t id);
 
 /* ---- operations: ops.c; the checks of each in ZooKeeper's order ---- */

@@ -62,6 +62,11 @@ uint64_t tree_digest_session(const struct session *x)
     return mix(h, hash_bytes(DIGEST_SESSION, x->password, sizeof x->password));
 }
 
+bool tree_may(const struct tree *t, uint32_t id, int32_t perms)
+{
+    return (acls_at(&t->acls, nodes_at(&t->nodes, id)->acl)->perms & perms) != 0;
+}
+
 struct wire_stat tree_stat(const struct tree *t, uint32_t id)
 {
     const struct node *v = nodes_at(&t->nodes, id);

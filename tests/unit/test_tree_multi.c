@@ -247,8 +247,16 @@ static void what_cannot_be_decoded_is_refused_whole(void **state)
     }
     /* A TTL mode where no TTL can be. */
     begin(w);
+    add_create(w, WIRE_OP_CREATE, "/t/one", 0);
     add_create(w, WIRE_OP_CREATE, "/t/a", WIRE_TTL);
     assert_int_equal(end(w), ERR_MALFORMED);
+    assert_true(tree_digest(w->tree) == digest);
+    /* But only if it comes to it. */
+    begin(w);
+    add_set(w, "/no", "", -1);
+    add_create(w, WIRE_OP_CREATE, "/t/a", WIRE_TTL);
+    assert_int_equal(end(w), 0);
+    assert_results(w, "-1:-101 -1:-2 ");
     /* Cut short, anywhere. */
     begin(w);
     add_create(w, WIRE_OP_CREATE, "/t/a", 0);

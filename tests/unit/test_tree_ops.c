@@ -119,7 +119,7 @@ static void acl_errors(void **state)
 
     assert_int_equal(create(w, "/t", "", 0), 0);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        acl_set(w, 99, rows[i].scheme, rows[i].id);
+        acl_set(w, 127, rows[i].scheme, rows[i].id);
         if (set_acl(w, "/t", -1) != rows[i].err)
             fail_msg("%s:%s", rows[i].scheme, rows[i].id);
         /* Before whether there is such a znode. */
@@ -165,6 +165,31 @@ static void acl_is_stored_without_duplicates(void **state)
     assert_int_equal(a.perms, 3);
     reload(w);
     assert_int_equal(read_body(w, 0, WIRE_OP_GET_ACL), 0);
+}
+
+static void what_an_acl_gives_to_nobody_is_refused(void **state)
+{
+    struct world *w = *state;
+
+    acl_set(w, WIRE_PERM_READ, "world", "anyone");
+    assert_int_equal(create(w, "/r", "", 0), 0);
+    acl_set(w, WIRE_PERM_ALL & ~WIRE_PERM_READ, "world", "anyone");
+    assert_int_equal(create(w, "/w", "", 0), 0);
+    assert_int_equal(create(w, "/w/c", "", 0), 0);
+    acl_set(w, WIRE_PERM_ALL, "world", "anyone");
+    assert_int_equal(create(w, "/r/c", "", 0), ERR_NO_AUTH);
+    assert_int_equal(create(w, "/r/.", "", 0), ERR_NO_AUTH); /* before the name */
+    assert_int_equal(remove_node(w, "/r/no", -1), ERR_NO_AUTH);
+    assert_int_equal(set_data(w, "/r", "", 9), ERR_NO_AUTH);
+    assert_int_equal(set_acl(w, "/r", 9), ERR_NO_AUTH);
+    assert_int_equal(get_data(w, "/r", 0), 0);
+    assert_int_equal(get_data(w, "/w", 1), ERR_NO_AUTH);
+    assert_int_equal(get_children(w, "/w", 1), ERR_NO_AUTH);
+    assert_int_equal(watches_count(w->watches), 0);
+    assert_int_equal(exists(w, "/w", 0), 0);
+    assert_int_equal(remove_node(w, "/r", -1), 0); /* the parent's list decides */
+    assert_int_equal(set_data(w, "/zookeeper/config", "", -1), ERR_NO_AUTH);
+    assert_int_equal(set_acl(w, "/zookeeper/config", -1), ERR_NO_AUTH);
 }
 
 static void delete_errors(void **state)
@@ -481,6 +506,7 @@ int main(void)
         T(create_errors),
         T(acl_errors),
         T(acl_is_stored_without_duplicates),
+        T(what_an_acl_gives_to_nobody_is_refused),
         T(delete_errors),
         T(set_data_and_set_acl_errors),
         T(bodies_that_cannot_be_decoded),
