@@ -46,6 +46,7 @@ struct peer {
         uint64_t bytes;
     } flight[RAFT_INFLIGHT_MAX];
     unsigned flight_first, flight_n;
+    unsigned window; /* so many at once: 1 after a refusal, doubled with each progress */
     uint64_t flight_bytes;
 
     uint64_t offset;   /* SNAPSHOT: the piece to send, or that is out */

@@ -50,7 +50,7 @@ static void flight_clear(struct peer *p)
 
 static bool flight_has_room(const struct peer *p)
 {
-    return p->flight_n < RAFT_INFLIGHT_MAX && p->flight_bytes < RAFT_INFLIGHT_BYTES_MAX;
+    return p->flight_n < p->window && p->flight_bytes < RAFT_INFLIGHT_BYTES_MAX;
 }
 
 static void flight_add(struct peer *p, uint64_t last, uint64_t bytes)
@@ -85,7 +85,7 @@ void raft_peer_reset(struct raft *r, struct peer *p)
 {
     uint64_t id = p->id;
 
-    *p = (struct peer){.id = id};
+    *p = (struct peer){.id = id, .window = RAFT_INFLIGHT_MAX};
     p->catch_up_index = r->log.last;
     p->catch_up_ms = r->now_ms;
     raft_peer_probe(r, p, r->log.last + 1);
@@ -354,8 +354,10 @@ uint64_t raft_leader_deadline(const struct raft *r)
 
 static void on_agreed(struct raft *r, struct peer *p, const struct raft_msg *m)
 {
-    if (m->match > p->match)
+    if (m->match > p->match) {
         p->match = m->match;
+        p->window = p->window < RAFT_INFLIGHT_MAX / 2 ? 2 * p->window : RAFT_INFLIGHT_MAX;
+    }
     if (p->next <= m->hint)
         p->next = m->hint + 1;
     if (p->next <= p->match)
@@ -390,6 +392,9 @@ static void on_refused(struct raft *r, struct peer *p, const struct raft_msg *m)
     if (agree < p->match)
         agree = p->match;
     raft_peer_probe(r, p, agree + 1);
+    /* On a network that reorders, every overtaken append is refused. If each refusal let
+     * out a full window, messages would multiply without end. */
+    p->window = 1;
 }
 
 int raft_on_append_answer(struct raft *r, struct peer *p, const struct raft_msg *m)

@@ -28,7 +28,7 @@ static void check_invariants(const struct raft *r)
             const struct peer *p = &r->peers[i];
             CHECK(p->id == r->members.v[i].id);
             CHECK(p->match < p->next && p->next <= r->log.last + 1);
-            CHECK(p->flight_n <= RAFT_INFLIGHT_MAX);
+            CHECK(p->flight_n <= RAFT_INFLIGHT_MAX && p->window >= 1);
         }
     } else {
         CHECK(r->leader != r->opt.id && r->snapshot_out == NULL && r->reads_n == 0);
