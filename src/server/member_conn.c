@@ -26,6 +26,10 @@ static void mark_dirty(struct member *m, struct conn *c)
 /* The connection ends when this batch's bytes are out; nothing more is read or written. */
 static void doom(struct member *m, struct conn *c)
 {
+    if (c->state == CONN_OPEN) { /* it is nobody's connection any more */
+        hash_remove(&m->conns_by_session, &c->by_session);
+        c->state = CONN_CONNECTING;
+    }
     c->doomed = true;
     mark_dirty(m, c);
 }
