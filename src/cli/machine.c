@@ -184,10 +184,11 @@ int cmd_join(struct cmd_env *env, int argc, char **argv)
         return err;
     struct identity old;
     if (identity_load(&old, o.dir, &why) == 0) {
-        fprintf(stderr,
-                "muster: %s holds the machine %s already; nothing was changed.\nStart it: muster "
-                "up --data %s\n",
-                o.dir, old.name, o.dir);
+        fprintf(
+            stderr,
+            "muster: %s holds the machine %s already; nothing was changed.\nStart it: muster "
+            "up --data %s\n",
+            o.dir, old.name, o.dir);
         buf_free(&why);
         return EXIT_UNSAFE;
     }
@@ -207,7 +208,8 @@ int cmd_join(struct cmd_env *env, int argc, char **argv)
         buf_free(&why);
         return EXIT_FAILED;
     }
-    fprintf(stderr, "%s is a machine of the cluster of %u now. Start it:\n  muster up --data %s\n",
+    fprintf(stderr,
+            "%s is a machine of the cluster of %u now. Start it:\n  muster up --data %s\n",
             id.name, id.peers.n, o.dir);
     buf_free(&why);
     return 0;

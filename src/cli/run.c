@@ -39,7 +39,8 @@ static int lock_directory(const char *dir)
     int fd = open(buf_text(&path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     int err = fd < 0 ? errno : flock(fd, LOCK_EX | LOCK_NB) != 0 ? errno : 0;
     if (err == EWOULDBLOCK)
-        fprintf(stderr, "muster: another muster process runs on %s.\nLook: muster status\n", dir);
+        fprintf(stderr, "muster: another muster process runs on %s.\nLook: muster status\n",
+                dir);
     else if (err != 0)
         fprintf(stderr, "muster: %s: %s.\n", buf_text(&path), strerror(err));
     buf_free(&path);
@@ -87,7 +88,8 @@ static int run(struct run *r, const struct server_options *options)
         buf_free(&why);
         return EXIT_FAILED;
     }
-    CHECK(uv_signal_init(r->loop, &r->term) == 0 && uv_signal_init(r->loop, &r->interrupt) == 0);
+    CHECK(uv_signal_init(r->loop, &r->term) == 0 &&
+          uv_signal_init(r->loop, &r->interrupt) == 0);
     r->term.data = r->interrupt.data = r;
     uv_signal_start(&r->term, stop, SIGTERM);
     uv_signal_start(&r->interrupt, stop, SIGINT);
@@ -132,8 +134,9 @@ static int make_alone(struct identity *self, const char *dir)
             err = server_create(dir, self, &why);
     }
     if (err == 0 && self->peers.n > 1) {
-        buf_printf(&why, "%s is a machine of a cluster of %u; start it with muster up --data %s",
-                   dir, self->peers.n, dir);
+        buf_printf(&why,
+                   "%s is a machine of a cluster of %u; start it with muster up --data %s", dir,
+                   self->peers.n, dir);
         err = ERR_UNSAFE;
     }
     if (err != 0)
@@ -185,10 +188,11 @@ int cmd_up(struct cmd_env *env, int argc, char **argv)
     if (err != 0)
         return err;
     if (identity_load(&r.self, o.dir, &why) != 0) {
-        fprintf(stderr,
-                "muster: there is no machine to start: %s.\nThe first of a cluster: muster init; a "
-                "further one: muster join (muster token, on the first, prints the command).\n",
-                buf_text(&why));
+        fprintf(
+            stderr,
+            "muster: there is no machine to start: %s.\nThe first of a cluster: muster init; a "
+            "further one: muster join (muster token, on the first, prints the command).\n",
+            buf_text(&why));
         buf_free(&why);
         return EXIT_FAILED;
     }
