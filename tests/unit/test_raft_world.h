@@ -48,6 +48,8 @@ struct world_server {
     uint64_t now_ms;
     uint64_t sum; /* the state machine: a hash over all that was applied */
     uint64_t save_due_ms;
+    uint64_t
+        frozen_until_ms; /* stopped, as by SIGSTOP: nothing happens to it, no time passes */
     struct raft_save save;
     struct world_disk disk;
     uint64_t seen_commit, seen_term; /* seen_term: in which it was last seen to lead */
