@@ -103,6 +103,8 @@ static uint64_t lease_end(const struct address *a, const struct address_facts *f
 
     if (a->claim_session == f->session && f->kept_until_ms > end)
         end = f->kept_until_ms;
+    if (f->cap_ms > 0 && end > f->now_ms + f->cap_ms)
+        end = f->now_ms + f->cap_ms;
     return end;
 }
 

@@ -70,6 +70,8 @@ struct address_facts {
     int64_t seen_owner;         /* session of the claim as last seen; 0: nobody; or UNKNOWN */
     uint64_t promised_until_ms; /* another was promised that we do not take it; 0: no */
     uint64_t kept_until_ms;     /* all others promised (failsafe.h); 0: no. Guard included */
+    uint32_t
+        cap_ms; /* hold no longer than so far from now (a shorter lease is coming); 0: no */
 };
 
 enum address_event_type {

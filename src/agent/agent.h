@@ -57,11 +57,13 @@ struct agent_options {
 };
 
 struct agent;
-/* The client is the caller's and must outlive the agent. Text in options is copied. */
+/* The client is the caller's and must outlive the agent; between agent_free() and
+ * client_free() it must not be given events. Text in options is copied. */
 struct agent *agent_new(const struct agent_options *options, struct client *client);
 void agent_free(struct agent *a);
 
 /* ---- events in ---- */
+/* now_ms > 0 and never going back; wall_ms is for people to read only. */
 void agent_time(struct agent *a, uint64_t now_ms, int64_t wall_ms);
 void agent_client_event(struct agent *a, enum client_event ev);
 void agent_client_watch(struct agent *a, int type, const char *path);

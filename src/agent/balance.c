@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "agent/text.h"
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/mutant.h"
@@ -308,7 +309,7 @@ enum balance_want balance_step(struct balance *b, uint64_t now_ms, uint64_t op,
     if (b->n == 0) {
         if (!b->is_running && !b->has_removed)
             return BALANCE_NOTHING;
-        b->is_running = b->has_removed = false;
+        b->is_running = b->has_removed = b->has_run = false;
         return BALANCE_STOP;
     }
     for (unsigned i = 0; i < b->n; i++)
@@ -334,7 +335,7 @@ void balance_done(struct balance *b, uint64_t op)
     if (!b->is_under_way || b->op != op)
         return;
     b->is_under_way = false;
-    b->is_running = true;
+    b->is_running = b->has_run = true;
     b->failed[0] = 0;
     b->retry_wait_ms = 0;
 }
@@ -346,7 +347,7 @@ void balance_failed(struct balance *b, uint64_t op, uint64_t now_ms, const char 
     b->is_under_way = false;
     b->is_running = false; /* not known any more: the next one is a reload */
     b->failed_total++;
-    (void)snprintf(b->failed, sizeof b->failed, "%s", why[0] != 0 ? why : "HAProxy refused it");
+    text_copy(b->failed, sizeof b->failed, why[0] != 0 ? why : "HAProxy refused it");
     b->retry_wait_ms = b->retry_wait_ms == 0 ? BALANCE_RETRY_MS : 2 * b->retry_wait_ms;
     if (b->retry_wait_ms > BALANCE_RETRY_MAX_MS)
         b->retry_wait_ms = BALANCE_RETRY_MAX_MS;
@@ -355,7 +356,7 @@ void balance_failed(struct balance *b, uint64_t op, uint64_t now_ms, const char 
 
 void balance_lost(struct balance *b)
 {
-    b->is_running = false;
+    b->is_running = b->has_run = false;
     (void)snprintf(b->failed, sizeof b->failed, "HAProxy ended; it is started again");
 }
 

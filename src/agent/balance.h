@@ -62,9 +62,9 @@ struct balance {
     struct balance_pool *pools;
     unsigned n;
     bool is_running;   /* HAProxy runs with `running` of the pools, and no others */
+    bool has_run;      /* it was set once, and has not been lost since */
     bool has_removed;  /* a pool that runs is no longer wanted */
     bool is_under_way; /* a SET */
-    bool under_way_stop;
     uint64_t op;
     uint64_t retry_ms; /* not before, after a failure */
     uint32_t retry_wait_ms;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "agent/text.h"
 #include "base/check.h"
 #include "base/mem.h"
 
@@ -28,16 +29,8 @@ static json_t *text_json(const char *text)
 static void copy(char *to, size_t size, const json_t *object, const char *key)
 {
     const char *text = json_string_value(json_object_get(object, key));
-    size_t len = text != NULL ? strlen(text) : 0;
 
-    if (len >= size) {
-        len = size - 1;
-        while (len > 0 && ((unsigned char)text[len] & 0xc0) == 0x80)
-            len--; /* not in the middle of a character */
-    }
-    if (len > 0)
-        memcpy(to, text, len);
-    to[len] = 0;
+    text_copy(to, size, text != NULL ? text : "");
 }
 
 static void dump_take(struct buf *out, json_t *j)

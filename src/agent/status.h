@@ -14,6 +14,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/buf.h"
+
 #define STATUS_MEMBERS_MAX 15
 
 /* What the server of this machine knows about the ensemble; filled by the shell. */
@@ -31,5 +33,64 @@ struct status_server {
     struct status_member members[STATUS_MEMBERS_MAX];
     unsigned members_n;
 };
+
+/* Everything that a verdict is made of; filled by the agent. Text is borrowed. */
+struct status_machine {
+    const char *name, *address;
+    const char *state; /* "alive", "gone", "joined" (never seen alive), "unknown" */
+    const char *role;  /* of its server: "leader", "follower", "learner"; "": not known */
+    uint64_t age_ms;   /* since it was last known alive; UINT64_MAX: never */
+    const char *why;   /* "": nothing is wrong */
+};
+struct status_address {
+    const char *address;
+    const char *holder; /* NULL: nobody */
+    const char *state;  /* "held", "unheld", "moving", "unknown" */
+    const char *why;
+    bool is_here;
+    uint64_t lease_ms_left; /* only when is_here */
+};
+struct status_instance {
+    const char *service, *name, *machine;
+    const char *state; /* "healthy", "failing", "checking", "gone" (its machine is) */
+    const char *why;
+    int64_t since_s; /* -1: not known */
+};
+struct status_pool {
+    const char *service, *why;
+    unsigned listen, on, slots;
+    bool is_kept;
+};
+struct status_view {
+    const char *site, *machine; /* site NULL: none is applied */
+    const char *site_why;       /* what was applied last was refused; "": it was not */
+    const char *balance_why;    /* what HAProxy refused; "" */
+    bool reaches_tree;
+    uint64_t as_of_ms_ago; /* of all that stands in the tree; UINT64_MAX: never read */
+    uint32_t lease_ms;
+    const struct status_server *server; /* NULL: none on this machine */
+    const struct status_machine *machines;
+    const struct status_address *addresses;
+    const struct status_instance *instances; /* by service */
+    const struct status_pool *pools;
+    unsigned machines_n, addresses_n, instances_n, pools_n;
+    uint64_t site_refused_total, pools_refused_total, conflicts_total;
+};
+
+enum { STATUS_OK = 0, STATUS_DEGRADED = 3, STATUS_DOWN = 4 }; /* exit codes */
+
+/* Appends the verdict, one line without its end; returns the exit code. */
+int status_verdict(const struct status_view *v, struct buf *out);
+/* Appends the JSON:
+ * {"verdict","exit","site","machine","as_of_ms_ago","lease_ms",
+ *  "quorum":{"has_quorum","role","leader","term","commit_index","voters","reachable",
+ *            "members":[{"name","address","voter","reachable","age_ms"}]} or null,
+ *  "machines":[{"name","address","state","role","age_ms","why"}],
+ *  "addresses":[{"address","holder","state","why","lease_ms_left"}],
+ *  "services":[{"name","pool","instances":[{"name","machine","state","why","since_s"}]}],
+ *  "balance":[{"service","listen","on","slots","kept","why"}],
+ *  "refused":{"sites","pools","address_conflicts"}}
+ * An age that is not known is null. */
+int status_json(const struct status_view *v, struct buf *out);
 
 #endif

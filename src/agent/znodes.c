@@ -62,20 +62,28 @@ void znodes_begin(struct znodes *z)
         e->is_wanted = false;
 }
 
-void znodes_want(struct znodes *z, const char *path, const void *data, size_t len,
-                 enum znodes_kind kind)
+static struct entry *entry_for(struct znodes *z, const char *path)
 {
     struct entry *e = z->first;
 
     while (e != NULL && strcmp(e->path, path) != 0)
         e = e->next;
-    if (e == NULL) {
-        e = mem_new(struct entry);
-        e->z = z;
-        e->path = mem_dup_str(path);
-        *z->last = e;
-        z->last = &e->next;
-    }
+    if (e != NULL)
+        return e;
+    e = mem_new(struct entry);
+    *e = (struct entry){.z = z, .path = mem_dup_str(path), .kind = ZNODES_EPHEMERAL};
+    *z->last = e;
+    z->last = &e->next;
+    return e;
+}
+
+void znodes_adopt(struct znodes *z, const char *path) { (void)entry_for(z, path); }
+
+void znodes_want(struct znodes *z, const char *path, const void *data, size_t len,
+                 enum znodes_kind kind)
+{
+    struct entry *e = entry_for(z, path);
+
     e->is_wanted = true;
     e->kind = kind;
     buf_clear(&e->data);

@@ -30,6 +30,8 @@ void znodes_free(struct znodes *z);
 void znodes_begin(struct znodes *z);
 void znodes_want(struct znodes *z, const char *path, const void *data, size_t len,
                  enum znodes_kind kind);
+/* An ephemeral of our session that is there though nobody wants it any more. */
+void znodes_adopt(struct znodes *z, const char *path);
 /* The mirror is read, and requests are made, only when can_write. */
 void znodes_end(struct znodes *z, const struct mirror *m, uint64_t now_ms, bool can_write);
 uint64_t znodes_deadline(const struct znodes *z);
