@@ -25,6 +25,7 @@ struct seen {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     int state;
+    bool is_synced;
     unsigned events_n;
     struct {
         int type;
@@ -124,6 +125,32 @@ static int make(zhandle_t *zh, const char *path, const char *data, int flags, ch
                       name != NULL ? name : room, PATH_ROOM);
 }
 
+static void synced(int rc, const char *value, const void *ctx)
+{
+    (void)rc, (void)value;
+    struct seen *s = (struct seen *)(uintptr_t)ctx;
+    pthread_mutex_lock(&s->lock);
+    s->is_synced = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* What others wrote through other servers is seen after a sync, and only then surely. */
+static bool catch_up(zhandle_t *zh, struct seen *s)
+{
+    struct timespec until = deadline();
+    bool in_time = true;
+
+    s->is_synced = false;
+    OK(zoo_async(zh, "/", synced, s));
+    pthread_mutex_lock(&s->lock);
+    while (in_time && !s->is_synced)
+        in_time = pthread_cond_timedwait(&s->changed, &s->lock, &until) == 0;
+    pthread_mutex_unlock(&s->lock);
+    REQUIRE(in_time, "no answer to sync");
+    return true;
+}
+
 /* ---- the tests: each has a session and an empty place, `root` ---- */
 
 static bool znodes(zhandle_t *zh, struct seen *s)
@@ -186,14 +213,19 @@ static bool ephemeral(zhandle_t *zh, struct seen *s)
     struct seen theirs;
     struct Stat stat;
 
-    (void)s;
     zhandle_t *other = open_session(&theirs, 6000);
     REQUIRE(other != NULL, "no second session");
+    if (!catch_up(other, &theirs))
+        return false;
     OK(make(other, at("/e"), "", ZOO_EPHEMERAL, NULL));
+    if (!catch_up(zh, s))
+        return false;
     OK(zoo_exists(zh, at("/e"), 0, &stat));
     REQUIRE(stat.ephemeralOwner == zoo_client_id(other)->client_id, "another owner");
     IS(make(zh, at("/e/x"), "", 0, NULL), ZNOCHILDRENFOREPHEMERALS);
     OK(zookeeper_close(other));
+    if (!catch_up(zh, s))
+        return false;
     IS(zoo_exists(zh, at("/e"), 0, &stat), ZNONODE);
     return true;
 }

@@ -50,6 +50,12 @@ def fresh(c):
     return path
 
 
+def catch_up(*clients):
+    """What others wrote through other servers is seen after a sync, and only then surely."""
+    for c in clients:
+        c.sync("/")
+
+
 def until(condition, what, limit=LIMIT):
     end = time.monotonic() + limit
     while not condition():
@@ -164,6 +170,7 @@ def chroot():
         with client(hosts=HOSTS + at) as inner:
             inner.create("/x", b"in")
             same(inner.get_children("/"), ["x"])
+        catch_up(c)
         same(c.get(at + "/x")[0], b"in")
 
 
@@ -187,6 +194,7 @@ def ephemeral():
         with client() as c:
             c.create(at + "/e", b"", ephemeral=True)
             path = c.create(at + "/s-", b"", ephemeral=True, sequence=True)
+            catch_up(watcher)
             same(watcher.exists(at + "/e").ephemeralOwner, c.client_id[0])
             with refuses(NoChildrenForEphemeralsError):
                 c.create(at + "/e/x", b"")
@@ -203,6 +211,7 @@ def ephemeral_of_a_dead_client():
                              stdout=subprocess.PIPE)
         try:
             p.stdout.readline()
+            catch_up(c)
             same(c.exists(at + "/e") is not None, True)
         finally:
             p.kill()
@@ -220,6 +229,7 @@ def watches_fire_once():
         at = fresh(c)
         seen = []
         c.exists(at + "/x", watch=seen.append)
+        catch_up(other)
         other.create(at + "/x", b"")
         until(lambda: len(seen) == 1, "the creation")
         same((seen[0].type, seen[0].path), ("CREATED", at + "/x"))
@@ -338,6 +348,7 @@ def lock_recipe():
         for t in threads:
             t.join(60)
         same((worst[0], total[0]), (1, 20))
+        catch_up(c)
         same(c.get_children(at + "/lock"), [])
 
 
@@ -348,6 +359,7 @@ def lock_of_a_dead_client():
         holder.start(timeout=LIMIT)
         held = holder.Lock(at + "/lock", "first")
         held.acquire()
+        catch_up(c)
         lock = c.Lock(at + "/lock", "second")
         with refuses(LockTimeout):
             lock.acquire(timeout=0.3)
@@ -363,13 +375,16 @@ def other_recipes():
         counter = c.Counter(at + "/counter")
         counter += 2
         counter -= 5
+        catch_up(other)
         same(other.Counter(at + "/counter").value, -3)
         queue = c.Queue(at + "/queue")
         for word in (b"a", b"b", b"c"):
             queue.put(word)
+        catch_up(other)
         same([other.Queue(at + "/queue").get() for _ in range(3)], [b"a", b"b", b"c"])
         barrier = c.Barrier(at + "/barrier")
         barrier.create()
+        catch_up(other)
         passed = []
         waiter = threading.Thread(target=lambda: passed.append(
             other.Barrier(at + "/barrier").wait(LIMIT)))
@@ -379,9 +394,11 @@ def other_recipes():
         same(passed, [True])
         semaphore = c.Semaphore(at + "/semaphore", max_leases=2)
         with semaphore, other.Semaphore(at + "/semaphore", max_leases=2):
+            catch_up(c)
             third = c.Semaphore(at + "/semaphore", max_leases=2)
             same(third.acquire(blocking=False), False)
         elected = []
+        catch_up(other)
         c.Election(at + "/election", "one").run(lambda: elected.append("one"))
         other.Election(at + "/election", "two").run(lambda: elected.append("two"))
         same(elected, ["one", "two"])

@@ -131,6 +131,7 @@ class Machine:
         self.dir = os.path.join(site.dir, name)
         self.data = os.path.join(self.dir, "data")
         self.children = []
+        self.started = None  # the muster that this program started last
         self.daemon = "muster"  # what keeps the address: killed, frozen by the faults
 
     # ---- processes ----
@@ -180,15 +181,16 @@ class Machine:
         return run(MUSTER, *words, ns=self.ns, check=check, timeout=timeout)
 
     def start_muster(self):
-        self.spawn("muster", MUSTER, "up", "--data", self.data)
+        self.started = self.spawn("muster", MUSTER, "up", "--data", self.data)
 
     def is_ready(self):
         return http_get(self.ns, self.address, PORT_HTTP, "/readyz", 1.0)[0] == 200
 
     def wait_ready(self, limit=30):
         def ready():
-            if not self.pids("muster"):
-                raise Failed(f"muster ended on {self.name}:\n{self.log_tail()}")
+            if self.started is not None and self.started.poll() is not None:
+                raise Failed(f"muster ended on {self.name}, code {self.started.returncode}:\n" +
+                             self.log_tail())
             return self.is_ready()
         wait_for(ready, limit, lambda: f"muster on {self.name} (is not ready):\n" +
                  self.log_tail(), 0.05)
