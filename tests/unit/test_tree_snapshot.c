@@ -10,7 +10,7 @@ static struct world *furnished(void)
     int64_t other = session_new(w, 8);
 
     assert_int_equal(create(w, "/a", "data of a", 0), 0);
-    acl_set(w, 5, "digest", "joe:hash");
+    acl_set(w, 95, "digest", "joe:hash");
     assert_int_equal(create(w, "/a/b", NULL, WIRE_CONTAINER), 0);
     assert_int_equal(create_bytes(w, WIRE_OP_CREATE_CONTAINER, text_of("/a/c"), "", 4), 0);
     assert_int_equal(create(w, "/a/c/e", "1", WIRE_EPHEMERAL), 0);

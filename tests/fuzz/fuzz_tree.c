@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The tree under arbitrary bytes. The first byte picks:
+ *   0  the rest is a snapshot (its checksum is made right), which must be refused or work
+ *   1  the rest is one entry of the log after the other: length (2 bytes), entry
+ *   2  requests of one session: length (2 bytes), operation (1 byte), record
+ * At the end of 1 and 2 the tree must be the same after a snapshot. */
+#include "base/buf.h"
+#include "base/check.h"
+#include "base/hash.h"
+#include "tree/tree.h"
+#include "wire/wire.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+static void sink(void *ctx, uint64_t watcher, enum watch_event event, const char *path,
+                 size_t len)
+{
+    uint64_t *sum = ctx;
+
+    *sum += watcher + (uint64_t)event + hash_bytes(1, path, len);
+}
+
+static void check_same(const struct tree *t)
+{
+    struct buf b = {0};
+
+    tree_save(t, &b);
+    struct tree *back = tree_load(3, b.data, b.len);
+    CHECK(back != NULL);
+    CHECK(tree_digest(back) == tree_digest(t));
+    tree_free(back);
+    buf_free(&b);
+}
+
+static void snapshot(const uint8_t *data, size_t len)
+{
+    struct buf b = {0};
+
+    buf_add(&b, data, len);
+    if (b.len >= 20)
+        be64_put(b.data + 12, b.len + 4);
+    buf_add_be32(&b, crc32c(0, b.data, b.len));
+    struct tree *t = tree_load(1, b.data, b.len);
+    if (t != NULL)
+        check_same(t);
+    tree_free(t);
+    buf_free(&b);
+}
+
+static void apply(struct tree *t, struct watches *w, int64_t zxid, const struct tree_txn *txn)
+{
+    struct buf reply = {0};
+    struct tree_result r = {.reply = &reply};
+
+    tree_apply(t, zxid, txn, w, &r);
+    CHECK(r.err == 0 || reply.len == 0);
+    buf_free(&reply);
+}
+
+static void request(struct tree *t, struct watches *w, int64_t zxid, int64_t session,
+                    const uint8_t *data, size_t len)
+{
+    struct buf reply = {0};
+    int32_t op = data[0];
+
+    if (tree_op_is_write(op)) {
+        struct tree_txn txn = {
+            .op = op, .session = session, .origin = {1, 1}, .body = data + 1, .len = len - 1};
+        apply(t, w, zxid, &txn);
+        return;
+    }
+    int err = tree_read(t, w, 1 + (uint64_t)op % 3, session, op, data + 1, len - 1, &reply);
+    CHECK(err == 0 || reply.len == 0);
+    CHECK(tree_op_is_read(op) || err != 0);
+    buf_free(&reply);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+    struct tree_txn opening = {.op = TREE_OP_CREATE_SESSION, .origin = {1, 1}};
+    uint64_t sum = 0;
+    int64_t zxid = 1;
+
+    if (len == 0 || data[0] > 2)
+        return 0;
+    if (data[0] == 0) {
+        snapshot(data + 1, len - 1);
+        return 0;
+    }
+    struct tree *t = tree_new(1);
+    struct watches *w = watches_new(2, sink, &sum);
+    apply(t, w, zxid, &opening);
+    for (size_t at = 1; at + 2 < len;) {
+        size_t n = (size_t)data[at] << 8 | data[at + 1];
+        at += 2;
+        if (n == 0 || n > len - at)
+            n = len - at;
+        struct tree_txn txn;
+        if (data[0] == 2)
+            request(t, w, ++zxid, 0x0100000000000001, data + at, n);
+        else if (tree_txn_decode(&txn, data + at, n) == 0)
+            apply(t, w, ++zxid, &txn);
+        at += n;
+    }
+    check_same(t);
+    watches_forget(w, 1);
+    watches_free(w);
+    tree_free(t);
+    return 0;
+}
