@@ -20,18 +20,20 @@ void raft_follow(struct raft *r, uint64_t term, uint64_t leader)
 
     if (was == RAFT_LEADER)
         raft_lead_end(r);
-    if (term > r->term) {
-        r->term = term;
-        r->vote = RAFT_NOBODY;
-        r->vote_owed_to = RAFT_NOBODY;
-        r->leader = RAFT_NOBODY;
-    }
-    if (leader != r->leader) {
+    /* Also while the new term has no leader yet: a refusal sent meanwhile (to the old one)
+     * must not carry a round of the old term, which the new leader may come to count as one
+     * of its own and confirm a read by it. */
+    if (term > r->term || leader != r->leader) {
         r->leader = leader;
         r->matched = r->answered_match = 0;
         r->round = r->answered_round = 0;
         r->is_answer_owed = false;
         raft_incoming_drop(r);
+    }
+    if (term > r->term) {
+        r->term = term;
+        r->vote = RAFT_NOBODY;
+        r->vote_owed_to = RAFT_NOBODY;
     }
     r->role = RAFT_FOLLOWER;
     if (was != RAFT_FOLLOWER)
