@@ -281,6 +281,6 @@ void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
     out->err = do_op(&s, txn, &out->session);
     if (t->changes.len > 0)
         show_changes(t, watches);
-    if (out->err == 0 && out->reply != NULL)
+    if (out->err == 0 && out->reply != NULL && t->answer.len > 0)
         buf_add(out->reply, t->answer.data, t->answer.len);
 }

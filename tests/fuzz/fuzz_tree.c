@@ -36,7 +36,8 @@ static void snapshot(const uint8_t *data, size_t len)
 {
     struct buf b = {0};
 
-    buf_add(&b, data, len);
+    if (len > 0)
+        buf_add(&b, data, len);
     if (b.len >= 20)
         be64_put(b.data + 12, b.len + 4);
     buf_add_be32(&b, crc32c(0, b.data, b.len));
