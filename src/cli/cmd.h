@@ -105,7 +105,7 @@ int cmd_create(struct cmd_env *env, int argc, char **argv); /* tree_write.c */
 int cmd_set(struct cmd_env *env, int argc, char **argv);
 int cmd_delete(struct cmd_env *env, int argc, char **argv);
 int cmd_lock(struct cmd_env *env, int argc, char **argv);       /* lock.c */
-int cmd_status(struct cmd_env *env, int argc, char **argv);     /* status_show.c */
+int cmd_status(struct cmd_env *env, int argc, char **argv);     /* status.c */
 int cmd_apply(struct cmd_env *env, int argc, char **argv);      /* apply.c */
 int cmd_completion(struct cmd_env *env, int argc, char **argv); /* completion.c */
 int cmd_init(struct cmd_env *env, int argc, char **argv);       /* machine.c */

@@ -10,12 +10,12 @@
 #include "host/clock.h"
 #include "wire/path.h"
 
-int session_open(const struct cmd_env *env, client_on_event *on_event,
+int session_open(const struct cmd_env *env, uint32_t session_ms, client_on_event *on_event,
                  client_on_watch *on_watch, void *ctx, struct client_sync **out)
 {
     struct client_sync_options options = {
         .servers = env->servers,
-        .session_ms = SESSION_TIMEOUT_MS,
+        .session_ms = session_ms,
         .limit_ms = env->timeout_ms,
         .now_ms = clock_now_ms,
         .on_event = on_event,

@@ -8,8 +8,9 @@
 
 #define SESSION_TIMEOUT_MS 10000
 
-/* Connects as env says. 0, or the exit code when it has been said why not. */
-int session_open(const struct cmd_env *env, client_on_event *on_event,
+/* Connects as env says; session_ms: the session's timeout. 0, or the exit code when it has been
+ * said why not. */
+int session_open(const struct cmd_env *env, uint32_t session_ms, client_on_event *on_event,
                  client_on_watch *on_watch, void *ctx, struct client_sync **out);
 
 /* Says why an operation on a path failed, with the likely cause and the next command, and

@@ -21,7 +21,7 @@ static int read_one(struct cmd_env *env, const char *path, reader *read, printer
 
     if (code != 0)
         return code;
-    code = session_open(env, NULL, NULL, NULL, &s);
+    code = session_open(env, SESSION_TIMEOUT_MS, NULL, NULL, NULL, &s);
     if (code != 0)
         return code;
     int err = read(s, path, &r);

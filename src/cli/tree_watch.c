@@ -71,7 +71,7 @@ int cmd_watch(struct cmd_env *env, int argc, char **argv)
 
     (void)argc;
     if (code == 0)
-        code = session_open(env, on_event, print_event, &w, &s);
+        code = session_open(env, SESSION_TIMEOUT_MS, on_event, print_event, &w, &s);
     if (code != 0)
         return code;
     int err = client_sync_add_watch(s, argv[1], cmd_option(env, "recursive") != NULL);

@@ -122,7 +122,7 @@ int cmd_create(struct cmd_env *env, int argc, char **argv)
     if (code == 0 && argc > 2)
         code = session_data(argv[2], &data);
     if (code == 0)
-        code = session_open(env, on_event, NULL, &expired, &s);
+        code = session_open(env, SESSION_TIMEOUT_MS, on_event, NULL, &expired, &s);
     if (code == 0) {
         code = create(env, s, argv[1], &data, &expired);
         client_sync_close(s);
@@ -160,7 +160,7 @@ int cmd_set(struct cmd_env *env, int argc, char **argv)
     if (code == 0)
         code = session_data(argv[2], &data);
     if (code == 0)
-        code = session_open(env, NULL, NULL, NULL, &s);
+        code = session_open(env, SESSION_TIMEOUT_MS, NULL, NULL, NULL, &s);
     if (code == 0) {
         int err = client_sync_set(s, argv[1], data.data, data.len, version, &r);
         if (err != 0)
@@ -243,7 +243,7 @@ int cmd_delete(struct cmd_env *env, int argc, char **argv)
         code = cmd_fail(EXIT_UNSAFE, "nothing deleted", "this part of the tree is the servers'",
                         NULL, NULL);
     if (code == 0)
-        code = session_open(env, NULL, NULL, NULL, &s);
+        code = session_open(env, SESSION_TIMEOUT_MS, NULL, NULL, NULL, &s);
     if (code != 0)
         return code;
     if (recursive) {

@@ -1,0 +1,28 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* child.h -- a command that runs for us, and does not outlive us. */
+#ifndef MUSTER_CHILD_H
+#define MUSTER_CHILD_H
+
+#include <stdbool.h>
+#include <sys/types.h>
+
+struct child {
+    pid_t pid; /* 0: none */
+    bool own_group;
+    bool is_over;
+    int status; /* of waitpid() */
+};
+
+/* Starts argv[0], found as a shell would. When this process dies, however it does, the child
+ * is killed with it. From a terminal it stays in our group, so that Ctrl-C and Ctrl-Z mean it
+ * too; else it gets a group of its own, and signals reach what it has started as well. What
+ * cannot be run ends with EXIT_NO_COMMAND, and has said why. False: there is no process for
+ * it (errno). */
+bool child_start(struct child *c, char **argv);
+void child_signal(const struct child *c, int number);
+/* Looks whether it has ended. */
+bool child_reap(struct child *c);
+/* As a shell shows it: its exit code, or 128 + the signal that ended it. */
+int child_exit_code(const struct child *c);
+
+#endif
