@@ -60,6 +60,15 @@ static bool has_quorum_of_votes(const struct raft *r)
     return granted > voters / 2;
 }
 
+/* [D] 4.2.2: our own vote counts if we are in the configuration. */
+static void grant_own(struct raft *r)
+{
+    struct peer *self = raft_peer_find(r, r->opt.id);
+
+    if (self != NULL)
+        self->granted = true;
+}
+
 static void ask_voters(struct raft *r, enum raft_msg_type type, uint64_t term)
 {
     struct raft_msg m = {.type = type,
@@ -110,7 +119,7 @@ static void campaign_if_welcome(struct raft *r)
         return;
     r->is_forced = false;
     votes_begin(r, RAFT_PRE_CANDIDATE);
-    raft_peer_find(r, r->opt.id)->granted = true;
+    grant_own(r);
     if (has_quorum_of_votes(r))
         raft_campaign(r, false);
     else
@@ -120,7 +129,7 @@ static void campaign_if_welcome(struct raft *r)
 void raft_election_due(struct raft *r)
 {
     CHECK(r->role != RAFT_LEADER);
-    if (!raft_is_voter(r, r->opt.id)) {
+    if (!raft_may_campaign(r)) {
         /* Not ours to campaign: a learner, removed, or not yet told of any members. */
         raft_follow(r, r->term, RAFT_NOBODY);
         r->election_ms = RAFT_NEVER;
@@ -149,11 +158,9 @@ void raft_election_saved(struct raft *r)
         r->vote_owed_to = RAFT_NOBODY;
     }
     if (r->role == RAFT_CANDIDATE && !r->has_asked) {
-        struct peer *self = raft_peer_find(r, r->opt.id);
         r->has_asked = true;
         raft_patience_draw(r); /* the others get their full time, however slow our disk */
-        if (self != NULL)
-            self->granted = true;
+        grant_own(r);
         if (has_quorum_of_votes(r))
             raft_lead(r);
         else

@@ -208,6 +208,7 @@ uint64_t raft_round_confirmed(const struct raft *r);
 /* members.c */
 const struct raft_member *raft_member_find(const struct raft_members *m, uint64_t id);
 bool raft_is_voter(const struct raft *r, uint64_t id);
+bool raft_may_campaign(const struct raft *r);
 struct peer *raft_peer_find(struct raft *r, uint64_t id);
 void raft_config_appended(struct raft *r, const struct raft_entry *e);
 void raft_config_truncated(struct raft *r, uint64_t from);

@@ -177,6 +177,29 @@ void raft_config_truncated(struct raft *r, uint64_t from)
     }
 }
 
+/* [D] 4.2.2: a voter campaigns; and so does who is not in the latest configuration while
+ * that may not be committed yet. It may still be needed: when 1 of {1, 2} removes itself and
+ * dies before 2 has the entry, only 1 can be elected, since its log is longer, and 2, which
+ * still goes by {1, 2}, cannot win without it. Afterwards it stays quiet for good. */
+bool raft_may_campaign(const struct raft *r)
+{
+    struct raft_members committed;
+    size_t n = r->config_n;
+
+    if (raft_is_voter(r, r->opt.id))
+        return true;
+    if (r->members_index <= r->commit)
+        return false;
+    while (n > 0 && r->config_at[n - 1] > r->commit)
+        n--;
+    if (n == 0)
+        committed = r->members_base;
+    else
+        decode_entry(&committed, raft_log_at(&r->log, r->config_at[n - 1]));
+    const struct raft_member *self = raft_member_find(&committed, r->opt.id);
+    return self != NULL && self->voter;
+}
+
 /* Before entries up to `upto` leave the log. */
 void raft_config_compacted(struct raft *r, uint64_t upto)
 {

@@ -128,8 +128,6 @@ void raft_start(struct raft *r, uint64_t now_ms)
     /* Who is alone has nobody to wait for. */
     if (r->members.n == 1 && raft_is_voter(r, r->opt.id))
         r->election_ms = now_ms;
-    if (!raft_is_voter(r, r->opt.id))
-        r->election_ms = RAFT_NEVER;
     check_invariants(r);
 }
 

@@ -72,6 +72,7 @@ struct world_entry {
 /* What was committed, and what the state machine was after it. */
 struct world_commit {
     uint64_t term, sum;
+    uint64_t in_term; /* of who first knew it to be committed */
 };
 
 struct world_read {
@@ -166,7 +167,7 @@ static void world_check_leader(struct world *w, struct world_server *s)
                    (unsigned long long)term);
     w->leader_of[term] = s->id;
     for (uint64_t i = raft_first_index(s->raft); i <= w->committed; i++)
-        if (raft_entry_term(s->raft, i) != w->commits[i].term) {
+        if (w->commits[i].in_term < term && raft_entry_term(s->raft, i) != w->commits[i].term) {
             world_fail(w, "leader completeness: %llu in term %llu at index %llu",
                        (unsigned long long)s->id, (unsigned long long)term,
                        (unsigned long long)i);
@@ -184,7 +185,7 @@ static void world_check_commit(struct world *w, struct world_server *s)
         uint64_t term = raft_entry_term(s->raft, i);
         mem_grow(w->commits, w->commits_room, i + 1);
         if (i > w->committed) {
-            w->commits[i] = (struct world_commit){.term = term};
+            w->commits[i] = (struct world_commit){.term = term, .in_term = raft_term(s->raft)};
             w->committed = i;
         } else if (w->commits[i].term != term) {
             world_fail(w, "state machine safety: index %llu committed in terms %llu and %llu",
@@ -206,6 +207,13 @@ static void world_check_applied(struct world *w, const struct world_server *s, u
     else if (w->commits[index].sum != s->sum)
         world_fail(w, "state machine safety: %llu differs after index %llu",
                    (unsigned long long)s->id, (unsigned long long)index);
+}
+
+/* After each event; what it leads to may be taken out later. */
+static void world_look(struct world *w, struct world_server *s)
+{
+    world_check_leader(w, s);
+    world_check_commit(w, s);
 }
 
 /* ---- the disk ---- */
@@ -276,6 +284,7 @@ static void world_save_finish(struct world *w, struct world_server *s)
     s->has_save = false;
     disk_write(w, &s->disk, &s->save, s->save.n);
     raft_saved(s->raft, s->now_ms);
+    world_look(w, s);
 }
 
 /* ---- taking out what a server wants ---- */
@@ -366,8 +375,7 @@ static void world_pump(struct world *w, struct world_server *s)
 
     if (!s->is_up)
         return;
-    world_check_leader(w, s);
-    world_check_commit(w, s);
+    world_look(w, s);
     world_apply(w, s);
     world_reads(w, s);
     if (raft_snapshot_wanted(s->raft) && raft_applied(s->raft) > 0)
@@ -516,6 +524,7 @@ static void world_deliver(struct world *w, struct world_packet *p)
         if (err != 0)
             world_fail(w, "%llu refuses a message of %llu: %s", (unsigned long long)p->to,
                        (unsigned long long)p->from, err_name(err));
+        world_look(w, s);
     }
     mem_free(p);
 }
