@@ -183,6 +183,8 @@ int identity_create(const struct identity *id, const char *dir, struct buf *why)
         return ERR_EXISTS;
     }
     err = identity_save_peers(dir, &id->peers);
+    if (err != 0)
+        buf_printf(why, "%s/peers: cannot be written: %s", dir, err_text(err));
     hex(id->secret, SECRET_LEN, digits);
     buf_printf(&text, "%s\n", digits);
     if (err == 0)
