@@ -76,6 +76,7 @@ struct world_commit {
 };
 
 struct world_read {
+    uint64_t ctx;
     uint64_t floor;
     unsigned state; /* 0 free, 1 asked, 2 answered, 3 dropped */
     uint64_t index;
@@ -350,6 +351,8 @@ static void world_reads(struct world *w, struct world_server *s)
 
     while (raft_read_take(s->raft, &ctx, &index)) {
         struct world_read *read = &w->reads[ctx % WORLD_READS];
+        if (read->ctx != ctx)
+            continue; /* a newer read has taken the place */
         read->state = index == 0 ? 3 : 2;
         read->index = index;
         if (index != 0 && index < read->floor)
@@ -362,7 +365,7 @@ static void world_read(struct world *w, struct world_server *s, uint64_t ctx, in
 {
     struct world_read *read = &w->reads[ctx % WORLD_READS];
 
-    *read = (struct world_read){.floor = w->applied, .state = 1};
+    *read = (struct world_read){.ctx = ctx, .floor = w->applied, .state = 1};
     *err = raft_read(s->raft, s->now_ms, ctx);
     if (*err != 0)
         read->state = 0;
