@@ -202,9 +202,9 @@ static void on_ended(uv_poll_t *poll, int status, int events)
  * number cannot have gone to another process in between. */
 static bool adopt(struct haproxy *h, int pid)
 {
-    if (pid == h->pid)
-        return true;
-    int fd = pid > 0 ? (int)syscall(SYS_pidfd_open, pid, 0) : -1;
+    if (pid <= 0 || pid == h->pid)
+        return pid > 0;
+    int fd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (fd < 0)
         return false;
     if (!is_ours(h, pid)) {

@@ -12,6 +12,7 @@ struct unix_ask {
     uv_timer_t timer;
     uv_connect_t connect;
     uv_write_t write;
+    uv_shutdown_t shutdown;
     char *line;
     struct buf answer;
     unsigned handles;
@@ -91,8 +92,10 @@ static void on_connected(uv_connect_t *connect, int status)
         return;
     }
     uv_buf_t data = uv_buf_init(q->line, (unsigned)strlen(q->line));
+    /* HAProxy's master ends a connection only when its other end is done. */
     q->write.data = q;
     if (uv_write(&q->write, (uv_stream_t *)&q->pipe, &data, 1, on_written) != 0 ||
+        uv_shutdown(&q->shutdown, (uv_stream_t *)&q->pipe, NULL) != 0 ||
         uv_read_start((uv_stream_t *)&q->pipe, give_room, on_read) != 0)
         finish(q, ERR_SYSTEM);
 }

@@ -4,6 +4,8 @@
  */
 #include "host_world.h"
 
+#include <sys/prctl.h>
+
 #include "base/err.h"
 #include "base/mem.h"
 #include "host/lease.h"
@@ -72,6 +74,7 @@ static void ends_in_time_after(int number)
     uint64_t until_ms = clock_now_ms() + 900;
     pid_t holder = fork();
     if (holder == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         struct in_addr managed = vip();
         if (lease_open(&lease) != 0 || netlink_open(&netlink) != 0 ||
             lease_setup(lease, &managed, 1) != 0 ||
@@ -156,6 +159,7 @@ static void renewing_under_fire_leaves_no_gap(void **state)
     assert_int_equal(pipe(result), 0);
     pid_t asker = fork();
     if (asker == 0) {
+        prctl(PR_SET_PDEATHSIG, SIGKILL);
         prober_open(&prober, vip());
         uint64_t end_ms = clock_now_ms() + 1000;
         while (clock_now_ms() < end_ms)
