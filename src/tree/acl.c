@@ -40,7 +40,7 @@ static struct acl *find(const struct acls *a, uint64_t hash, const void *element
 
 static int32_t all_perms(struct wire_list list)
 {
-    struct wire_acl a;
+    struct wire_acl a = {0};
     int32_t perms = 0;
 
     while (wire_acls_next(&list, &a))
@@ -80,7 +80,8 @@ void acls_give(struct acls *a, uint32_t id)
 {
     struct acl *acl = a->rows[id];
 
-    CHECK(acl != NULL && acl->refs > 0);
+    CHECK(acl != NULL);
+    CHECK(acl->refs > 0);
     if (--acl->refs > 0)
         return;
     hash_remove(&a->table, &acl->link);
