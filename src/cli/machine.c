@@ -97,9 +97,7 @@ int cmd_init(struct cmd_env *env, int argc, char **argv)
     id.peers.v[0] = (struct raft_member){.id = 1, .voter = true};
     snprintf(id.peers.v[0].name, RAFT_NAME_MAX, "%s", id.name);
     snprintf(id.peers.v[0].address, RAFT_ADDRESS_MAX, "%.40s:%u", id.address, SERVER_PEER_PORT);
-    err = identity_create(&id, o.dir, &why);
-    if (err == 0)
-        err = server_create(o.dir, &id, &why);
+    err = server_create(o.dir, &id, &why);
     if (err != 0) {
         fprintf(stderr, "muster: no cluster was made: %s.\n%s", buf_text(&why),
                 err == ERR_EXISTS ? "Start it: muster up --data DIR. To begin anew, move the "

@@ -129,9 +129,7 @@ static int make_alone(struct identity *self, const char *dir)
         self->peers.n = 1;
         self->peers.v[0] = (struct raft_member){
             .id = 1, .voter = true, .name = "server", .address = "127.0.0.1:2182"};
-        err = identity_create(self, dir, &why);
-        if (err == 0)
-            err = server_create(dir, self, &why);
+        err = server_create(dir, self, &why);
     }
     if (err == 0 && self->peers.n > 1) {
         buf_printf(&why,

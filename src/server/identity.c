@@ -165,7 +165,7 @@ int identity_save_peers(const char *dir, const struct raft_members *peers)
     return err;
 }
 
-int identity_create(const struct identity *id, const char *dir, struct buf *why)
+int identity_prepare(const struct identity *id, const char *dir, struct buf *why)
 {
     struct identity old;
     struct buf text = {0}, ignored = {0};
@@ -189,13 +189,26 @@ int identity_create(const struct identity *id, const char *dir, struct buf *why)
     buf_printf(&text, "%s\n", digits);
     if (err == 0)
         err = write_file(dir, "secret", &text, why);
-    /* `machine` is last: only with it does the directory hold a machine. */
-    hex(id->cluster, CLUSTER_LEN, digits);
-    buf_clear(&text);
-    buf_printf(&text, "format=1\nid=%" PRIu64 "\ncluster=%.*s\nname=%s\naddress=%s\n", id->id,
-               2 * CLUSTER_LEN, digits, id->name, id->address);
-    if (err == 0)
-        err = write_file(dir, "machine", &text, why);
     buf_free(&text);
     return err;
+}
+
+int identity_finish(const struct identity *id, const char *dir, struct buf *why)
+{
+    struct buf text = {0};
+    char digits[2 * SECRET_LEN + 1];
+
+    hex(id->cluster, CLUSTER_LEN, digits);
+    buf_printf(&text, "format=1\nid=%" PRIu64 "\ncluster=%.*s\nname=%s\naddress=%s\n", id->id,
+               2 * CLUSTER_LEN, digits, id->name, id->address);
+    int err = write_file(dir, "machine", &text, why);
+    buf_free(&text);
+    return err;
+}
+
+int identity_create(const struct identity *id, const char *dir, struct buf *why)
+{
+    int err = identity_prepare(id, dir, why);
+
+    return err == 0 ? identity_finish(id, dir, why) : err;
 }

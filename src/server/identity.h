@@ -24,7 +24,13 @@ struct identity {
 
 /* ERR_NOT_FOUND: the directory holds no machine. Else why says which file and what. */
 int identity_load(struct identity *id, const char *dir, struct buf *why);
-/* ERR_EXISTS: there is one already; nothing is written. Makes the directory (0700). */
+/* A machine is made in two steps, so that one which could not be made whole (a full disk, a
+ * crash) is none, and the same command may be given again: only with the second does the
+ * directory hold a machine. ERR_EXISTS: it does already; nothing is written. Makes the
+ * directory (0700). */
+int identity_prepare(const struct identity *id, const char *dir, struct buf *why);
+int identity_finish(const struct identity *id, const char *dir, struct buf *why);
+/* Both. */
 int identity_create(const struct identity *id, const char *dir, struct buf *why);
 int identity_save_peers(const char *dir, const struct raft_members *peers);
 

@@ -351,7 +351,31 @@ static int open_store(struct disk **disk, struct store **store, const char *dir,
     return err;
 }
 
-int server_create(const char *dir, const struct identity *self, struct buf *why)
+/* A directory without a machine may hold what an attempt has left: torn, and nobody's. */
+static int clear_store(const char *dir, struct buf *why)
+{
+    struct buf path = {0}, names = {0};
+    struct disk *disk;
+
+    buf_printf(&path, "%s/store", dir);
+    int err = disk_posix_new(&disk, buf_text(&path));
+    if (err == 0) {
+        err = disk->ops->list(disk, &names);
+        for (size_t at = 0; err == 0 && at < names.len;
+             at += strlen((const char *)names.data + at) + 1)
+            err = disk->ops->remove(disk, (const char *)names.data + at);
+        if (err == 0)
+            err = disk->ops->sync_dir(disk);
+        disk_posix_free(disk);
+    }
+    if (err != 0)
+        buf_printf(why, "%s: %s", buf_text(&path), err_text(err));
+    buf_free(&path);
+    buf_free(&names);
+    return err;
+}
+
+static int create_store(const char *dir, const struct identity *self, struct buf *why)
 {
     struct raft_save vote = {.hard = true, .term = 1, .vote = self->id};
     struct disk *disk;
@@ -375,6 +399,19 @@ int server_create(const char *dir, const struct identity *self, struct buf *why)
     }
     buf_free(&snapshot);
     tree_free(t);
+    return err;
+}
+
+int server_create(const char *dir, const struct identity *self, struct buf *why)
+{
+    int err = identity_prepare(self, dir, why);
+
+    if (err == 0)
+        err = clear_store(dir, why);
+    if (err == 0)
+        err = create_store(dir, self, why);
+    if (err == 0)
+        err = identity_finish(self, dir, why);
     return err;
 }
 

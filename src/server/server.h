@@ -51,7 +51,8 @@ void server_send_agent(struct server *s, const char *machine, const uint8_t *dat
 bool server_reaches(const struct server *s, uint64_t id);
 bool server_disk_is_full(const struct server *s);
 
-/* Makes the store of a new cluster in dir: one voter, an empty tree. */
+/* Makes a new cluster of this one machine in dir: a store with one voter and an empty tree,
+ * then the machine. ERR_EXISTS: dir holds a machine already. */
 int server_create(const char *dir, const struct identity *self, struct buf *why);
 
 #endif
