@@ -361,9 +361,10 @@ static int sim_sync(struct disk *disk, int file)
         return ERR_IO;
     d->syncs_total++;
     bool fails = d->fail_sync > 0 && --d->fail_sync == 0;
-    bool stops = change(d);
-    settle_all(d, f, !fails && !stops);
-    return fails || stops ? ERR_IO : 0;
+    if (change(d)) /* what is lost of it shows at the power loss, if there is one */
+        return ERR_IO;
+    settle_all(d, f, !fails);
+    return fails ? ERR_IO : 0;
 }
 
 static int sim_sync_dir(struct disk *disk)
@@ -372,9 +373,10 @@ static int sim_sync_dir(struct disk *disk)
 
     if (d->stopped)
         return ERR_IO;
-    bool stops = change(d);
-    settle_names(d, !stops);
-    return stops ? ERR_IO : 0;
+    if (change(d))
+        return ERR_IO;
+    settle_names(d, true);
+    return 0;
 }
 
 static int sim_rename(struct disk *disk, const char *from, const char *to)
@@ -472,11 +474,19 @@ struct sim_disk *sim_disk_copy(const struct sim_disk *d, uint64_t seed)
     return c;
 }
 
-void sim_disk_power_loss(struct sim_disk *d)
+void sim_disk_killed(struct sim_disk *d)
 {
     for (int h = 0; h < HANDLES_MAX; h++)
         if (d->handles[h] != NULL)
             sim_close(&d->disk, h);
+    d->stopped = false;
+    d->stop_after = d->full_after = UINT64_MAX;
+    d->fail_sync = 0;
+}
+
+void sim_disk_power_loss(struct sim_disk *d)
+{
+    sim_disk_killed(d);
     for (size_t i = 0; i < d->cache.n; i++)
         settle_all(d, d->cache.v[i].inode, false);
     for (size_t i = 0; i < d->changes_n; i++) /* removed, and perhaps back again */
@@ -490,9 +500,6 @@ void sim_disk_power_loss(struct sim_disk *d)
         bytes_resize(&f->cache, 0);
         bytes_write(&f->cache, 0, f->disk.v, (size_t)f->disk.len);
     }
-    d->stopped = false;
-    d->stop_after = UINT64_MAX;
-    d->fail_sync = 0;
 }
 
 void sim_disk_set_capacity(struct sim_disk *d, uint64_t bytes) { d->capacity = bytes; }

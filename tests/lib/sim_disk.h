@@ -23,6 +23,8 @@ struct disk *sim_disk_disk(struct sim_disk *d);
 struct sim_disk *sim_disk_copy(const struct sim_disk *d, uint64_t seed);
 
 void sim_disk_power_loss(struct sim_disk *d);
+/* The process that used it is gone; ends a stop as well. */
+void sim_disk_killed(struct sim_disk *d);
 
 /* All files together may have so many bytes; UINT64_MAX at first. */
 void sim_disk_set_capacity(struct sim_disk *d, uint64_t bytes);

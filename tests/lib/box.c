@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "box.h"
+
+#include "base/check.h"
+#include "base/err.h"
+
+enum { FULL_RETRY_US = 500000 };
+
+void box_init(struct box *b, struct world *w, unsigned host, const struct box_core *core)
+{
+    *b = (struct box){.w = w, .host = host, .core = *core, .min_us = 100, .max_us = 3000};
+    b->disk = sim_disk_new(rng_next(&w->rng));
+    b->options = (struct store_options){.segment_bytes = 16384, .salt = w->seed};
+}
+
+static void stop(struct box *b)
+{
+    if (b->snapshot != NULL)
+        raft_blob_unref(b->snapshot);
+    b->snapshot = NULL;
+    b->busy = b->saving = false;
+    store_close(b->store);
+    b->store = NULL;
+    b->life++;
+}
+
+void box_free(struct box *b)
+{
+    if (b->store != NULL)
+        stop(b);
+    sim_disk_free(b->disk);
+}
+
+void box_start(struct box *b, const struct store_load *load)
+{
+    struct buf why = {0};
+
+    CHECK(b->store == NULL);
+    int err = store_open(&b->store, sim_disk_disk(b->disk), &b->options, load, &why);
+    if (err != 0)
+        world_fail(b->w, "%s: the store does not open: %s", b->w->hosts[b->host].name,
+                   buf_text(&why));
+    buf_free(&why);
+    b->life++;
+}
+
+static int run(struct box *b)
+{
+    b->saves_total++;
+    return b->saving ? store_save(b->store, &b->save)
+                     : store_snapshot(b->store, b->snapshot, b->keep);
+}
+
+static void done(void *ctx, uint64_t life, uint64_t unused)
+{
+    struct box *b = ctx;
+
+    (void)unused;
+    if (life != b->life || !b->busy)
+        return;
+    if (world_is_frozen(b->w, b->host)) {
+        world_at(b->w, b->w->hosts[b->host].frozen_until_us, done, b, life, 0);
+        return;
+    }
+    int err = run(b);
+    if (err == ERR_DISK_FULL && b->saving) {
+        world_at(b->w, b->w->now_us + FULL_RETRY_US, done, b, life, 0);
+        return;
+    }
+    b->busy = false;
+    if (!b->saving) {
+        uint64_t index = b->snapshot->index;
+        raft_blob_unref(b->snapshot);
+        b->snapshot = NULL;
+        b->core.snapshot_saved(b->core.ctx, index, err);
+    } else if (err != 0) {
+        b->busy = true; /* as it was: there is no way on */
+        b->core.died(b->core.ctx);
+        return;
+    } else {
+        b->saving = false;
+        b->core.saved(b->core.ctx);
+    }
+    b->core.turn(b->core.ctx);
+}
+
+void box_work(struct box *b)
+{
+    if (b->busy || b->store == NULL)
+        return;
+    b->saving = b->core.save_take(b->core.ctx, &b->save);
+    if (!b->saving && (b->snapshot = b->core.snapshot_take(b->core.ctx)) == NULL)
+        return;
+    b->busy = true;
+    uint64_t us = world_between(b->w, b->min_us, b->max_us);
+    if (b->w->now_us < b->slow_until_us)
+        us *= 50;
+    world_at(b->w, b->w->now_us + us, done, b, b->life, 0);
+}
+
+void box_crash(struct box *b, bool power_loss)
+{
+    /* What was under way may have got anywhere. */
+    if (b->busy && world_chance(b->w, 600)) {
+        sim_disk_stop_after(b->disk, world_below(b->w, 6));
+        (void)run(b);
+    }
+    sim_disk_stop_after(b->disk, 0); /* closing is not what a killed process does */
+    stop(b);
+    if (power_loss)
+        sim_disk_power_loss(b->disk);
+    else
+        sim_disk_killed(b->disk);
+    sim_disk_set_capacity(b->disk, UINT64_MAX);
+}
+
+void box_fail_sync(struct box *b)
+{
+    if (b->store != NULL)
+        sim_disk_fail_sync(b->disk, 1);
+}
+
+void box_fill(struct box *b, bool full)
+{
+    full = full && b->store != NULL;
+    sim_disk_set_capacity(b->disk, full ? sim_disk_used(b->disk) : UINT64_MAX);
+}
+
+void box_heal(struct box *b)
+{
+    b->slow_until_us = 0;
+    sim_disk_fail_sync(b->disk, 0);
+    box_fill(b, false);
+}

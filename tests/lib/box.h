@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* box.h -- a machine's disk with the real store on it, in virtual time.
+ *
+ * What the server's writer does, and a power switch: one save or snapshot at a time, each
+ * taking as long as the disk takes; a crash before it, in the middle or after.
+ */
+#ifndef MUSTER_TESTS_BOX_H
+#define MUSTER_TESTS_BOX_H
+
+#include "sim_disk.h"
+#include "store/store.h"
+#include "world.h"
+
+/* The core that saves: raft, or a member. */
+struct box_core {
+    void *ctx;
+    bool (*save_take)(void *ctx, struct raft_save *out);
+    void (*saved)(void *ctx);
+    struct raft_blob *(*snapshot_take)(void *ctx);
+    void (*snapshot_saved)(void *ctx, uint64_t index, int err);
+    void (*turn)(void *ctx); /* after each of them */
+    void (*died)(void *ctx); /* the disk failed: the process ends */
+};
+
+struct box {
+    struct world *w;
+    unsigned host;
+    struct sim_disk *disk;
+    struct store_options options;
+    struct box_core core;
+    uint64_t keep;           /* entries below a snapshot */
+    uint32_t min_us, max_us; /* of a save */
+    uint64_t slow_until_us;  /* each takes 50 times that */
+    struct store *store;     /* NULL: not running */
+    uint64_t life;           /* counts starts */
+    bool busy, saving;
+    struct raft_save save;
+    struct raft_blob *snapshot;
+    uint64_t saves_total;
+};
+
+void box_init(struct box *b, struct world *w, unsigned host, const struct box_core *core);
+void box_free(struct box *b);
+/* world_fail() when the store refuses what a crash has left. */
+void box_start(struct box *b, const struct store_load *load);
+/* Something may be there to save. */
+void box_work(struct box *b);
+/* kill -9, or power loss; before the core is freed. */
+void box_crash(struct box *b, bool power_loss);
+void box_fail_sync(struct box *b);
+void box_fill(struct box *b, bool full); /* no room for more, or room again */
+void box_heal(struct box *b);            /* no faults are waiting any more */
+
+#endif

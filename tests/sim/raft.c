@@ -1,0 +1,680 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* raft.c -- raft and the store alone: servers that agree on a list of numbers.
+ *
+ * Harsher than the whole site (site.c): datagrams that are lost, doubled and reordered, and
+ * entries compared one by one. See docs/simulation.md.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "box.h"
+#include "raft_watch.h"
+#include "runner.h"
+#include "world.h"
+
+enum { SERVERS_MAX = 7, READS_MAX = 1000, FAULTS_US = 12000000, QUIET_US = 12000000 };
+enum { ACKS_MAX = 4096 };
+
+struct sim;
+
+struct server {
+    struct sim *sim;
+    unsigned n, host; /* id: n + 1 */
+    struct box box;
+    struct raft *raft; /* NULL: down */
+    uint64_t timer_us;
+    uint64_t state, state_index; /* the state machine: a hash of all entries */
+    bool joined;                 /* has data: may be started */
+    bool is_snapshotting;
+    struct raft_blob *snapshot;
+    uint64_t snapshot_index;
+};
+
+struct entry_fact {
+    uint64_t term, state; /* state: after it */
+};
+
+struct ack {
+    uint64_t index, term, value;
+};
+
+struct sim {
+    struct world w;
+    struct server servers[SERVERS_MAX];
+    unsigned founders, n;
+    struct raft_watch *watch;
+    struct entry_fact *facts; /* by index, as first applied */
+    size_t facts_cap;
+    uint64_t facts_n;
+    uint64_t values;
+    struct ack waiting[ACKS_MAX]; /* proposed, not yet applied */
+    unsigned waiting_n;
+    uint64_t acked_index, acked_n;
+    uint64_t read_floor[READS_MAX]; /* what a read, by its ctx, must see at least */
+    uint64_t reads, reads_done;
+    unsigned weights[10];
+    uint32_t proposals_us;
+    uint64_t snapshot_every;
+    bool quiet;
+};
+
+static void turn(struct server *s);
+
+/* ---- a server ---- */
+
+static uint64_t now_ms(const struct server *s) { return world_host_ms(&s->sim->w, s->host); }
+
+static uint64_t mix(uint64_t state, const struct raft_entry *e)
+{
+    return hash_u64(state * 31 + e->term) ^
+           hash_bytes(e->index + 7 * (uint64_t)e->type, e->payload, e->len);
+}
+
+static void load_state(void *ctx, uint64_t term, uint64_t vote)
+{
+    raft_load_state(((struct server *)ctx)->raft, term, vote);
+}
+
+static void take_state(struct server *s, uint64_t index, const uint8_t *data, size_t len)
+{
+    struct sim *sim = s->sim;
+
+    if (len < 8)
+        world_fail(&sim->w, "server %u: a snapshot of %u bytes", s->n, (unsigned)len);
+    s->state = be64_get(data);
+    s->state_index = index;
+    if (index > 1 && index < sim->facts_n && sim->facts[index].state != s->state)
+        world_fail(&sim->w, "server %u: the snapshot at %u has another state", s->n,
+                   (unsigned)index);
+}
+
+static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
+                          const struct raft_members *members, const uint8_t *data, size_t len)
+{
+    struct server *s = ctx;
+
+    raft_load_snapshot(s->raft, index, term, members);
+    take_state(s, index, data, len);
+    s->snapshot_index = index;
+}
+
+static void load_entry(void *ctx, struct raft_entry *e)
+{
+    struct server *s = ctx;
+    int err = raft_load_entry(s->raft, e);
+
+    if (err != 0)
+        world_fail(&s->sim->w, "server %u: raft does not take entry %u from its disk", s->n,
+                   (unsigned)e->index);
+}
+
+static void start(struct server *s)
+{
+    struct sim *sim = s->sim;
+    const struct raft_options o = {.id = s->n + 1, .seed = rng_next(&sim->w.rng)};
+    const struct store_load load = {s, load_state, load_snapshot, load_entry};
+
+    CHECK(s->raft == NULL);
+    s->raft = raft_new(&o);
+    s->state = s->state_index = s->snapshot_index = 0;
+    s->is_snapshotting = false;
+    box_start(&s->box, &load);
+    raft_watch_restarted(sim->watch, s->n);
+    raft_start(s->raft, now_ms(s));
+    s->timer_us = WORLD_NEVER;
+    world_note(&sim->w, "server %u starts: term %u, log %u to %u", s->n,
+               (unsigned)raft_term(s->raft), (unsigned)raft_first_index(s->raft),
+               (unsigned)raft_last_index(s->raft));
+    turn(s);
+}
+
+static void crash(struct server *s, bool power_loss)
+{
+    if (s->raft == NULL)
+        return;
+    world_note(&s->sim->w, "server %u: %s", s->n, power_loss ? "power off" : "kill -9");
+    box_crash(&s->box, power_loss);
+    raft_free(s->raft);
+    s->raft = NULL;
+    if (s->snapshot != NULL)
+        raft_blob_unref(s->snapshot);
+    s->snapshot = NULL;
+}
+
+static void restart_due(void *ctx, uint64_t n, uint64_t unused)
+{
+    struct server *s = &((struct sim *)ctx)->servers[n];
+
+    (void)unused;
+    if (s->raft == NULL && s->joined)
+        start(s);
+}
+
+/* ---- what it does ---- */
+
+static void datagram_due(void *ctx, uint64_t n, uint64_t from)
+{
+    struct buf *data = ctx;
+    struct sim *sim = (struct sim *)(void *)be64_get(data->data);
+    struct server *s = &sim->servers[n];
+
+    if (s->raft != NULL && world_is_frozen(&sim->w, s->host)) {
+        world_at(&sim->w, sim->w.hosts[s->host].frozen_until_us, datagram_due, data, n, from);
+        return;
+    }
+    if (s->raft != NULL && world_reaches(&sim->w, sim->servers[from].host, s->host)) {
+        int err = raft_step(s->raft, now_ms(s), from + 1, data->data + 8, data->len - 8);
+        if (err != 0)
+            world_fail(&sim->w, "server %u: a message from %u is %s", s->n, (unsigned)from,
+                       err_name(err));
+        turn(s);
+    }
+    buf_free(data);
+    mem_free(data);
+}
+
+static void send(struct server *s, uint64_t to, const struct buf *message)
+{
+    struct sim *sim = s->sim;
+    struct world *w = &sim->w;
+    unsigned copies = world_chance(w, w->net.twice_permille) ? 2 : 1;
+
+    if (to == 0 || to > sim->n)
+        return;
+    for (unsigned i = 0; i < copies; i++) {
+        if (world_chance(w, w->net.lose_permille))
+            continue;
+        struct buf *data = mem_new(struct buf);
+        buf_add_be64(data, (uint64_t)(uintptr_t)sim);
+        buf_add(data, message->data, message->len);
+        world_at(w, w->now_us + world_delay_us(w), datagram_due, data, to - 1, s->n);
+    }
+}
+
+static void acknowledge(struct server *s, const struct raft_entry *e)
+{
+    struct sim *sim = s->sim;
+
+    for (unsigned i = 0; i < sim->waiting_n;) {
+        struct ack *a = &sim->waiting[i];
+        if (a->index != e->index) {
+            i++;
+            continue;
+        }
+        if (a->term == e->term) {
+            if (e->len < 8 || be64_get(e->payload) != a->value)
+                world_fail(&sim->w, "entry %u is not what was proposed there",
+                           (unsigned)a->index);
+            if (e->index > sim->acked_index)
+                sim->acked_index = e->index;
+            sim->acked_n++;
+        } /* else another leader's entry has its place: it is lost */
+        *a = sim->waiting[--sim->waiting_n];
+    }
+}
+
+static void apply(struct server *s, const struct raft_entry *e)
+{
+    struct sim *sim = s->sim;
+
+    if (e->index != s->state_index + 1)
+        world_fail(&sim->w, "server %u applies entry %u after %u", s->n, (unsigned)e->index,
+                   (unsigned)s->state_index);
+    s->state = mix(s->state, e);
+    s->state_index = e->index;
+    mem_grow(sim->facts, sim->facts_cap, e->index + 1);
+    if (e->index >= sim->facts_n) {
+        sim->facts[e->index] = (struct entry_fact){e->term, s->state};
+        sim->facts_n = e->index + 1;
+    } else if (sim->facts[e->index].state != s->state) {
+        world_fail(&sim->w, "state machine safety: server %u applies another entry %u", s->n,
+                   (unsigned)e->index);
+    }
+    acknowledge(s, e);
+}
+
+static struct raft_blob *make_snapshot(struct server *s)
+{
+    size_t len = 8 + s->state % 3000; /* the same state has the same bytes */
+    uint8_t *data = mem_alloc(len);
+
+    be64_put(data, s->state);
+    return raft_blob_new_take(s->state_index, raft_applied_term(s->raft),
+                              raft_members_applied(s->raft), data, len);
+}
+
+static void take_out(struct server *s)
+{
+    struct sim *sim = s->sim;
+    const struct raft_entry *e;
+    struct raft_blob *b;
+    uint64_t to, ctx, index;
+    struct buf message = {0};
+
+    while ((b = raft_install_take(s->raft)) != NULL) {
+        take_state(s, b->index, b->data, b->len);
+        raft_blob_unref(b);
+    }
+    while ((e = raft_apply_take(s->raft)) != NULL)
+        apply(s, e);
+    while (raft_read_take(s->raft, &ctx, &index)) {
+        if (index != 0 && index < sim->read_floor[ctx])
+            world_fail(&sim->w, "a read at %u does not see entry %u, acknowledged before it",
+                       (unsigned)index, (unsigned)sim->read_floor[ctx]);
+        sim->reads_done += index != 0;
+    }
+    if (raft_snapshot_wanted(s->raft) && s->state_index > 0)
+        raft_snapshot_give(s->raft, now_ms(s), make_snapshot(s));
+    if (!s->is_snapshotting && s->state_index >= s->snapshot_index + sim->snapshot_every) {
+        s->is_snapshotting = true;
+        s->snapshot = make_snapshot(s);
+    }
+    while (raft_message_take(s->raft, &to, &message))
+        send(s, to, &message);
+    buf_free(&message);
+}
+
+static void timer_due(void *ctx, uint64_t life, uint64_t due_us)
+{
+    struct server *s = ctx;
+    struct world *w = &s->sim->w;
+
+    if (s->raft == NULL || life != s->box.life || due_us != s->timer_us)
+        return;
+    s->timer_us = WORLD_NEVER;
+    if (world_is_frozen(w, s->host)) {
+        s->timer_us = w->hosts[s->host].frozen_until_us;
+        world_at(w, s->timer_us, timer_due, s, life, s->timer_us);
+        return;
+    }
+    if (raft_deadline(s->raft) <= now_ms(s))
+        raft_tick(s->raft, now_ms(s));
+    turn(s);
+}
+
+static void turn(struct server *s)
+{
+    struct world *w = &s->sim->w;
+
+    raft_flush(s->raft, now_ms(s));
+    take_out(s);
+    box_work(&s->box);
+    raft_watch_look(s->sim->watch, s->n, s->raft);
+    uint64_t due_us = world_host_due(w, s->host, raft_deadline(s->raft));
+    if (due_us < s->timer_us) {
+        s->timer_us = due_us;
+        world_at(w, due_us, timer_due, s, s->box.life, due_us);
+    }
+}
+
+static bool core_save_take(void *ctx, struct raft_save *out)
+{
+    return raft_save_take(((struct server *)ctx)->raft, out);
+}
+
+static void core_saved(void *ctx)
+{
+    struct server *s = ctx;
+
+    raft_saved(s->raft, now_ms(s));
+}
+
+static struct raft_blob *core_snapshot_take(void *ctx)
+{
+    struct server *s = ctx;
+    struct raft_blob *b = s->snapshot;
+
+    s->snapshot = NULL;
+    return b;
+}
+
+static void core_snapshot_saved(void *ctx, uint64_t index, int err)
+{
+    struct server *s = ctx;
+
+    s->is_snapshotting = false;
+    if (err == 0) {
+        s->snapshot_index = index;
+        raft_compact(s->raft, index, s->box.keep);
+    }
+}
+
+static void core_turn(void *ctx) { turn(ctx); }
+
+static void core_died(void *ctx)
+{
+    struct server *s = ctx;
+
+    crash(s, false);
+    world_at(&s->sim->w, s->sim->w.now_us + 100000, restart_due, s->sim, s->n, 0);
+}
+
+static void add_server(struct sim *sim)
+{
+    struct server *s = &sim->servers[sim->n];
+    const struct box_core core = {.ctx = s,
+                                  .save_take = core_save_take,
+                                  .saved = core_saved,
+                                  .snapshot_take = core_snapshot_take,
+                                  .snapshot_saved = core_snapshot_saved,
+                                  .turn = core_turn,
+                                  .died = core_died};
+    char name[8];
+
+    snprintf(name, sizeof name, "%u", sim->n);
+    s->sim = sim;
+    s->n = sim->n++;
+    s->host = world_add_host(&sim->w, name, (int32_t)world_below(&sim->w, 20001) - 10000);
+    box_init(&s->box, &sim->w, s->host, &core);
+    s->box.keep = world_below(&sim->w, 30);
+    s->box.options.segment_bytes = 1000 + world_below(&sim->w, 20000);
+}
+
+/* ---- clients ---- */
+
+static struct server *find_leader(struct sim *sim)
+{
+    struct server *best = NULL;
+
+    for (unsigned i = 0; i < sim->n; i++) {
+        struct server *s = &sim->servers[i];
+        if (s->raft != NULL && raft_role(s->raft) == RAFT_LEADER &&
+            !world_is_frozen(&sim->w, s->host) &&
+            (best == NULL || raft_term(s->raft) > raft_term(best->raft)))
+            best = s;
+    }
+    return best;
+}
+
+static void propose(struct sim *sim)
+{
+    uint8_t payload[300];
+    unsigned first = (unsigned)world_below(&sim->w, sim->n), count;
+    struct server *s = NULL;
+
+    /* Whoever believes to lead, also when another one does. */
+    for (unsigned i = 0; i < sim->n && s == NULL; i++) {
+        struct server *x = &sim->servers[(first + i) % sim->n];
+        if (x->raft != NULL && raft_role(x->raft) == RAFT_LEADER &&
+            !world_is_frozen(&sim->w, x->host))
+            s = x;
+    }
+    if (s == NULL)
+        return;
+    count = 1 + (unsigned)world_below(&sim->w, 4);
+    for (unsigned i = 0; i < count && sim->waiting_n < ACKS_MAX; i++) {
+        size_t len = 8 + (size_t)world_below(&sim->w, world_chance(&sim->w, 100) ? 290 : 20);
+        struct ack *a = &sim->waiting[sim->waiting_n];
+        memset(payload, (int)(sim->values & 255), sizeof payload);
+        be64_put(payload, ++sim->values);
+        a->value = sim->values;
+        int err = raft_propose(s->raft, payload, len, &a->index);
+        if (err == 0) {
+            a->term = raft_term(s->raft);
+            sim->waiting_n++;
+        }
+    }
+    if (sim->reads < READS_MAX && world_chance(&sim->w, 300)) {
+        sim->read_floor[sim->reads] = sim->acked_index;
+        if (raft_read(s->raft, now_ms(s), sim->reads) == 0)
+            sim->reads++;
+    }
+    turn(s);
+}
+
+static void propose_due(void *ctx, uint64_t a, uint64_t b)
+{
+    struct sim *sim = ctx;
+
+    (void)a, (void)b;
+    propose(sim);
+    world_at(&sim->w,
+             sim->w.now_us + sim->proposals_us / 2 + world_below(&sim->w, sim->proposals_us),
+             propose_due, sim, 0, 0);
+}
+
+/* ---- membership ---- */
+
+static void change_members(struct sim *sim)
+{
+    struct server *s = find_leader(sim);
+
+    if (s == NULL)
+        return;
+    unsigned what = (unsigned)world_below(&sim->w, 5);
+    if (what == 0 && sim->n < SERVERS_MAX) {
+        struct raft_member m = {.id = sim->n + 1, .auto_promote = world_chance(&sim->w, 700)};
+        snprintf(m.name, sizeof m.name, "%u", sim->n);
+        int err = raft_add_learner(s->raft, now_ms(s), &m);
+        if (err == 0) {
+            add_server(sim);
+            sim->servers[sim->n - 1].joined = true;
+            world_note(&sim->w, "server %u is added", sim->n - 1);
+            start(&sim->servers[sim->n - 1]);
+        }
+    } else if (what == 1) {
+        (void)raft_promote(s->raft, now_ms(s), 1 + world_below(&sim->w, sim->n));
+    } else if (what == 2 && raft_members(s->raft)->n > 3) {
+        uint64_t id = 1 + world_below(&sim->w, sim->n);
+        if (raft_remove(s->raft, now_ms(s), id) == 0)
+            world_note(&sim->w, "server %u is removed", (unsigned)id - 1);
+    } else {
+        (void)raft_transfer(s->raft, now_ms(s), 1 + world_below(&sim->w, sim->n));
+    }
+    turn(s);
+}
+
+/* ---- faults ---- */
+
+static void cut(struct sim *sim, bool both)
+{
+    struct world *w = &sim->w;
+    unsigned side = (unsigned)world_below(w, 1u << sim->n);
+
+    world_note(w, "cut %s between the servers of %x and the others",
+               both ? "both ways" : "one way", side);
+    for (unsigned i = 0; i < sim->n; i++)
+        for (unsigned k = 0; k < sim->n; k++)
+            if ((side >> i & 1) && !(side >> k & 1)) {
+                w->blocked[sim->servers[i].host][sim->servers[k].host] = true;
+                w->blocked[sim->servers[k].host][sim->servers[i].host] |= both;
+            }
+}
+
+static void fault_due(void *ctx, uint64_t a, uint64_t b)
+{
+    struct sim *sim = ctx;
+    struct world *w = &sim->w;
+    unsigned total = 0, which = 0;
+
+    (void)a, (void)b;
+    if (sim->quiet)
+        return;
+    for (unsigned i = 0; i < 10; i++)
+        total += sim->weights[i];
+    uint64_t pick = world_below(w, total);
+    while (pick >= sim->weights[which])
+        pick -= sim->weights[which++];
+    struct server *s = &sim->servers[world_below(w, sim->n)];
+    switch (which) {
+    case 0:
+    case 1:
+        crash(s, which == 1);
+        world_at(w, w->now_us + world_below(w, 2000000), restart_due, sim, s->n, 0);
+        break;
+    case 2:
+        for (unsigned i = 0; i < sim->n; i++) {
+            crash(&sim->servers[i], true);
+            world_at(w, w->now_us + world_below(w, 1000000), restart_due, sim, i, 0);
+        }
+        break;
+    case 3: cut(sim, true); break;
+    case 4: cut(sim, false); break;
+    case 5:
+        world_note(w, "the network is whole");
+        memset(w->blocked, 0, sizeof w->blocked);
+        break;
+    case 6:
+        w->hosts[s->host].frozen_until_us = w->now_us + world_below(w, 3000000);
+        world_note(w, "server %u is frozen", s->n);
+        break;
+    case 7: s->box.slow_until_us = w->now_us + world_below(w, 2000000); break;
+    case 8:
+        if (world_chance(w, 500))
+            box_fail_sync(&s->box);
+        else
+            box_fill(&s->box, world_chance(w, 500));
+        break;
+    default: change_members(sim); break;
+    }
+    world_at(w, w->now_us + world_below(w, 700000), fault_due, sim, 0, 0);
+}
+
+static void end_faults(struct sim *sim)
+{
+    struct world *w = &sim->w;
+
+    world_note(w, "the faults end");
+    sim->quiet = true;
+    memset(w->blocked, 0, sizeof w->blocked);
+    w->net.lose_permille = w->net.slow_permille = 0;
+    if (w->net.delay_max_us > 20000)
+        w->net.delay_max_us = 20000 + w->net.delay_min_us;
+    for (unsigned i = 0; i < sim->n; i++) {
+        struct server *s = &sim->servers[i];
+        box_heal(&s->box);
+        if (s->raft == NULL && s->joined)
+            start(s);
+    }
+}
+
+/* ---- the end: one leader, everybody has everything ---- */
+
+static const char *not_live(struct sim *sim)
+{
+    struct server *leader = find_leader(sim);
+
+    if (leader == NULL || !raft_is_ready(leader->raft))
+        return "there is no leader";
+    const struct raft_members *m = raft_members(leader->raft);
+    for (unsigned i = 0; i < m->n; i++) {
+        const struct server *s = &sim->servers[m->v[i].id - 1];
+        if (s->raft == NULL)
+            return "a member is down";
+        if (raft_leader(s->raft) != leader->n + 1u)
+            return "a member does not know the leader";
+        if (raft_applied(s->raft) + 200 < raft_applied(leader->raft))
+            return "a member is far behind";
+    }
+    if (sim->acked_n == 0)
+        return "nothing was ever acknowledged";
+    return NULL;
+}
+
+static void run_all(struct sim *sim)
+{
+    struct world *w = &sim->w;
+
+    world_run_until(w, w->now_us + FAULTS_US);
+    end_faults(sim);
+    uint64_t end_us = w->now_us + QUIET_US, acked_n = 0;
+    const char *wrong = "not looked";
+    while (wrong != NULL && w->now_us < end_us) {
+        world_run_until(w, w->now_us + 500000);
+        wrong = not_live(sim);
+    }
+    if (wrong != NULL)
+        world_fail(w, "liveness: %s", wrong);
+    acked_n = sim->acked_n;
+    world_run_until(w, w->now_us + 1000000 + 3 * sim->proposals_us);
+    if (sim->acked_n == acked_n)
+        world_fail(w, "liveness: nothing is acknowledged any more");
+}
+
+static void draw_world(struct sim *sim)
+{
+    struct world *w = &sim->w;
+    struct raft_members members = {0};
+
+    w->net.delay_min_us = 100;
+    w->net.delay_max_us =
+        (uint32_t)(world_chance(w, 300) ? 100000 : 200 + world_below(w, 10000));
+    w->net.slow_permille = (uint32_t)world_below(w, 50);
+    w->net.slow_max_us = 100000 + (uint32_t)world_below(w, 1000000);
+    w->net.lose_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 200) : 0;
+    w->net.twice_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 100) : 0;
+    for (unsigned i = 0; i < 10; i++)
+        sim->weights[i] = world_chance(w, 500) ? (unsigned)world_below(w, 10) : 0;
+    sim->weights[5] += 3;
+    sim->proposals_us = 2000 + (uint32_t)world_below(w, 300000);
+    sim->snapshot_every = 5 + world_below(w, 200);
+    sim->founders = 1 + (unsigned)world_below(w, 5);
+    members.n = sim->founders;
+    for (unsigned i = 0; i < sim->founders; i++) {
+        members.v[i] = (struct raft_member){.id = i + 1, .voter = true};
+        snprintf(members.v[i].name, sizeof members.v[i].name, "%u", i);
+    }
+    sim->watch = raft_watch_new(w, SERVERS_MAX);
+    for (unsigned i = 0; i < sim->founders; i++) {
+        struct raft_save vote = {.hard = true, .term = 1};
+        struct raft_blob *b = raft_blob_new_take(1, 1, &members, mem_alloc(8), 8);
+        add_server(sim);
+        struct server *s = &sim->servers[i];
+        s->joined = true;
+        box_start(&s->box, &(struct store_load){0});
+        CHECK(store_save(s->box.store, &vote) == 0);
+        CHECK(store_snapshot(s->box.store, b, 0) == 0);
+        store_close(s->box.store);
+        s->box.store = NULL;
+        raft_blob_unref(b);
+        start(s);
+    }
+    world_at(w, w->now_us, propose_due, sim, 0, 0);
+    world_at(w, w->now_us, fault_due, sim, 0, 0);
+}
+
+static bool run_seed(uint64_t seed, bool verbose, char *failure, size_t room)
+{
+    struct sim *sim = mem_new(struct sim);
+
+    world_init(&sim->w, seed, verbose);
+    runner_guard(&sim->w);
+    if (setjmp(sim->w.stop) == 0) {
+        draw_world(sim);
+        run_all(sim);
+    }
+    runner_guard(NULL);
+    bool ok = sim->w.failure[0] == 0;
+    snprintf(failure, room, "%s", sim->w.failure);
+    world_note(
+        &sim->w, "%u leaders, %u entries committed, %u acknowledged, %u reads, %u events",
+        raft_watch_leaders(sim->watch), (unsigned)raft_watch_committed(sim->watch),
+        (unsigned)sim->acked_n, (unsigned)sim->reads_done, (unsigned)sim->w.events_total);
+    if (ok) { /* after a failure nothing is safe to touch: it stays */
+        for (size_t i = 0; i < sim->w.events_n; i++)
+            if (sim->w.heap[i].run == datagram_due) {
+                buf_free(sim->w.heap[i].ctx);
+                mem_free(sim->w.heap[i].ctx);
+            }
+        for (unsigned i = 0; i < sim->n; i++) {
+            struct server *s = &sim->servers[i];
+            if (s->snapshot != NULL)
+                raft_blob_unref(s->snapshot);
+            box_free(&s->box);
+            if (s->raft != NULL)
+                raft_free(s->raft);
+        }
+        raft_watch_free(sim->watch);
+        mem_free(sim->facts);
+        world_free(&sim->w);
+        mem_free(sim);
+    }
+    return ok;
+}
+
+int main(int argc, char **argv) { return runner_main(argc, argv, "raft", run_seed); }
