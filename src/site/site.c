@@ -506,6 +506,32 @@ static void yaml_failed(const yaml_parser_t *y, struct site_errors *e)
         read_error(e, line, "%s", problem);
 }
 
+/* libyaml's time grows with the square of the depth: 100 KB of "{" would keep it busy for
+ * minutes. Events come one by one, so this stops at the first that is too deep. */
+static bool is_too_deep(const uint8_t *data, size_t len, struct site_errors *errors)
+{
+    yaml_parser_t yaml;
+    yaml_event_t event;
+    unsigned depth = 0;
+    bool is_over = false;
+
+    CHECK(yaml_parser_initialize(&yaml));
+    yaml_parser_set_input_string(&yaml, data, len);
+    while (!is_over && depth <= SITE_DEPTH_MAX && yaml_parser_parse(&yaml, &event)) {
+        if (event.type == YAML_SEQUENCE_START_EVENT || event.type == YAML_MAPPING_START_EVENT)
+            depth++;
+        else if (event.type == YAML_SEQUENCE_END_EVENT || event.type == YAML_MAPPING_END_EVENT)
+            depth--;
+        is_over = event.type == YAML_STREAM_END_EVENT;
+        if (depth > SITE_DEPTH_MAX)
+            read_error(errors, event.start_mark.line + 1, "nested deeper than %d levels",
+                       SITE_DEPTH_MAX);
+        yaml_event_delete(&event);
+    }
+    yaml_parser_delete(&yaml);
+    return depth > SITE_DEPTH_MAX;
+}
+
 static void parse_document(struct read *p)
 {
     yaml_node_t *root = yaml_document_get_root_node(&p->doc);
@@ -532,6 +558,8 @@ struct site *site_parse(const uint8_t *data, size_t len, struct site_errors *err
         read_error(errors, 0, "%zu bytes; the limit of a site file is %u", len, SITE_BYTES_MAX);
         return NULL;
     }
+    if (is_too_deep(data, len, errors))
+        return NULL;
     CHECK(yaml_parser_initialize(&yaml)); /* it can only lack memory */
     yaml_parser_set_input_string(&yaml, data, len);
     if (!yaml_parser_load(&yaml, &p.doc)) {

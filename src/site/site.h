@@ -24,6 +24,7 @@
 #define SITE_INSTANCES_MAX 32 /* of one service on one machine */
 #define SITE_MACHINES_MAX 32  /* named by one service */
 #define SITE_BALANCE_MAX SITE_SERVICES_MAX
+#define SITE_DEPTH_MAX 16  /* of lists and mappings in each other; a site needs 4 */
 #define SITE_ERRORS_MAX 20 /* more are counted, not kept */
 
 #define SITE_LEASE_DEFAULT_MS 2000
