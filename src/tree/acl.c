@@ -168,7 +168,7 @@ static bool is_valid(const struct wire_acl *a)
 
 static bool stands_before(struct wire_list list, int32_t before, const struct wire_acl *a)
 {
-    struct wire_acl other;
+    struct wire_acl other = {0};
 
     for (int32_t i = 0; i < before && wire_acls_next(&list, &other); i++)
         if (other.perms == a->perms && same(other.scheme, a->scheme) && same(other.id, a->id))
@@ -182,7 +182,7 @@ static bool stands_before(struct wire_list list, int32_t before, const struct wi
 int acl_fix(struct wire_list list, struct buf *out, int32_t *count)
 {
     struct wire_list rest = list;
-    struct wire_acl a;
+    struct wire_acl a = {0};
 
     *count = 0;
     if (list.count > ACL_ENTRIES_MAX)

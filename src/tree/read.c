@@ -320,24 +320,31 @@ bool tree_op_is_read(int32_t op)
     }
 }
 
+static int serve(struct reading *r)
+{
+    switch (r->op) {
+    case WIRE_OP_EXISTS: return exists(r);
+    case WIRE_OP_GET_DATA: return get_data(r);
+    case WIRE_OP_GET_CHILDREN:
+    case WIRE_OP_GET_CHILDREN2: return get_children(r);
+    case WIRE_OP_GET_ACL: return get_acl(r);
+    case WIRE_OP_GET_ALL_CHILDREN_NUMBER: return get_all_children_number(r);
+    case WIRE_OP_GET_EPHEMERALS: return get_ephemerals(r);
+    case WIRE_OP_ADD_WATCH: return add_watch(r);
+    case WIRE_OP_CHECK_WATCHES:
+    case WIRE_OP_REMOVE_WATCHES: return find_watches(r);
+    case WIRE_OP_SET_WATCHES:
+    case WIRE_OP_SET_WATCHES2: return set_watches(r);
+    default: return ERR_UNIMPLEMENTED;
+    }
+}
+
 int tree_read(struct tree *t, struct watches *watches, uint64_t watcher, int64_t session,
               int32_t op, const uint8_t *body, size_t len, struct buf *reply)
 {
     struct reading r = {t, watches, watcher, session, op, wire_in(body, len), reply};
+    int err = serve(&r);
 
-    switch (op) {
-    case WIRE_OP_EXISTS: return exists(&r);
-    case WIRE_OP_GET_DATA: return get_data(&r);
-    case WIRE_OP_GET_CHILDREN:
-    case WIRE_OP_GET_CHILDREN2: return get_children(&r);
-    case WIRE_OP_GET_ACL: return get_acl(&r);
-    case WIRE_OP_GET_ALL_CHILDREN_NUMBER: return get_all_children_number(&r);
-    case WIRE_OP_GET_EPHEMERALS: return get_ephemerals(&r);
-    case WIRE_OP_ADD_WATCH: return add_watch(&r);
-    case WIRE_OP_CHECK_WATCHES:
-    case WIRE_OP_REMOVE_WATCHES: return find_watches(&r);
-    case WIRE_OP_SET_WATCHES:
-    case WIRE_OP_SET_WATCHES2: return set_watches(&r);
-    default: return ERR_UNIMPLEMENTED;
-    }
+    tree_scratch_trim(t);
+    return err;
 }

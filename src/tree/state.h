@@ -56,7 +56,7 @@ struct step {
     uint32_t part; /* number of the operation in its multi */
 };
 
-/* A new tree with the built-in znodes, or with the bare root. */
+/* A tree with nothing but a root that has no ACL yet: for the loader to fill. */
 struct tree *tree_new_bare(uint64_t hash_key);
 uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path, size_t len);
 uint64_t tree_digest_family(const struct tree *t, uint32_t id, const char *path, size_t len);
@@ -66,6 +66,9 @@ uint64_t tree_digest_session(const struct session *x);
  * an ACL names. */
 bool tree_may(const struct tree *t, uint32_t id, int32_t perms);
 struct wire_stat tree_stat(const struct tree *t, uint32_t id);
+
+/* At the end of each call: gives back scratch that one large request has blown up. */
+void tree_scratch_trim(struct tree *t);
 
 /* ---- operations: ops.c; the checks of each in ZooKeeper's order ---- */
 struct create {

@@ -142,6 +142,27 @@ struct tree *tree_new(uint64_t hash_key)
     return t;
 }
 
+#define SCRATCH_KEPT (256 * 1024)
+
+static void trim(struct buf *b)
+{
+    if (b->room + b->gone > SCRATCH_KEPT)
+        buf_free(b);
+}
+
+void tree_scratch_trim(struct tree *t)
+{
+    trim(&t->changes);
+    trim(&t->path);
+    trim(&t->acl);
+    trim(&t->answer);
+    if (t->undo_cap > SCRATCH_KEPT / sizeof *t->undo) {
+        mem_free(t->undo);
+        t->undo = NULL;
+        t->undo_cap = 0;
+    }
+}
+
 void tree_free(struct tree *t)
 {
     if (t == NULL)

@@ -50,7 +50,8 @@ struct tree_txn {
 void tree_txn_encode(const struct tree_txn *t, struct buf *out);
 int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len); /* body is borrowed */
 
-/* What an entry did. `reply` is the response record (empty on error). */
+/* What an entry did. `reply` is the caller's, to which the response record is appended
+ * (nothing on error); NULL: not wanted. A multi that failed has err 0 and says so inside. */
 struct tree_result {
     int err;         /* 0 or what the reply header carries */
     int64_t session; /* CREATE_SESSION: the new id */
@@ -61,14 +62,17 @@ struct tree;
 struct tree *tree_new(uint64_t hash_key);
 void tree_free(struct tree *t);
 
-/* Applies one entry. Changes are shown to `watches` (may be NULL), which calls its sink in
- * order. Any bytes in txn->body are safe: what cannot be decoded is ERR_MALFORMED. */
+/* Applies one entry; zxids must ascend. Changes are shown to `watches` (may be NULL), which
+ * calls its sink in order. Any bytes in txn->body are safe: what cannot be decoded is
+ * ERR_MALFORMED. Other errors, beside ZooKeeper's own for the operation:
+ *   ERR_SESSION_EXPIRED  the session is not known; ATTACH_: or the password is wrong
+ *   ERR_SESSION_MOVED    it was attached from elsewhere; nothing was done */
 void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
                 struct watches *watches, struct tree_result *out);
 
 /* True if the operation goes through the log; else tree_read() serves it (sync, ping, auth
  * and closing are the server's own). ERR_UNIMPLEMENTED operations are neither. */
-bool tree_op_is_write(int32_t op);
+bool tree_op_is_write(int32_t op); /* of a client: not the TREE_OP_ ones */
 bool tree_op_is_read(int32_t op);
 
 /* Serves a read: exists, getData, getChildren, getChildren2, getACL, getEphemerals,
@@ -95,10 +99,13 @@ void tree_save(const struct tree *t, struct buf *out);
 struct tree *tree_load(uint64_t hash_key, const uint8_t *data, size_t len);
 
 /* ---- facts ---- */
-int64_t tree_zxid(const struct tree *t);    /* of the last entry applied */
-uint64_t tree_digest(const struct tree *t); /* equal trees have equal digests; O(1) */
+int64_t tree_zxid(const struct tree *t); /* of the last entry applied */
+/* Equal trees have equal digests, whatever their hash keys; O(1). Over all znodes and
+ * sessions; without the zxid. */
+uint64_t tree_digest(const struct tree *t);
 struct tree_facts {
-    uint64_t znodes, ephemerals, sessions, data_bytes;
+    uint64_t znodes; /* the root and the built-in ones counted, each once: 4 at first */
+    uint64_t ephemerals, sessions, data_bytes;
 };
 void tree_facts(const struct tree *t, struct tree_facts *out);
 

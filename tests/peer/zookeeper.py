@@ -12,6 +12,7 @@ events must be the same. What is left out, because we differ on purpose:
   - malformed UTF-8 outside of writes, which ZooKeeper changes into U+FFFD
   - an ACL without an id, which ends in an internal error there
   - getAllChildrenNumber of "", which counts the root twice there
+  - checkWatches of a path without '/', an internal error there
 ZooKeeper runs in its own directory, on its own loopback port, and for 5 minutes at most.
 Exit code: 0 the same, 1 different, 77 there is no ZooKeeper.
 """
@@ -305,6 +306,7 @@ class Requests:
             return GETACL, path
         if x < 0.73:
             op = self.r.choice([CHECKWATCHES, REMOVEWATCHES])
+            path = text("/" + self.r.choice("abc"))
             return op, path + i32(self.r.choice([1, 2, 3, 0, 6]))
         if x < 0.76:
             return self.again()
