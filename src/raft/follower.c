@@ -64,6 +64,13 @@ void raft_answer_saved(struct raft *r)
         answer_yes(r);
 }
 
+/* [R] 5.1: a deposed leader learns of the later term, and nothing else: if it leads that one
+ * by now, its log may not even reach to where it had asked. */
+static void answer_deposed(struct raft *r, const struct raft_msg *m)
+{
+    raft_send(r, m->from, &(struct raft_msg){.type = RAFT_MSG_APPEND_ANSWER, .term = r->term});
+}
+
 static void answer_no(struct raft *r, const struct raft_msg *m)
 {
     uint64_t hint = raft_log_last_of_term(&r->log, m->index, m->index_term);
@@ -79,7 +86,8 @@ static void answer_no(struct raft *r, const struct raft_msg *m)
                                  .index = m->index,
                                  .hint = hint,
                                  .hint_term = raft_log_term(&r->log, hint),
-                                 .round = r->round});
+                                 /* To a deposed leader: it has no round in our term. */
+                                 .round = m->term == r->term ? r->round : 0});
 }
 
 /* ---- appends ---- */
@@ -142,8 +150,7 @@ static void append_new(struct raft *r, struct raft_msg_entries *walk, uint64_t l
 int raft_on_append(struct raft *r, const struct raft_msg *m)
 {
     if (m->term < r->term) {
-        /* [R] 5.1: the deposed leader learns of the later term. */
-        answer_no(r, m);
+        answer_deposed(r, m);
         return 0;
     }
     /* [R] 5.2, election safety: no two leaders in one term. */
