@@ -163,50 +163,40 @@ def gcc(part):
     part.build()
 
 
-def kept_seeds():
-    seeds = []
-    for path in sorted(glob.glob(os.path.join(TOP, "tests", "sim", "seeds*"))):
-        if os.path.isfile(path):
-            with open(path, encoding="utf-8") as f:
-                seeds += [line.split("#")[0].split() for line in f]
-    return [words[0] for words in seeds if words]
-
-
 def last_line(out):
     lines = [line for line in out.splitlines() if line.strip()]
     return lines[-1].strip()[:160] if lines else "no output"
 
 
+def simulations(part, directory):
+    """The programs of tests/sim/, built into that directory."""
+    names = listing(directory, "sim")
+    if "site" not in names:
+        part.result(False, "simulation: there is none of the whole site")
+    for name in names:
+        program = os.path.join(directory, f"sim_{name}")
+        if os.access(os.path.join(TOP, program), os.X_OK):
+            yield name, program
+        else:
+            part.result(False, f"simulation {name}: {program} is not built")
+
+
 def sim(part):
-    for directory in ("build", "build-asan"):
-        program = os.path.join(directory, "sim_site")
-        if not os.access(os.path.join(TOP, program), os.X_OK):
-            part.result(False, f"simulation: {program} is not built")
-            return
-    code, out = part.run("build/sim_site", "--seeds", str(SEEDS))
-    part.result(code == 0, f"simulation, {SEEDS} seeds: {last_line(out)}")
+    # With --seeds, the kept ones (tests/sim/seeds_*) run as well.
+    for _, program in simulations(part, "build"):
+        code, out = part.run(program, "--seeds", str(SEEDS))
+        part.result(code == 0, f"simulation {last_line(out)}")
     few = max(20, SEEDS // 20)
-    code, out = part.run("build-asan/sim_site", "--seeds", str(few), env=SANITIZERS)
-    part.result(code == 0, f"simulation under the sanitizers, {few} seeds: {last_line(out)}")
-    bad = []
-    seeds = kept_seeds()
-    for seed in seeds:
-        code, out = part.run("build/sim_site", "--seed", seed, timeout=120)
-        if code != 0:
-            bad.append(seed)
-    if seeds:
-        part.result(not bad, f"simulation, {len(seeds)} kept seeds" +
-                    (f": {' '.join(bad)}" if bad else ""))
+    for _, program in simulations(part, "build-asan"):
+        code, out = part.run(program, "--seeds", str(few), env=SANITIZERS)
+        part.result(code == 0, f"simulation under the sanitizers, {last_line(out)}")
 
 
 def mutants(part):
     directory = part.build("--mutants")
-    program = os.path.join(directory, "sim_site")
-    if not os.access(os.path.join(TOP, program), os.X_OK):
-        part.result(False, f"mutants: {program} is not built")
-        return
-    code, out = part.run(program, "--mutants")
-    part.result(code == 0, f"mutants: {last_line(out)}")
+    for name, program in simulations(part, directory):
+        code, out = part.run(program, "--mutants")
+        part.result(code == 0, f"planted faults, {name}: {last_line(out)}")
 
 
 def fuzz(part):
