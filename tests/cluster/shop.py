@@ -133,7 +133,7 @@ def up():
         note("\ninterrupted: removing what was made")
         forbid_interrupts()
         site.close()
-        site.remove_files()
+        remove_run(site)
         return 130
     except (Failed, OSError, subprocess.SubprocessError) as e:
         forbid_interrupts()
@@ -255,14 +255,18 @@ def heal(words):
     return 0
 
 
+def remove_run(site):
+    site.remove_files()
+    with contextlib.suppress(OSError):  # another site's files are in it
+        os.rmdir(os.path.join(TOP, ".run"))
+
+
 def down():
     site = make_site()
     had = site.existing()
     forbid_interrupts()
     site.close()
-    site.remove_files()
-    with contextlib.suppress(OSError):
-        os.rmdir(os.path.join(TOP, ".run"))
+    remove_run(site)
     print("the site is gone" if had else "no site ran here")
     return 0
 
