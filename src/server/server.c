@@ -526,9 +526,11 @@ void server_stop(struct server *s, void (*done)(void *ctx), void *ctx)
 const struct member *server_member(const struct server *s) { return s->member; }
 bool server_disk_is_full(const struct server *s) { return writer_is_full(s->writer); }
 
-bool server_reaches(const struct server *s, uint64_t id)
+uint64_t server_silence_ms(const struct server *s, uint64_t id)
 {
-    return s->transport != NULL && transport_is_connected(s->transport, id);
+    if (id == s->options.self->id)
+        return 0;
+    return s->transport != NULL ? transport_silence_ms(s->transport, id) : UINT64_MAX;
 }
 
 void server_send_agent(struct server *s, const char *machine, const uint8_t *data, size_t len)

@@ -48,7 +48,8 @@ void server_stop(struct server *s, void (*done)(void *ctx), void *ctx);
 
 const struct member *server_member(const struct server *s);
 void server_send_agent(struct server *s, const char *machine, const uint8_t *data, size_t len);
-bool server_reaches(const struct server *s, uint64_t id);
+/* Since another machine was last heard; UINT64_MAX: never. */
+uint64_t server_silence_ms(const struct server *s, uint64_t id);
 bool server_disk_is_full(const struct server *s);
 
 /* Makes a new cluster of this one machine in dir: a store with one voter and an empty tree,

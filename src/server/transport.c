@@ -21,6 +21,8 @@
 #define RECONNECT_MAX_MS 500
 #define CONNECT_MS 1000      /* an attempt, and then until the welcome */
 #define USER_TIMEOUT_MS 1500 /* unacknowledged bytes end a connection */
+#define ALIVE_MS 200 /* an empty message on each connection, so that silence means something \
+                      */
 #define READ_CHUNK 65536
 
 /* What has been shown so far. */
@@ -54,6 +56,7 @@ struct link {
 
 struct peer {
     struct raft_member member;
+    uint64_t heard_ms; /* uv_now() of its last frame; 0: never */
     struct link *link; /* NULL: waits to connect again */
     uint64_t next_ms, wait_ms;
     bool wanted;
@@ -69,6 +72,7 @@ struct transport {
     TAILQ_HEAD(, link) links;
     unsigned strangers;
     uint64_t tickets;
+    uint64_t alive_ms; /* when the next empty messages are due */
     struct peer peers[RAFT_MEMBERS_MAX];
     unsigned peers_n;
     struct transport_facts facts;
@@ -84,6 +88,14 @@ static void free_if_done(struct transport *t)
 {
     if (t->stopping && t->handles == 0 && TAILQ_EMPTY(&t->links))
         mem_free(t);
+}
+
+static struct peer *peer_of(struct transport *t, uint64_t id)
+{
+    for (unsigned i = 0; i < t->peers_n; i++)
+        if (t->peers[i].member.id == id)
+            return &t->peers[i];
+    return NULL;
 }
 
 /* ---- links ---- */
@@ -337,8 +349,13 @@ static int take_welcome(struct link *l, size_t len)
 static int take_message(struct link *l, const uint8_t *data, size_t len)
 {
     struct transport *t = l->transport;
+    struct peer *p = peer_of(t, l->from);
 
-    if (len < 1 || data[0] >= CHANNELS)
+    if (p != NULL)
+        p->heard_ms = uv_now(t->loop);
+    if (len == 0)
+        return 0; /* it says that it is there */
+    if (data[0] >= CHANNELS)
         return ERR_MALFORMED;
     t->facts.frames_in_total++;
     t->options.received(t->options.ctx, l->from, (enum transport_channel)data[0], data + 1,
@@ -483,23 +500,21 @@ static void peer_connect(struct transport *t, struct peer *p)
         link_close(l);
 }
 
-static void connect_again(uv_timer_t *timer)
+static void tick(uv_timer_t *timer)
 {
     struct transport *t = timer->data;
+    uint64_t now_ms = uv_now(t->loop);
+    bool is_due = now_ms >= t->alive_ms;
 
+    if (is_due)
+        t->alive_ms = now_ms + ALIVE_MS;
     for (unsigned i = 0; i < t->peers_n; i++) {
         struct peer *p = &t->peers[i];
-        if (p->link == NULL && uv_now(t->loop) >= p->next_ms)
+        if (p->link == NULL && now_ms >= p->next_ms)
             peer_connect(t, p);
+        else if (p->link != NULL && p->link->stage == LINK_SENDS && is_due)
+            frame_add(p->link, "", 0);
     }
-}
-
-static struct peer *peer_of(struct transport *t, uint64_t id)
-{
-    for (unsigned i = 0; i < t->peers_n; i++)
-        if (t->peers[i].member.id == id)
-            return &t->peers[i];
-    return NULL;
 }
 
 void transport_set_peers(struct transport *t, const struct raft_members *peers)
@@ -566,6 +581,14 @@ bool transport_is_connected(const struct transport *t, uint64_t to)
     return false;
 }
 
+uint64_t transport_silence_ms(const struct transport *t, uint64_t id)
+{
+    for (unsigned i = 0; i < t->peers_n; i++)
+        if (t->peers[i].member.id == id && t->peers[i].heard_ms != 0)
+            return uv_now(t->loop) - t->peers[i].heard_ms;
+    return UINT64_MAX;
+}
+
 void transport_facts(const struct transport *t, struct transport_facts *out)
 {
     *out = t->facts;
@@ -596,7 +619,7 @@ int transport_start(struct transport **out, uv_loop_t *loop,
         transport_stop(t);
         return ERR_SYSTEM;
     }
-    uv_timer_start(&t->timer, connect_again, RECONNECT_MS / 2, RECONNECT_MS / 2);
+    uv_timer_start(&t->timer, tick, RECONNECT_MS / 2, RECONNECT_MS / 2);
     *out = t;
     return 0;
 }

@@ -56,6 +56,8 @@ void transport_send(struct transport *t, uint64_t to, enum transport_channel cha
 /* Hands over what was collected since the last time: once in each turn of the loop. */
 void transport_flush(struct transport *t);
 bool transport_is_connected(const struct transport *t, uint64_t to);
+/* Since it was last heard (it says something every 200 ms); UINT64_MAX: never. */
+uint64_t transport_silence_ms(const struct transport *t, uint64_t id);
 void transport_join_answer(struct transport *t, uint64_t ticket, int err,
                            const struct raft_members *members);
 void transport_facts(const struct transport *t, struct transport_facts *out);

@@ -6,8 +6,9 @@
 #include "base/log.h"
 #include "base/mem.h"
 
-#define WRITER_KEEP 10000 /* entries below a snapshot, for followers that are not far behind \
-                           */
+#define WRITER_KEEP                                                          \
+    10000 /* entries below a snapshot, for followers that are not far behind \
+           */
 
 struct writer {
     uv_loop_t *loop;
