@@ -111,7 +111,8 @@ int session_check_path(const char *path)
 int session_data(const char *word, struct buf *out)
 {
     if (strcmp(word, "-") != 0) {
-        buf_add_str(out, word);
+        if (*word != 0)
+            buf_add_str(out, word);
         return 0;
     }
     for (;;) {

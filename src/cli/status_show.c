@@ -13,6 +13,7 @@
 /* A table whose columns are as wide as what is in them. */
 struct grid {
     unsigned columns;
+    bool follows; /* a line that belongs to it: no empty line between */
     size_t rows, cap;
     char (*cells)[CELL_MAX]; /* row by row */
 };
@@ -38,6 +39,8 @@ static void grid_print(struct grid *g, FILE *to)
         for (unsigned i = 0; i < g->columns; i++)
             if (strlen(cell(g, r, i)) > width[i])
                 width[i] = strlen(cell(g, r, i));
+    if (g->rows > 1 && !g->follows)
+        fputc('\n', to);
     /* The first row is the heads: without any other there is nothing to say. */
     for (size_t r = 0; g->rows > 1 && r < g->rows; r++) {
         size_t pad = 0;
@@ -53,8 +56,6 @@ static void grid_print(struct grid *g, FILE *to)
         }
         fputc('\n', to);
     }
-    if (g->rows > 1)
-        fputc('\n', to);
     mem_free(g->cells);
 }
 
@@ -77,7 +78,7 @@ static const char *age(char out[32], const json_t *o, const char *key, uint64_t 
 static void show_servers(FILE *to, const json_t *quorum)
 {
     const json_t *members = json_object_get(quorum, "members");
-    struct grid g = {.columns = 5};
+    struct grid g = {.columns = 5, .follows = true};
     const json_t *m;
     size_t i;
 
@@ -93,7 +94,7 @@ static void show_servers(FILE *to, const json_t *quorum)
     }
     const char *leader = text(quorum, "leader"), *role = text(quorum, "role");
     if (json_is_object(quorum))
-        fprintf(to, "quorum: %s; leader: %s; here: %s\n",
+        fprintf(to, "\nquorum: %s; leader: %s; here: %s\n",
                 json_is_true(json_object_get(quorum, "has_quorum")) ? "yes" : "NO",
                 leader != NULL ? leader : "none", role != NULL ? role : "-");
     grid_print(&g, to);
@@ -193,7 +194,7 @@ void status_show(FILE *to, const json_t *status)
             fputs("; site ", to);
             print_text(to, site);
         }
-        fputs("\n\n", to);
+        fputc('\n', to);
     }
     show_servers(to, json_object_get(status, "quorum"));
     show_machines(to, json_object_get(status, "machines"));

@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/mutant.h"
 #include "base/rng.h"
+#include "client/pending.h"
 #include "client/reply.h"
 #include "client/watched.h"
 #include "wire/wire.h"
@@ -24,21 +25,6 @@ enum phase {
     HANDSHAKE,
     UP,
     ENDED,
-};
-
-struct request {
-    struct request *next;
-    int32_t xid, op;
-    uint64_t at_ms;  /* handed to the shell; still waiting: submitted */
-    struct buf body; /* only while waiting */
-    unsigned watch;  /* bits of watched_kind that success sets; path: on what */
-    char *path;
-    client_done *done;
-    void *ctx;
-};
-
-struct fifo {
-    struct request *first, **last;
 };
 
 struct client {
@@ -62,7 +48,7 @@ struct client {
     uint64_t closing_until_ms;
 
     int32_t xid;
-    struct fifo sent, waiting;
+    struct pending sent, waiting;
     uint64_t heard_ms;    /* the last reply */
     uint64_t question_ms; /* when the last connect, ping or sync was sent */
 
@@ -72,58 +58,6 @@ struct client {
 };
 
 /* ---- requests ---- */
-
-static void fifo_add(struct fifo *f, struct request *r)
-{
-    r->next = NULL;
-    *f->last = r;
-    f->last = &r->next;
-}
-
-static struct request *fifo_take(struct fifo *f, struct request **at)
-{
-    struct request *r = *at;
-
-    *at = r->next;
-    if (f->last == &r->next)
-        f->last = at;
-    r->next = NULL;
-    return r;
-}
-
-static struct fifo fifo_take_all(struct fifo *f)
-{
-    struct fifo all = *f;
-
-    f->first = NULL;
-    f->last = &f->first;
-    return all;
-}
-
-static void request_free(struct request *r)
-{
-    buf_free(&r->body);
-    mem_free(r->path);
-    mem_free(r);
-}
-
-static void request_end(struct request *r, int err)
-{
-    struct client_reply reply = {.err = err};
-
-    if (r->done != NULL)
-        r->done(r->ctx, &reply);
-    request_free(r);
-}
-
-static void end_all(struct fifo all, int err)
-{
-    while (all.first != NULL) {
-        struct request *r = all.first;
-        all.first = r->next;
-        request_end(r, err);
-    }
-}
 
 static bool is_write(int32_t op)
 {
@@ -195,7 +129,7 @@ static void send(struct client *c, struct request *r)
     r->at_ms = c->now_ms;
     if (is_question(r->op))
         c->question_ms = c->now_ms;
-    fifo_add(&c->sent, r);
+    pending_add(&c->sent, r);
 }
 
 static void send_special(struct client *c, int32_t xid, int32_t op, const struct buf *body)
@@ -217,7 +151,7 @@ static int32_t next_xid(struct client *c)
 
 static void send_waiting(struct client *c)
 {
-    struct fifo all = fifo_take_all(&c->waiting);
+    struct pending all = pending_take_all(&c->waiting);
 
     while (all.first != NULL) {
         struct request *r = all.first;
@@ -255,17 +189,17 @@ static void plan_retry(struct client *c)
 /* What was sent may have happened or not; only the caller can find out. */
 static void end_sent(struct client *c)
 {
-    struct fifo lost = fifo_take_all(&c->sent);
+    struct pending lost = pending_take_all(&c->sent);
 
     while (MUTANT(client_blind_retry) && lost.first != NULL) {
         struct request *r = lost.first;
         lost.first = r->next;
         if (is_write(r->op))
-            fifo_add(&c->waiting, r);
+            pending_add(&c->waiting, r);
         else
             request_end(r, ERR_CONNECTION_LOST);
     }
-    end_all(lost, ERR_CONNECTION_LOST);
+    pending_end(lost, ERR_CONNECTION_LOST);
 }
 
 /* Leaves the connection; the caller has set when the next is tried. */
@@ -305,8 +239,8 @@ static void finish(struct client *c)
     c->alive_until_ms = 0;
     buf_clear(&c->in);
     buf_clear(&c->out);
-    end_all(fifo_take_all(&c->sent), ERR_CONNECTION_LOST);
-    end_all(fifo_take_all(&c->waiting), ERR_SESSION_EXPIRED);
+    pending_end(pending_take_all(&c->sent), ERR_CONNECTION_LOST);
+    pending_end(pending_take_all(&c->waiting), ERR_SESSION_EXPIRED);
     tell(c, CLIENT_EV_CLOSED);
 }
 
@@ -323,7 +257,7 @@ static void expire(struct client *c)
         finish(c);
         return;
     }
-    end_all(fifo_take_all(&c->waiting), ERR_SESSION_EXPIRED);
+    pending_end(pending_take_all(&c->waiting), ERR_SESSION_EXPIRED);
     if (c->phase != ENDED)
         tell(c, CLIENT_EV_EXPIRED);
 }
@@ -433,7 +367,7 @@ static bool take_reply(struct client *c, const struct wire_reply_header *h,
         reply_decode((*at)->op, in->at, (size_t)(in->end - in->at), &c->room, &reply) != 0)
         return false;
 
-    struct request *r = fifo_take(&c->sent, at);
+    struct request *r = pending_take(&c->sent, at);
     c->heard_ms = c->now_ms;
     if (h->zxid > c->zxid)
         c->zxid = h->zxid;
@@ -520,11 +454,12 @@ static void observe(struct client *c, uint64_t now_ms)
 
 static void end_impatient(struct client *c)
 {
-    struct fifo late = {NULL, &late.first};
+    struct pending late;
 
+    pending_init(&late);
     while (waiting_ends(c) <= c->now_ms)
-        fifo_add(&late, fifo_take(&c->waiting, &c->waiting.first));
-    end_all(late, ERR_CONNECTION_LOST);
+        pending_add(&late, pending_take(&c->waiting, &c->waiting.first));
+    pending_end(late, ERR_CONNECTION_LOST);
 }
 
 void client_time(struct client *c, uint64_t now_ms)
@@ -636,8 +571,8 @@ struct client *client_new(const struct client_options *options)
     c->options = *options;
     c->rng.state = options->seed;
     c->watched.hash_key = rng_next(&c->rng);
-    fifo_take_all(&c->sent);
-    fifo_take_all(&c->waiting);
+    pending_init(&c->sent);
+    pending_init(&c->waiting);
     c->order[0] = options->first;
     for (unsigned i = 1; i < options->servers; i++) {
         /* The clients of a server that dies should not all go to the same one. */
@@ -648,21 +583,12 @@ struct client *client_new(const struct client_options *options)
     return c;
 }
 
-static void free_all(struct fifo all)
-{
-    while (all.first != NULL) {
-        struct request *r = all.first;
-        all.first = r->next;
-        request_free(r);
-    }
-}
-
 void client_free(struct client *c)
 {
     if (c == NULL)
         return;
-    free_all(c->sent);
-    free_all(c->waiting);
+    pending_free(&c->sent);
+    pending_free(&c->waiting);
     watched_free(&c->watched);
     buf_free(&c->in);
     buf_free(&c->out);
@@ -710,7 +636,7 @@ static void submit(struct client *c, struct request *r)
         send(c, r);
     } else {
         r->at_ms = c->now_ms;
-        fifo_add(&c->waiting, r);
+        pending_add(&c->waiting, r);
     }
 }
 
