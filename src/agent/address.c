@@ -154,11 +154,25 @@ static void hold(struct address *a, const struct address_facts *f, struct addres
 
 /* ---- one function a state ---- */
 
+/* The tree says that the claim is ours: go on, or give it back. */
+static void won(struct address *a, const struct address_facts *f, struct address_actions *out)
+{
+    a->is_unsure = false;
+    if (f->wish == ADDRESS_AWAY || f->now_ms < a->avoid_until_ms)
+        release(a, f, out);
+    else
+        probe(a, f, out);
+}
+
 static void idle(struct address *a, const struct address_facts *f, struct address_actions *out)
 {
     bool is_promised = f->now_ms < f->promised_until_ms && !MUTANT(address_promise_ignored);
     bool may_be_ours = a->is_unsure || (f->session != 0 && f->seen_owner == f->session);
 
+    if (MUTANT(address_stale_grant) && a->is_unsure && f->is_connected && !is_promised) {
+        won(a, f, out);
+        return;
+    }
     if (a->is_unsure && a->claim_session != f->session && f->session != 0)
         may_be_ours = a->is_unsure = false; /* it went with its session */
     if (!f->is_connected || f->session == 0 || f->now_ms < a->retry_ms || is_promised)
@@ -171,16 +185,6 @@ static void idle(struct address *a, const struct address_facts *f, struct addres
         enter(a, f, ADDRESS_CLAIMING);
         ask_tree(a, f, out, ADDRESS_ACT_CREATE);
     }
-}
-
-/* The tree says that the claim is ours: go on, or give it back. */
-static void won(struct address *a, const struct address_facts *f, struct address_actions *out)
-{
-    a->is_unsure = false;
-    if (f->wish == ADDRESS_AWAY || f->now_ms < a->avoid_until_ms)
-        release(a, f, out);
-    else
-        probe(a, f, out);
 }
 
 static void claiming(struct address *a, const struct address_facts *f,
@@ -308,8 +312,10 @@ static void holding(struct address *a, const struct address_facts *f,
 {
     if (!holding_event(a, f, ev, out))
         return;
-    if (MUTANT(address_frozen_renew))
-        renew(a, f, out);
+    if (MUTANT(address_frozen_renew) && f->now_ms >= a->until_ms) {
+        a->until_ms = f->now_ms + f->lease_ms;
+        act(out, ADDRESS_ACT_RENEW)->until_ms = a->until_ms;
+    }
     if (a->claim_session != f->session && !MUTANT(address_stale_grant)) {
         say(a, "the session ended", NULL);
         drop(a, f, out, false);
@@ -408,8 +414,7 @@ void address_step(struct address *a, const struct address_facts *f,
     case ADDRESS_RELEASING: releasing(a, f, &e, out); break;
     }
     a->was_connected = f->is_connected;
-    CHECK(a->state != ADDRESS_HOLDING || f->now_ms < a->until_ms ||
-          MUTANT(address_frozen_renew));
+    CHECK(a->state != ADDRESS_HOLDING || f->now_ms < a->until_ms);
 }
 
 static uint64_t earlier(uint64_t a, uint64_t b) { return a < b ? a : b; }

@@ -28,7 +28,6 @@
     M(address_frozen_renew, "an address is renewed after its end has passed")               \
     M(address_promise_ignored, "an address is claimed though another was promised not to")  \
     M(address_ask_majority, "the answers of most machines are enough to keep an address")   \
-    M(address_return_any, "a promise ends with any return, also of an earlier question")    \
     M(assign_own_view, "a machine claims what is assigned to another")                      \
     M(service_no_fall, "an instance that has once been healthy stays so")                   \
     M(balance_empty_rendered, "an empty answer of the registry empties the pool")           \

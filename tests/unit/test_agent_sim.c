@@ -116,6 +116,7 @@ struct machine {
     unsigned inbox_n;
     uint64_t kernel_until_ms[ADDRESSES_MAX]; /* local time; 0: not there */
     uint64_t probe_from_us[ADDRESSES_MAX];
+    uint64_t host_last_us[ADDRESSES_MAX]; /* the host works on one address in order */
     uint64_t last_out_us, last_in_us;
     bool is_dirty;
 };
@@ -762,10 +763,17 @@ static void result(unsigned m, enum agent_result_type type, const struct item *i
 static void host_later(unsigned m, enum kind kind, const struct agent_action *act,
                        uint64_t after_us)
 {
-    push((struct item){.due_us = w.now_us + after_us,
+    unsigned i = address_index(act->address);
+    uint64_t *last_us = &w.m[m].host_last_us[i], due_us = w.now_us + after_us;
+
+    if (kind != PROBE_DONE && due_us <= *last_us)
+        due_us = *last_us + 1;
+    if (kind != PROBE_DONE)
+        *last_us = due_us;
+    push((struct item){.due_us = due_us,
                        .kind = kind,
                        .machine = m,
-                       .address = address_index(act->address),
+                       .address = i,
                        .op = act->op,
                        .until_ms = act->until_ms,
                        .life = w.m[m].life});
@@ -776,7 +784,8 @@ static void renew(unsigned m, const struct agent_action *act)
     unsigned i = address_index(act->address);
     struct item it = {.address = i};
 
-    if (act->until_ms <= now_ms(m) || w.m[m].kernel_until_ms[i] <= now_ms(m))
+    /* The worst that a kernel can do: what has just gone by itself is there again. */
+    if (act->until_ms <= now_ms(m))
         result(m, AGENT_EXPIRED, &it, "");
     else if (w.m[m].kernel_until_ms[i] < act->until_ms)
         w.m[m].kernel_until_ms[i] = act->until_ms;
