@@ -28,7 +28,7 @@ void buf_clear(struct buf *b)
 uint8_t *buf_reserve(struct buf *b, size_t n)
 {
     CHECK(n < SIZE_MAX / 4);
-    if (b->room - b->len < n) {
+    if (b->room - b->len < n || b->data == NULL) { /* never NULL + 0 */
         /* Take back what was consumed when that is most of it; else grow. */
         if (b->gone > 0 && b->gone >= b->len && b->gone + b->room - b->len >= n) {
             memmove(b->data - b->gone, b->data, b->len);

@@ -1,0 +1,134 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* A buffer against a plain model: appended at the end, consumed at the front. Hashing: known
+ * answers; the table against a list. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/buf.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/rng.h"
+
+static void an_empty_buffer_takes_nothing(void **state)
+{
+    struct buf b = {0};
+    (void)state;
+    assert_non_null(buf_reserve(&b, 0));
+    buf_add(&b, "", 0);
+    buf_consume(&b, 0);
+    assert_string_equal(buf_text(&b), "");
+    assert_int_equal(b.len, 0);
+    buf_free(&b);
+}
+
+static void a_buffer_is_a_queue_of_bytes(void **state)
+{
+    static uint8_t model[1 << 20];
+    (void)state;
+    for (uint64_t seed = 1; seed <= 200; seed++) {
+        struct rng r = {seed};
+        struct buf b = {0};
+        size_t begin = 0, end = 0;
+        for (int step = 0; step < 300; step++) {
+            uint8_t bytes[300];
+            size_t n = rng_below(&r, sizeof bytes);
+            switch (rng_below(&r, 4)) {
+            case 0:
+            case 1:
+                for (size_t i = 0; i < n; i++)
+                    bytes[i] = model[end++] = (uint8_t)rng_next(&r);
+                buf_add(&b, bytes, n);
+                break;
+            case 2:
+                n = n < end - begin ? n : end - begin;
+                buf_consume(&b, n);
+                begin += n;
+                break;
+            case 3:
+                if (rng_below(&r, 20) == 0) {
+                    buf_clear(&b);
+                    begin = end;
+                }
+                buf_add_be64(&b, 0x0102030405060708);
+                for (uint8_t i = 1; i <= 8; i++)
+                    model[end++] = i;
+                break;
+            }
+            assert_int_equal(b.len, end - begin);
+            if (b.len > 0)
+                assert_memory_equal(b.data, model + begin, b.len);
+        }
+        buf_free(&b);
+    }
+}
+
+static void crc32c_gives_the_known_answers(void **state)
+{
+    uint8_t bytes[32];
+    (void)state;
+    /* RFC 3720, appendix B.4 */
+    memset(bytes, 0, sizeof bytes);
+    assert_int_equal(crc32c(0, bytes, 32), 0x8a9136aa);
+    memset(bytes, 0xff, sizeof bytes);
+    assert_int_equal(crc32c(0, bytes, 32), 0x62a8ab43);
+    for (uint8_t i = 0; i < 32; i++)
+        bytes[i] = i;
+    assert_int_equal(crc32c(0, bytes, 32), 0x46dd794e);
+    for (size_t cut = 0; cut <= 32; cut++) /* in two pieces it is the same */
+        assert_int_equal(crc32c(crc32c(0, bytes, cut), bytes + cut, 32 - cut), 0x46dd794e);
+}
+
+struct item {
+    struct hash_link link;
+    uint64_t number;
+    bool is_in;
+};
+
+static void a_table_holds_what_was_put_in(void **state)
+{
+    static struct item items[500];
+    struct hash_table t = {0};
+    struct rng r = {7};
+    size_t count = 0;
+    (void)state;
+    for (int step = 0; step < 20000; step++) {
+        struct item *i = &items[rng_below(&r, 500)];
+        i->number = (uint64_t)(i - items);
+        uint64_t hash = i->number / 3; /* some share a hash */
+        if (i->is_in)
+            hash_remove(&t, &i->link);
+        else
+            hash_insert(&t, &i->link, hash);
+        i->is_in = !i->is_in;
+        count = i->is_in ? count + 1 : count - 1;
+        assert_int_equal(t.count, count);
+        bool found = false;
+        for (struct hash_link *l = hash_first(&t, hash); l != NULL; l = hash_next(l))
+            found |= HASH_ENTRY(l, struct item, link) == i;
+        assert_int_equal(found, i->is_in);
+    }
+    struct hash_walk w;
+    size_t walked = 0;
+    for (struct hash_link *l = hash_walk_first(&t, &w); l != NULL; l = hash_walk_next(&t, &w)) {
+        hash_remove(&t, l); /* as the header allows */
+        walked++;
+    }
+    assert_int_equal(walked, count);
+    assert_int_equal(t.count, 0);
+    hash_free(&t);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(an_empty_buffer_takes_nothing),
+        cmocka_unit_test(a_buffer_is_a_queue_of_bytes),
+        cmocka_unit_test(crc32c_gives_the_known_answers),
+        cmocka_unit_test(a_table_holds_what_was_put_in),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
