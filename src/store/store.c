@@ -377,6 +377,10 @@ int store_snapshot(struct store *s, const struct raft_blob *b, uint64_t keep)
     if (err != 0)
         return fail(s, err, "writing a snapshot");
     snapshot_added(s, b->index, bytes);
+    if (b->index >= s->next) {
+        log_restart(s, b->index + 1);
+        s->restart = true;
+    }
     return store_clean(s, b->index > keep ? b->index - keep : 0);
 }
 

@@ -59,13 +59,14 @@ int store_open(struct store **out, struct disk *disk, const struct store_options
 void store_close(struct store *s);
 
 /* Exactly what raft_save_take() asks for; all or, after a crash, a beginning of it in the
- * order snapshot, term and vote, log. One write and one sync for the log; one more of each
+ * order term and vote, snapshot, log. One write and one sync for the log; one more of each
  * when `hard`. */
 int store_save(struct store *s, const struct raft_save *save);
 
 /* Writes a snapshot of our own beside the log, then drops old snapshots and the segments
  * that lie wholly below index - keep and below the oldest snapshot kept. One that is not
- * newer than what is there is ignored. ERR_DISK_FULL and ERR_IO leave all as it was; saving
+ * newer than what is there is ignored; one beyond the log (a founder's first state) makes
+ * the log go on behind it. ERR_DISK_FULL and ERR_IO leave all as it was; saving
  * goes on. */
 int store_snapshot(struct store *s, const struct raft_blob *b, uint64_t keep);
 

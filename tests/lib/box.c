@@ -4,7 +4,7 @@
 #include "base/check.h"
 #include "base/err.h"
 
-enum { FULL_RETRY_US = 500000 };
+enum { FULL_RETRY_US = 500000, SLOW_MAX_US = 1000000 };
 
 void box_init(struct box *b, struct world *w, unsigned host, const struct box_core *core)
 {
@@ -94,7 +94,7 @@ void box_work(struct box *b)
     b->busy = true;
     uint64_t us = world_between(b->w, b->min_us, b->max_us);
     if (b->w->now_us < b->slow_until_us)
-        us *= 50;
+        us = us * 50 < SLOW_MAX_US ? us * 50 : SLOW_MAX_US;
     world_at(b->w, b->w->now_us + us, done, b, b->life, 0);
 }
 
