@@ -17,6 +17,12 @@
 
 enum { ROUNDS_MAX = 64, SOCKET_ROOM = 128 };
 
+struct balance_request {
+    struct balance_request *next;
+    struct agent_uv *agent;
+    uint64_t op;
+};
+
 enum stage { RUNNING, LEAVING, CLOSING, GONE };
 
 struct agent_uv {
@@ -30,7 +36,8 @@ struct agent_uv {
     struct agent *agent;
     struct addresses *addresses;
     struct checks *checks;
-    struct haproxy *haproxy; /* NULL: there is none */
+    struct haproxy *haproxy;          /* NULL: there is none */
+    struct balance_request *requests; /* that HAProxy works on */
     uv_timer_t timer, facts_timer;
     unsigned handles;
     void (*done)(void *ctx);
@@ -88,11 +95,6 @@ static void on_checked(void *ctx, uint64_t op, const struct service_result *resu
     tell(ctx, &r);
 }
 
-struct balance_request {
-    struct agent_uv *agent;
-    uint64_t op;
-};
-
 static void tell_balance(struct agent_uv *a, uint64_t op, int err, const char *why)
 {
     const struct agent_result r = {
@@ -101,13 +103,23 @@ static void tell_balance(struct agent_uv *a, uint64_t op, int err, const char *w
     tell(a, &r);
 }
 
+static void forget_request(struct balance_request *q)
+{
+    struct balance_request **at = &q->agent->requests;
+
+    while (*at != q)
+        at = &(*at)->next;
+    *at = q->next;
+    mem_free(q);
+}
+
 static void on_balanced(void *ctx, int err, const char *why)
 {
     struct balance_request *q = ctx;
     struct agent_uv *a = q->agent;
     uint64_t op = q->op;
 
-    mem_free(q);
+    forget_request(q);
     tell_balance(a, op, err, why);
 }
 
@@ -208,12 +220,12 @@ static void set_balance(struct agent_uv *a, const struct agent_action *act)
 
     if (err == 0) {
         struct balance_request *q = mem_new(struct balance_request);
-        q->agent = a;
-        q->op = op;
+        *q = (struct balance_request){.next = a->requests, .agent = a, .op = op};
+        a->requests = q;
         err = haproxy_set(a->haproxy, act->config, act->commands, act->commands_n, act->reload,
                           on_balanced, q);
         if (err != 0)
-            mem_free(q);
+            forget_request(q);
     }
     if (err != 0)
         tell_balance(a, op, err, why);
@@ -295,7 +307,8 @@ static void decide(void *ctx)
     }
     leave_step(a);
     a->is_turning = false;
-    arm(a);
+    if (a->stage != GONE)
+        arm(a);
 }
 
 /* ---- the client ---- */
@@ -320,6 +333,8 @@ static void on_gone(uv_timer_t *timer)
     checks_close(a->checks);
     if (a->haproxy != NULL)
         haproxy_close(a->haproxy);
+    while (a->requests != NULL)
+        forget_request(a->requests);
     addresses_close(a->addresses);
     agent_free(a->agent);
     a->agent = NULL;
