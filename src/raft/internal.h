@@ -197,6 +197,7 @@ bool raft_chunk_fill(const struct raft *r, struct raft_msg *m, struct buf *membe
 
 /* save.c */
 void raft_saved_rollback(struct raft *r, uint64_t from);
+void raft_saved_forget(struct raft *r, uint64_t from);
 void raft_save_free(struct raft *r);
 
 /* read.c */

@@ -11,13 +11,18 @@
 #include "base/mem.h"
 #include "raft/internal.h"
 
-/* Entries from `from` on have left the log. */
+/* Entries from `from` on were cut from the log: the disk must drop them too. */
 void raft_saved_rollback(struct raft *r, uint64_t from)
 {
     if (r->disk_good >= from)
         r->disk_good = from - 1;
-    if (MUTANT(raft_no_truncate_rollback))
-        return;
+    if (!MUTANT(raft_no_truncate_rollback))
+        raft_saved_forget(r, from);
+}
+
+/* What the disk has from `from` on no longer counts as saved. */
+void raft_saved_forget(struct raft *r, uint64_t from)
+{
     if (r->saved >= from)
         r->saved = from - 1;
     if (r->flight.good >= from)

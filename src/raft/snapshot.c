@@ -195,7 +195,9 @@ static void incoming_add(struct raft *r, const struct raft_msg *m)
 static void install_take(struct raft *r, struct raft_blob *b)
 {
     CHECK(b->index > r->commit);
-    raft_saved_rollback(r, r->commit + 1);
+    /* The disk keeps its entries until it has the snapshot: of those that we cannot tell to
+     * be committed, some are, and have been acknowledged. */
+    raft_saved_forget(r, r->commit + 1);
     raft_log_reset(&r->log, b->index, b->term);
     raft_config_reset(r, &b->members);
     r->commit = b->index;
