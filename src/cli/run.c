@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* up, server: this machine's part, in the foreground, until SIGTERM or SIGINT. */
+/* server: a server alone; and what it shares with up: in the foreground, until SIGTERM or
+ * SIGINT. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -14,24 +15,15 @@
 #include "base/log.h"
 #include "cli/cmd.h"
 #include "cli/machine.h"
+#include "cli/run.h"
 #include "host/clock.h"
 #include "server/secret.h"
-#include "server/server.h"
 
 #define EXIT_DISK 10 /* as ZooKeeper's servers say it */
 
-struct run {
-    uv_loop_t *loop;
-    struct identity self;
-    struct server *server;
-    uv_signal_t term, interrupt;
-    bool stopping;
-    int exit_code;
-};
-
 /* Two processes on one directory would each believe that it is the machine. The lock goes
  * with the process, however it ends. */
-static int lock_directory(const char *dir)
+int run_lock_directory(const char *dir)
 {
     struct buf path = {0};
 
@@ -47,7 +39,7 @@ static int lock_directory(const char *dir)
     return err == 0 ? 0 : EXIT_FAILED;
 }
 
-static void disk_failed(void *ctx, int err)
+void run_disk_failed(void *ctx, int err)
 {
     (void)ctx, (void)err;
     /* What was promised is on the disk; everything else must not be believed any more. */
@@ -62,6 +54,8 @@ static void server_stopped(void *ctx)
     uv_close((uv_handle_t *)&r->interrupt, NULL);
 }
 
+void run_stop_server(struct run *r) { server_stop(r->server, server_stopped, r); }
+
 static void stop(uv_signal_t *signal, int number)
 {
     struct run *r = signal->data;
@@ -72,10 +66,13 @@ static void stop(uv_signal_t *signal, int number)
     }
     r->stopping = true;
     log_event(LOG_NOTICE, "stopping", LOG_U("signal", number));
-    server_stop(r->server, server_stopped, r);
+    if (r->before_stop != NULL)
+        r->before_stop(r);
+    else
+        run_stop_server(r);
 }
 
-static int run(struct run *r, const struct server_options *options)
+int run_until_stopped(struct run *r, const struct server_options *options)
 {
     struct buf why = {0};
 
@@ -93,6 +90,8 @@ static int run(struct run *r, const struct server_options *options)
     r->term.data = r->interrupt.data = r;
     uv_signal_start(&r->term, stop, SIGTERM);
     uv_signal_start(&r->interrupt, stop, SIGINT);
+    if (r->after_start != NULL && (r->exit_code = r->after_start(r)) != 0)
+        return r->exit_code;
     log_event(LOG_NOTICE, "started", LOG_S("dir", options->dir),
               LOG_S("version", options->version));
     uv_run(r->loop, UV_RUN_DEFAULT);
@@ -159,7 +158,7 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
     http_port = (uint16_t)(client_port - 1);
     if (o.http != NULL && (err = split(o.http, http_ip, &http_port)) != 0)
         return err;
-    if ((err = make_alone(&r.self, o.dir)) != 0 || (err = lock_directory(o.dir)) != 0)
+    if ((err = make_alone(&r.self, o.dir)) != 0 || (err = run_lock_directory(o.dir)) != 0)
         return err;
     const struct server_options s = {
         .dir = o.dir,
@@ -170,43 +169,7 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
         .http_port = http_port,
         .version = MUSTER_VERSION,
         .ctx = &r,
-        .failed = disk_failed,
+        .failed = run_disk_failed,
     };
-    return run(&r, &s);
-}
-
-int cmd_up(struct cmd_env *env, int argc, char **argv)
-{
-    struct machine_options o;
-    struct run r = {.loop = uv_default_loop()};
-    struct buf why = {0};
-    int err = machine_options(argc, argv, &o);
-
-    (void)env;
-    if (err != 0)
-        return err;
-    if (identity_load(&r.self, o.dir, &why) != 0) {
-        fprintf(
-            stderr,
-            "muster: there is no machine to start: %s.\nThe first of a cluster: muster init; a "
-            "further one: muster join (muster token, on the first, prints the command).\n",
-            buf_text(&why));
-        buf_free(&why);
-        return EXIT_FAILED;
-    }
-    if ((err = lock_directory(o.dir)) != 0)
-        return err;
-    const struct server_options s = {
-        .dir = o.dir,
-        .self = &r.self,
-        .client_address = "0.0.0.0",
-        .client_port = SERVER_CLIENT_PORT,
-        .peer_address = r.self.address,
-        .http_address = "0.0.0.0",
-        .http_port = SERVER_HTTP_PORT,
-        .version = MUSTER_VERSION,
-        .ctx = &r,
-        .failed = disk_failed,
-    };
-    return run(&r, &s);
+    return run_until_stopped(&r, &s);
 }

@@ -583,6 +583,15 @@ struct client *client_new(const struct client_options *options)
     return c;
 }
 
+bool client_add_server(struct client *c)
+{
+    if (c->options.servers == CLIENT_SERVERS_MAX)
+        return false;
+    c->order[c->options.servers] = c->options.servers;
+    c->options.servers++;
+    return true;
+}
+
 void client_free(struct client *c)
 {
     if (c == NULL)

@@ -130,6 +130,9 @@ void client_request(struct client *c, uint64_t now_ms, int32_t op, const void *b
                     client_done *done, void *ctx);
 void client_close(struct client *c,
                   uint64_t now_ms); /* ends the session; only EV_CLOSED follows */
+/* One more server, with the number client_options.servers had; for when it is needed. False:
+ * there are CLIENT_SERVERS_MAX. */
+bool client_add_server(struct client *c);
 /* Asks for another session timeout: connects anew with the same session. */
 void client_set_timeout(struct client *c, uint64_t now_ms, uint32_t timeout_ms);
 

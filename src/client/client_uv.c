@@ -306,6 +306,21 @@ int client_uv_new(struct client_uv **out, const struct client_uv_options *option
     return 0;
 }
 
+int client_uv_add_server(struct client_uv *u, const char *address)
+{
+    struct sockaddr_storage a = {0};
+
+    if (parse_address(address, &a) != 0)
+        return ERR_BAD_ARGUMENTS;
+    for (unsigned i = 0; i < u->options.client.servers; i++)
+        if (memcmp(&u->addresses[i], &a, sizeof a) == 0)
+            return 0;
+    if (!client_add_server(u->client))
+        return ERR_TOO_BIG;
+    u->addresses[u->options.client.servers++] = a;
+    return 0;
+}
+
 static void timer_closed(uv_handle_t *h)
 {
     mem_free(h->data);

@@ -36,6 +36,10 @@ int client_uv_new(struct client_uv **out, const struct client_uv_options *option
  * client is freed at once, the rest in later turns of the loop. */
 void client_uv_free(struct client_uv *u);
 
+/* One more server, if it is not known yet. ERR_BAD_ARGUMENTS: it is no address; ERR_TOO_BIG:
+ * there are CLIENT_SERVERS_MAX. */
+int client_uv_add_server(struct client_uv *u, const char *address);
+
 struct client *client_uv_client(struct client_uv *u);
 void client_uv_kick(struct client_uv *u);
 /* Why the last attempt at this server failed: "connection refused"; "": it has not. */

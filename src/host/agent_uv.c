@@ -460,6 +460,11 @@ int agent_uv_start(struct agent_uv **out, uv_loop_t *loop, const struct agent_uv
     return 0;
 }
 
+int agent_uv_add_server(struct agent_uv *a, const char *address)
+{
+    return a->stage == RUNNING ? client_uv_add_server(a->client, address) : 0;
+}
+
 void agent_uv_stop(struct agent_uv *a, void (*done)(void *ctx), void *ctx)
 {
     if (a->stage != RUNNING)

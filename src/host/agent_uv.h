@@ -45,6 +45,10 @@ struct agent_uv_options {
  * one of the servers is no address, or there are too many. */
 int agent_uv_start(struct agent_uv **out, uv_loop_t *loop, const struct agent_uv_options *o);
 
+/* One more server, if it is not known yet: the ensemble has grown. ERR_BAD_ARGUMENTS: it is
+ * no address; ERR_TOO_BIG. */
+int agent_uv_add_server(struct agent_uv *a, const char *address);
+
 /* In good order: addresses leave the kernel, then claims and registrations the tree, then
  * the session ends; after one lease at most without that. HAProxy goes on as it is, for the
  * next life to adopt. done is called when nothing of it is left but closing handles. */

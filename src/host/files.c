@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -57,7 +58,7 @@ static int sync_directory_of(const char *path)
     return err;
 }
 
-int file_write(const char *path, const void *data, size_t len, mode_t mode)
+static int replace(const char *path, const void *data, size_t len, mode_t mode, bool is_sure)
 {
     char temp[PATH_MAX];
 
@@ -68,7 +69,7 @@ int file_write(const char *path, const void *data, size_t len, mode_t mode)
         return file_error(errno);
 
     int err = write_all(fd, data, len);
-    if (err == 0 && (fchmod(fd, mode) != 0 || fsync(fd) != 0))
+    if (err == 0 && (fchmod(fd, mode) != 0 || (is_sure && fsync(fd) != 0)))
         err = file_error(errno);
     if (close(fd) != 0 && err == 0)
         err = file_error(errno);
@@ -78,7 +79,17 @@ int file_write(const char *path, const void *data, size_t len, mode_t mode)
         unlink(temp);
         return err;
     }
-    return sync_directory_of(path);
+    return is_sure ? sync_directory_of(path) : 0;
+}
+
+int file_write(const char *path, const void *data, size_t len, mode_t mode)
+{
+    return replace(path, data, len, mode, true);
+}
+
+int file_replace(const char *path, const void *data, size_t len, mode_t mode)
+{
+    return replace(path, data, len, mode, false);
 }
 
 int file_read(const char *path, size_t max_bytes, struct buf *out)

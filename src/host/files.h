@@ -17,6 +17,10 @@
  * ERR_DISK_FULL, ERR_PERMISSION, ERR_NOT_FOUND (no such directory), ERR_IO. */
 int file_write(const char *path, const void *data, size_t len, mode_t mode);
 
+/* The same without waiting for the disk: after a power loss it may be the old content, or
+ * none. For what is only of use while it is new. */
+int file_replace(const char *path, const void *data, size_t len, mode_t mode);
+
 /* Adds the content to *out. ERR_NOT_FOUND, ERR_TOO_BIG (more than max_bytes; nothing is
  * added), ERR_PERMISSION, ERR_IO. */
 int file_read(const char *path, size_t max_bytes, struct buf *out);

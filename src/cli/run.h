@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* run.h -- what server and up share: a server in the foreground, until it is told to stop. */
+#ifndef MUSTER_CLI_RUN_H
+#define MUSTER_CLI_RUN_H
+
+#include <uv.h>
+
+#include "server/server.h"
+
+struct run {
+    uv_loop_t *loop;
+    struct identity self;
+    struct server *server;
+    uv_signal_t term, interrupt;
+    bool stopping;
+    int exit_code;
+    void *more; /* of the caller */
+    /* When the server has started; not 0: an exit code, it has been said why. May be NULL. */
+    int (*after_start)(struct run *r);
+    /* Asked to stop: does its part and then calls run_stop_server(). NULL: there is none. */
+    void (*before_stop)(struct run *r);
+};
+
+/* Two processes on one directory would each believe that it is the machine. The lock goes
+ * with the process, however it ends. 0, or an exit code: it has been said why. */
+int run_lock_directory(const char *dir);
+/* Starts the server, and returns the exit code when everything has ended. */
+int run_until_stopped(struct run *r, const struct server_options *options);
+void run_stop_server(struct run *r);
+/* For server_options.failed: ends the process. */
+void run_disk_failed(void *ctx, int err);
+
+#endif
