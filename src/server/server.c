@@ -175,7 +175,10 @@ static void note_changes(struct server *s)
 {
     static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
     const struct raft *r = member_raft(s->member);
-    const struct raft_members *now = member_members(s->member);
+    /* The latest in the log, not what is applied: after a restart nothing above the snapshot
+     * is applied until a leader says how far the log is committed, and without links to the
+     * others none ever would. */
+    const struct raft_members *now = raft_members(r);
 
     if (raft_role(r) != s->role_seen) {
         s->role_seen = raft_role(r);
