@@ -121,6 +121,7 @@ void member_start(struct member *m, uint64_t now_ms, int64_t wall_ms)
 {
     m->now_ms = now_ms;
     m->wall_ms = wall_ms;
+    m->due_ms = RAFT_NEVER;
     raft_start(m->raft, now_ms);
 }
 
@@ -294,6 +295,7 @@ void member_flush(struct member *m)
     while (raft_message_take(m->raft, &to, &m->scratch))
         member_send(m, to, &m->scratch, MSG_RAFT);
     conn_flush(m);
+    m->due_ms = member_deadline(m);
 }
 
 uint64_t member_deadline(const struct member *m)
@@ -315,14 +317,15 @@ uint64_t member_deadline(const struct member *m)
 void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms)
 {
     CHECK(now_ms >= m->now_ms);
-    uint64_t due_ms = member_deadline(m);
-    bool stalled = due_ms < RAFT_NEVER - STALL_MS && now_ms > due_ms + STALL_MS;
+    bool stalled = m->due_ms < RAFT_NEVER - STALL_MS && now_ms > m->due_ms + STALL_MS;
 
     m->now_ms = now_ms;
     m->wall_ms = wall_ms;
     /* What our clients sent meanwhile has not been read yet: they are not to blame. */
-    if (stalled)
+    if (stalled) {
+        m->due_ms = now_ms;
         session_grace(m);
+    }
     if (now_ms >= raft_deadline(m->raft))
         raft_tick(m->raft, now_ms);
 }

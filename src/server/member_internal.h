@@ -136,6 +136,7 @@ struct member {
     uint64_t hash_key;
     uint64_t now_ms;
     int64_t wall_ms;
+    uint64_t due_ms; /* member_deadline() at the end of the last turn: when we are woken */
     uint64_t incarnation;
 
     struct hash_table conns, conns_by_session;

@@ -188,6 +188,30 @@ static void a_silent_session_ends_and_its_ephemerals_with_it(void **state)
     lone_stop(&l);
 }
 
+static void others_who_are_busy_keep_no_silent_session(void **state)
+{
+    struct lone l;
+    const uint8_t *data;
+    size_t len;
+    (void)state;
+    lone_start(&l, 14);
+    lone_connect(&l, 1, 0, NULL, 1000);
+    lone_connect(&l, 2, 0, NULL, 1000);
+    (void)connected(&l, 1), (void)connected(&l, 2);
+    create(&l, 1, 1, "/e", 1);
+    lone_run(&l, 600);
+    /* Several events in one turn, long after the last: we are not late for anything. */
+    for (int i = 0; i < 4; i++) {
+        const uint8_t frame[13] = {[7] = WIRE_OP_EXISTS, [11] = 1, [12] = '/'};
+        member_client_frame(l.member, 2, frame, sizeof frame);
+        member_time(l.member, l.now_ms, 0);
+        lone_run(&l, 600);
+    }
+    assert_false(tree_get(member_tree(l.member), "/e", &data, &len));
+    assert_false(l.closed[2]);
+    lone_stop(&l);
+}
+
 static void pings_keep_a_session(void **state)
 {
     struct lone l;
@@ -327,6 +351,7 @@ int main(void)
         cmocka_unit_test(replies_come_in_order_and_reads_see_the_writes_before_them),
         cmocka_unit_test(a_watch_event_comes_before_the_reply_that_shows_it),
         cmocka_unit_test(a_silent_session_ends_and_its_ephemerals_with_it),
+        cmocka_unit_test(others_who_are_busy_keep_no_silent_session),
         cmocka_unit_test(pings_keep_a_session),
         cmocka_unit_test(reads_keep_a_session_too),
         cmocka_unit_test(closing_a_session_is_answered_and_then_the_connection_ends),
