@@ -248,6 +248,7 @@ int main(int argc, char **argv)
     WORLD_USED(world_crash);
     WORLD_USED(world_deliver);
     WORLD_USED(world_read);
+    WORLD_USED(world_store_snapshot);
     if (argc > 1)
         seeds = strtoull(argv[1], NULL, 10);
     if (argc > 2)

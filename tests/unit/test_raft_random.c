@@ -80,24 +80,8 @@ static void store_snapshot(struct world *w)
 {
     struct world_server *s = any(w);
 
-    if (!s->is_up || raft_applied(s->raft) <= s->disk.snapshot_index)
-        return;
-    struct world_disk *d = &s->disk;
-    uint64_t index = raft_applied(s->raft);
-    d->has_snapshot = true;
-    d->snapshot_index = index;
-    d->snapshot_term = raft_applied_term(s->raft);
-    d->snapshot_members = *raft_members_applied(s->raft);
-    d->snapshot_sum = s->sum;
-    uint64_t keep = rng_below(&w->rng, 20);
-    /* The store drops what the snapshot covers; here all of it, the core keeps some. */
-    size_t gone = 0;
-    while (gone < d->n && d->v[gone]->index <= index)
-        raft_entry_unref(d->v[gone++]);
-    d->n -= gone;
-    memmove(d->v, d->v + gone, d->n * sizeof *d->v);
-    d->first = index + 1;
-    raft_compact(s->raft, index, keep);
+    if (s->is_up && !s->has_save)
+        world_store_snapshot(s, rng_below(&w->rng, 20));
 }
 
 /* [R] figure 8 wants leaders that reach few others and die soon. */

@@ -293,6 +293,30 @@ static void world_save_finish(struct world *w, struct world_server *s)
     world_look(w, s);
 }
 
+/* A snapshot of its own, as of now: the log on disk begins behind it, the one in memory
+ * `keep` entries before. Between two saves. */
+static void world_store_snapshot(struct world_server *s, uint64_t keep)
+{
+    struct world_disk *d = &s->disk;
+    uint64_t index = raft_applied(s->raft);
+    size_t gone = 0;
+
+    CHECK(!s->has_save);
+    if (index <= d->snapshot_index)
+        return;
+    d->has_snapshot = true;
+    d->snapshot_index = index;
+    d->snapshot_term = raft_applied_term(s->raft);
+    d->snapshot_members = *raft_members_applied(s->raft);
+    d->snapshot_sum = s->sum;
+    while (gone < d->n && d->v[gone]->index <= index)
+        raft_entry_unref(d->v[gone++]);
+    d->n -= gone;
+    memmove(d->v, d->v + gone, d->n * sizeof *d->v);
+    d->first = index + 1;
+    raft_compact(s->raft, index, keep);
+}
+
 /* ---- taking out what a server wants ---- */
 
 static void world_send(struct world *w, uint64_t from, uint64_t to, const struct buf *bytes)
