@@ -72,7 +72,7 @@ static bool server_facts(void *ctx, struct status_server *out)
     const struct raft *r = member_raft(m);
     const struct raft_member *leader;
 
-    u->members = *member_members(m);
+    u->members = *raft_members(r); /* what is applied may be older than the others */
     if (u->members.n == 0)
         u->members = u->run.self.peers; /* joined, and not yet told anything */
     leader = member_of(&u->members, raft_leader(r));
