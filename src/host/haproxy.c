@@ -336,6 +336,8 @@ static void finish(struct haproxy *h, int err, const char *why)
 
     h->jobs = j->next;
     h->jobs_n--;
+    /* done() may put a job; where none waits, that starts itself, and must not run twice. */
+    bool is_more = h->jobs != NULL;
     snprintf(h->failure, sizeof h->failure, "%s", err != 0 ? why : "");
     buf_clear(&h->earlier);
     h->has_earlier = h->is_new = false;
@@ -346,7 +348,7 @@ static void finish(struct haproxy *h, int err, const char *why)
     free_job(j);
     if (is_lost && !h->is_closing)
         h->on_lost(h->ctx);
-    if (!h->is_closing && h->jobs != NULL)
+    if (!h->is_closing && is_more)
         next_job(h);
 }
 
