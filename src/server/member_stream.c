@@ -109,14 +109,19 @@ static void probe(struct member *m, uint64_t leader)
     member_send(m, leader, &m->scratch, MSG_FORWARD);
 }
 
+/* Before the leader's first entry is applied here, older forwards may still arrive. */
+static bool may_send(const struct member *m)
+{
+    return !TAILQ_EMPTY(&m->stream) && raft_leader(m->raft) != RAFT_NOBODY &&
+           (raft_applied_term(m->raft) == raft_term(m->raft) ||
+            MUTANT(member_forward_again_at_once));
+}
+
 void stream_send(struct member *m)
 {
     uint64_t term = raft_term(m->raft), leader = raft_leader(m->raft);
 
-    if (TAILQ_EMPTY(&m->stream) || leader == RAFT_NOBODY)
-        return;
-    /* Before the leader's first entry is applied here, older forwards may still arrive. */
-    if (raft_applied_term(m->raft) != term && !MUTANT(member_forward_again_at_once))
+    if (!may_send(m))
         return;
     if (m->stream_term != term) {
         struct request *first = TAILQ_FIRST(&m->stream);
@@ -170,7 +175,8 @@ void stream_drop(struct member *m)
 
 uint64_t stream_deadline(const struct member *m)
 {
-    return TAILQ_EMPTY(&m->stream) ? RAFT_NEVER : m->stream_retry_ms;
+    /* What lets us send again is an event of raft's: no need to wake up for it. */
+    return may_send(m) ? m->stream_retry_ms : RAFT_NEVER;
 }
 
 /* ---- as a leader ---- */
