@@ -14,7 +14,7 @@
 #include "base/check.h"
 #include "base/mutant.h"
 
-enum { HANG_S = 60, MUTANT_SEEDS = 1000, FAILURE_MAX = 400 };
+enum { HANG_S = 60, MUTANT_SEEDS = 1000, FAILURE_MAX = 400, FAILED_MAX = 20 };
 
 static struct world *guarded;
 
@@ -29,47 +29,46 @@ _Noreturn void check_failed(const char *file, int line, const char *what)
     abort();
 }
 
-static int usage(const char *name)
+static int usage(void)
 {
-    fprintf(
-        stderr,
-        "usage: sim_%s [--seed N | --seeds N | --seeds FROM-TO | --mutants] [--mutant NAME]\n"
-        "  --seed N        one seed, every event printed\n"
-        "  --seeds N       seeds 1 to N, and those kept in tests/sim/seeds\n"
-        "  --mutants       each planted fault must be found (a build with them)\n"
-        "  --mutant NAME   with that fault\n",
-        name);
+    fputs("usage: sim [--world NAME] [--mutant NAME] [--seed N | --seeds N | --seeds FROM-TO | "
+          "--mutants]\n"
+          "  --seed N        one seed, every event printed\n"
+          "  --seeds N       seeds 1 to N in each world, and those kept in tests/sim/seeds\n"
+          "  --world NAME    only there: site or raft\n"
+          "  --mutants       each planted fault must be found (a build with them)\n"
+          "  --mutant NAME   with that fault\n",
+          stderr);
     return 2;
 }
 
 /* ---- many seeds ---- */
 
-static int one(runner_run *run, uint64_t seed, bool verbose)
+static unsigned one(const struct runner_world *world, uint64_t seed, bool verbose)
 {
     char failure[FAILURE_MAX];
 
     alarm(verbose ? 0 : HANG_S);
-    bool ok = run(seed, verbose, failure, sizeof failure);
+    bool ok = world->run(seed, verbose, failure, sizeof failure);
     alarm(0);
     if (!ok)
-        printf("seed %" PRIu64 ": %s\n", seed, failure);
+        printf("%s seed %" PRIu64 ": %s\n", world->name, seed, failure);
     fflush(stdout);
     return ok ? 0 : 1;
 }
 
-static unsigned kept(const char *name, runner_run *run, unsigned *count)
+/* Lines "site 1234 # what it found"; others are comments. */
+static unsigned kept(const struct runner_world *world, unsigned *count)
 {
-    char path[100], line[300];
+    char line[300], name[20];
     unsigned failed = 0;
+    uint64_t seed;
+    FILE *f = fopen("tests/sim/seeds", "r");
 
-    snprintf(path, sizeof path, "tests/sim/seeds_%s", name);
-    FILE *f = fopen(path, "r");
     while (f != NULL && fgets(line, sizeof line, f) != NULL) {
-        char *end;
-        uint64_t seed = strtoull(line, &end, 10);
-        if (end == line)
+        if (sscanf(line, "%19s %" SCNu64, name, &seed) != 2 || strcmp(name, world->name) != 0)
             continue;
-        failed += (unsigned)one(run, seed, false);
+        failed += one(world, seed, false);
         ++*count;
     }
     if (f != NULL)
@@ -77,21 +76,22 @@ static unsigned kept(const char *name, runner_run *run, unsigned *count)
     return failed;
 }
 
-static int many(const char *name, runner_run *run, uint64_t from, uint64_t to)
+static unsigned many(const struct runner_world *world, uint64_t from, uint64_t to)
 {
     unsigned failed = 0, count = 0;
     struct timespec a, b;
 
     (void)clock_gettime(CLOCK_MONOTONIC, &a);
     if (from == 1)
-        failed = kept(name, run, &count);
-    for (uint64_t seed = from; seed <= to && failed < 20; seed++, count++)
-        failed += (unsigned)one(run, seed, false);
+        failed = kept(world, &count);
+    for (uint64_t seed = from; seed <= to && failed < FAILED_MAX; seed++, count++)
+        failed += one(world, seed, false);
     (void)clock_gettime(CLOCK_MONOTONIC, &b);
     double s = (double)(b.tv_sec - a.tv_sec) + (double)(b.tv_nsec - a.tv_nsec) / 1e9;
-    printf("%s: %u seeds, %u failed, %.1f s, %.0f seeds a minute\n", name, count, failed, s,
-           s > 0 ? count * 60 / s : 0);
-    return failed > 0 ? 1 : 0;
+    printf("%s: %u seeds, %u failed, %.1f s, %.0f seeds a minute\n", world->name, count, failed,
+           s, s > 0 ? count * 60 / s : 0);
+    fflush(stdout);
+    return failed;
 }
 
 /* ---- planted faults ---- */
@@ -104,19 +104,53 @@ struct shared {
     char failure[FAILURE_MAX];
 };
 
-static void look_for(runner_run *run, struct shared *sh)
+static void look_for(const struct runner_world *world, struct shared *sh)
 {
     for (uint64_t seed = 1; seed <= MUTANT_SEEDS && !sh->found; seed++) {
         sh->seed = seed;
         alarm(HANG_S);
-        sh->found = !run(seed, false, sh->failure, sizeof sh->failure);
+        sh->found = !world->run(seed, false, sh->failure, sizeof sh->failure);
         alarm(0);
     }
 }
 
-/* Each in a process of its own: it may well crash. Rows of another simulation: the name says
- * whose they are (see docs/simulation.md). */
-static int mutants(const char *name, runner_run *run)
+static bool is_for(const struct runner_world *world, const char *mutant)
+{
+    size_t n = (size_t)(strchr(mutant, '_') - mutant) + 1;
+
+    for (const char *p = world->mutants; *p != 0;
+         p += strcspn(p, " ") + (strchr(p, ' ') != NULL))
+        if (strncmp(p, mutant, n) == 0)
+            return true;
+    return world->mutants[0] == 0;
+}
+
+/* In a process of its own: it may well crash. */
+static bool find(const struct runner_world *world, enum mutant m, struct shared *sh)
+{
+    memset(sh, 0, sizeof *sh);
+    fflush(stdout);
+    pid_t pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) {
+        mutant_active = m;
+        look_for(world, sh);
+        _exit(0);
+    }
+    int status = 0;
+    (void)waitpid(pid, &status, 0);
+    if (!sh->found && WIFSIGNALED(status)) {
+        sh->found = true;
+        snprintf(sh->failure, sizeof sh->failure, "%s",
+                 WTERMSIG(status) == SIGALRM ? "it hangs" : "it crashes");
+    }
+    if (sh->found)
+        printf("%-30s %s seed %-4" PRIu64 " %s\n", mutant_name(m), world->name, sh->seed,
+               sh->failure);
+    return sh->found;
+}
+
+static int mutants(const struct runner_world *worlds, const char *only)
 {
     unsigned missed = 0;
     struct shared *sh =
@@ -124,33 +158,19 @@ static int mutants(const char *name, runner_run *run)
 
     CHECK(sh != MAP_FAILED);
     for (int m = 1; m < (int)MUTANTS_END; m++) {
-        const char *what = mutant_name((enum mutant)m);
-        if (strcmp(name, "raft") == 0 && strncmp(what, "raft_", 5) != 0 &&
-            strncmp(what, "store_", 6) != 0)
-            continue;
-        memset(sh, 0, sizeof *sh);
+        bool found = false;
+        /* The narrower world first: it is faster, and harsher in what it knows. */
+        for (int i = 0; worlds[i].name != NULL; i++)
+            if (worlds[i].mutants[0] != 0 && is_for(&worlds[i], mutant_name((enum mutant)m)) &&
+                (only == NULL || strcmp(only, worlds[i].name) == 0))
+                found = find(&worlds[i], (enum mutant)m, sh);
+        if (!found && (only == NULL || strcmp(only, worlds[0].name) == 0))
+            found = find(&worlds[0], (enum mutant)m, sh);
+        if (!found)
+            printf("%-30s NOT FOUND in %d seeds: %s\n", mutant_name((enum mutant)m),
+                   MUTANT_SEEDS, mutant_text((enum mutant)m));
         fflush(stdout);
-        pid_t pid = fork();
-        CHECK(pid >= 0);
-        if (pid == 0) {
-            mutant_active = (enum mutant)m;
-            look_for(run, sh);
-            _exit(0);
-        }
-        int status = 0;
-        (void)waitpid(pid, &status, 0);
-        if (!sh->found && WIFSIGNALED(status)) {
-            sh->found = true;
-            snprintf(sh->failure, sizeof sh->failure, "%s",
-                     WTERMSIG(status) == SIGALRM ? "it hangs" : "it crashes");
-        }
-        if (sh->found)
-            printf("%-32s seed %-5" PRIu64 " %s\n", what, sh->seed, sh->failure);
-        else
-            printf("%-32s NOT FOUND in %d seeds: %s\n", what, MUTANT_SEEDS,
-                   mutant_text((enum mutant)m));
-        fflush(stdout);
-        missed += !sh->found;
+        missed += !found;
     }
     printf("%u not found\n", missed);
     return missed > 0 ? 1 : 0;
@@ -174,9 +194,9 @@ static int no_mutants(void)
     fprintf(stderr, "this build has no planted faults: build with -DMUSTER_MUTANTS\n");
     return 2;
 }
-static int mutants(const char *name, runner_run *run)
+static int mutants(const struct runner_world *worlds, const char *only)
 {
-    (void)name, (void)run;
+    (void)worlds, (void)only;
     return no_mutants();
 }
 static int set_mutant(const char *name)
@@ -187,41 +207,64 @@ static int set_mutant(const char *name)
 
 #endif
 
-int runner_main(int argc, char **argv, const char *name, runner_run *run)
-{
-    uint64_t from = 1, to = 1000;
-    bool single = false, all_mutants = false;
+struct what {
+    uint64_t from, to;
+    bool is_single, all_mutants;
+    const char *world;
+};
 
+static bool read_number(struct what *what, const char *option, const char *value)
+{
+    char *end;
+
+    what->from = what->to = strtoull(value, &end, 10);
+    if (end == value)
+        return false;
+    if (strcmp(option, "--seed") == 0) {
+        what->is_single = true;
+        return *end == 0;
+    }
+    if (*end == '-')
+        what->to = strtoull(end + 1, &end, 10);
+    else
+        what->from = 1;
+    return strcmp(option, "--seeds") == 0 && *end == 0;
+}
+
+static bool read_options(struct what *what, int argc, char **argv)
+{
     for (int i = 1; i < argc; i++) {
-        char *end;
         if (strcmp(argv[i], "--mutants") == 0) {
-            all_mutants = true;
+            what->all_mutants = true;
             continue;
         }
         if (i + 1 == argc)
-            return usage(name);
-        const char *value = argv[++i];
-        if (strcmp(argv[i - 1], "--mutant") == 0) {
-            if (set_mutant(value) != 0)
-                return 2;
-            continue;
-        }
-        from = strtoull(value, &end, 10);
-        if (strcmp(argv[i - 1], "--seed") == 0 && end != value && *end == 0) {
-            single = true;
-        } else if (strcmp(argv[i - 1], "--seeds") == 0 && end != value) {
-            to = from;
-            if (*end == '-')
-                to = strtoull(end + 1, &end, 10);
-            else
-                from = 1;
-            if (*end != 0)
-                return usage(name);
-        } else {
-            return usage(name);
-        }
+            return false;
+        const char *option = argv[i++], *value = argv[i];
+        if (strcmp(option, "--world") == 0)
+            what->world = value;
+        else if (strcmp(option, "--mutant") == 0 ? set_mutant(value) != 0
+                                                 : !read_number(what, option, value))
+            return false;
     }
-    if (all_mutants)
-        return mutants(name, run);
-    return single ? one(run, from, true) : many(name, run, from, to);
+    return true;
+}
+
+int runner_main(int argc, char **argv, const struct runner_world *worlds)
+{
+    struct what what = {.from = 1, .to = 1000};
+    unsigned failed = 0;
+
+    if (!read_options(&what, argc, argv))
+        return usage();
+    if (what.all_mutants)
+        return mutants(worlds, what.world);
+    for (int i = 0; worlds[i].name != NULL; i++) {
+        if (what.world != NULL ? strcmp(what.world, worlds[i].name) != 0
+                               : what.is_single && i > 0)
+            continue;
+        failed += what.is_single ? one(&worlds[i], what.from, true)
+                                 : many(&worlds[i], what.from, what.to);
+    }
+    return failed > 0 ? 1 : 0;
 }

@@ -12,7 +12,12 @@
 /* True: the seed is right. */
 typedef bool runner_run(uint64_t seed, bool verbose, char *failure, size_t room);
 
-int runner_main(int argc, char **argv, const char *name, runner_run *run);
+struct runner_world {
+    const char *name;    /* NULL ends the list; the first is the one that is meant */
+    const char *mutants; /* prefixes of planted faults looked for here; "": all */
+    runner_run *run;
+};
+int runner_main(int argc, char **argv, const struct runner_world *worlds);
 /* While w is set, a failed CHECK ends up in world_fail(w). */
 void runner_guard(struct world *w);
 

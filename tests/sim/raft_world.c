@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* raft.c -- raft and the store alone: servers that agree on a list of numbers.
+/* raft_world.c -- raft and the store alone: servers that agree on a list of numbers.
  *
  * Harsher than the whole site (site.c): datagrams that are lost, doubled and reordered, and
  * entries compared one by one. See docs/simulation.md.
@@ -14,6 +14,7 @@
 #include "base/mem.h"
 #include "box.h"
 #include "raft_watch.h"
+#include "raft_world.h"
 #include "runner.h"
 #include "world.h"
 
@@ -619,8 +620,8 @@ static void draw_world(struct sim *sim)
     sim->faults_us = world_chance(w, 500) ? 700000 : 50000 + (uint32_t)world_below(w, 300000);
     sim->restart_us = world_chance(w, 500) ? 2000000 : 1000 + (uint32_t)world_below(w, 300000);
     sim->save_min_us = (uint32_t)world_below(w, world_chance(w, 300) ? 20000 : 1000);
-    sim->save_max_us = sim->save_min_us +
-                       (uint32_t)world_below(w, world_chance(w, 300) ? 150000 : 5000);
+    sim->save_max_us =
+        sim->save_min_us + (uint32_t)world_below(w, world_chance(w, 300) ? 150000 : 5000);
     sim->snapshot_every = 5 + world_below(w, 200);
     sim->founders = 1 + (unsigned)world_below(w, 5);
     members.n = sim->founders;
@@ -647,7 +648,7 @@ static void draw_world(struct sim *sim)
     world_at(w, w->now_us, fault_due, sim, 0, 0);
 }
 
-static bool run_seed(uint64_t seed, bool verbose, char *failure, size_t room)
+bool raft_seed(uint64_t seed, bool verbose, char *failure, size_t room)
 {
     struct sim *sim = mem_new(struct sim);
 
@@ -685,5 +686,3 @@ static bool run_seed(uint64_t seed, bool verbose, char *failure, size_t room)
     }
     return ok;
 }
-
-int main(int argc, char **argv) { return runner_main(argc, argv, "raft", run_seed); }

@@ -1,0 +1,357 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* site.c -- the simulation of a whole site: one seed's world, its faults, its end.
+ *
+ * First faults, drawn from the seed as are their kinds and rates; then none, and everything
+ * must come right by itself. See docs/simulation.md.
+ */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/check.h"
+#include "base/mem.h"
+#include "raft_world.h"
+#include "runner.h"
+#include "town.h"
+
+enum { FAULTS_US = 10000000, QUIET_US = 30000000, SETTLE_US = 1000000 };
+
+enum fault {
+    FAULT_KILL,
+    FAULT_POWER,
+    FAULT_POWER_ALL,
+    FAULT_CUT,
+    FAULT_CUT_ONE_WAY,
+    FAULT_HEAL,
+    FAULT_FREEZE,
+    FAULT_SLOW_DISK,
+    FAULT_DISK,
+    FAULT_MEMBERS,
+    FAULT_RESET,
+    FAULT_CLOCK,
+    FAULTS
+};
+
+/* ---- faults ---- */
+
+static struct server *any_server(struct town *t)
+{
+    return &t->servers[world_below(&t->w, t->servers_n)];
+}
+
+static void cut(struct town *t, bool both)
+{
+    struct world *w = &t->w;
+    uint32_t side = (uint32_t)world_below(w, 1u << w->hosts_n);
+
+    if (world_chance(w, 300)) /* one machine alone */
+        side = 1u << any_server(t)->host;
+    world_note(w, "cut %s: %x", both ? "both ways" : "one way", side);
+    for (unsigned i = 0; i < w->hosts_n; i++)
+        for (unsigned k = 0; k < w->hosts_n; k++)
+            if ((side >> i & 1) && !(side >> k & 1)) {
+                w->blocked[i][k] = true;
+                w->blocked[k][i] |= both;
+            }
+    if (world_chance(w, 500))
+        server_break_peers(t, 300);
+}
+
+static void power_off_all(struct town *t)
+{
+    for (unsigned i = 0; i < t->servers_n; i++) {
+        server_crash(&t->servers[i], true);
+        server_restart_later(&t->servers[i], world_below(&t->w, t->restart_us));
+    }
+}
+
+static void change_members(struct town *t)
+{
+    struct server *s = any_server(t);
+    struct world *w = &t->w;
+    char name[8];
+
+    if (s->member == NULL || world_is_frozen(w, s->host))
+        return;
+    if (t->servers_n < TOWN_SERVERS_MAX && world_chance(w, 400)) {
+        struct raft_member m = {.id = t->servers_n + 1, .auto_promote = true};
+        snprintf(name, sizeof name, "s%u", t->servers_n);
+        snprintf(m.name, sizeof m.name, "%s", name);
+        snprintf(m.address, sizeof m.address, "10.0.0.%u:2182", t->servers_n + 1);
+        if (member_add(s->member, &m) != 0)
+            return;
+        world_note(w, "server %u joins", t->servers_n);
+        server_add(t, name);
+        server_turn(s);
+        server_start(&t->servers[t->servers_n - 1]);
+        return;
+    }
+    if (world_chance(w, 700)) {
+        world_note(w, "server %u is asked to step down", s->n);
+        member_step_down(s->member);
+    } else if (member_members(s->member)->n > 3) {
+        uint64_t id = 1 + world_below(w, t->servers_n);
+        world_note(w, "server %u is to be removed", (unsigned)id - 1);
+        (void)member_remove(s->member, id);
+    }
+    server_turn(s);
+}
+
+static void disk_fault(struct server *s)
+{
+    if (world_chance(&s->town->w, 400)) {
+        world_note(&s->town->w, "server %u: its next sync fails", s->n);
+        box_fail_sync(&s->box);
+    } else {
+        bool full = world_chance(&s->town->w, 600);
+        world_note(&s->town->w, "server %u: its disk %s", s->n, full ? "is full" : "has room");
+        box_fill(&s->box, full);
+    }
+}
+
+static void reset(struct town *t)
+{
+    unsigned n = 0;
+
+    server_break_peers(t, (unsigned)world_below(&t->w, 400));
+    for (struct link *l = t->links; l != NULL && n < 20; l = l->next, n++)
+        if (!l->is_gone && world_chance(&t->w, 200))
+            link_break(l, world_chance(&t->w, 500));
+}
+
+static void change_clock(struct town *t)
+{
+    struct world *w = &t->w;
+    unsigned host = (unsigned)world_below(w, w->hosts_n);
+
+    if (world_chance(w, 500))
+        world_set_drift(w, host, (int32_t)world_below(w, 20001) - 10000);
+    else
+        w->hosts[host].wall_offset_ms = (int64_t)world_below(w, 4000000000) - 2000000000;
+    if (world_chance(w, 300))
+        town_client_kill(t, (unsigned)world_below(w, t->clients_n));
+}
+
+static void freeze(struct town *t)
+{
+    struct world *w = &t->w;
+    unsigned host =
+        world_chance(w, 700) ? any_server(t)->host : (unsigned)world_below(w, w->hosts_n);
+    uint64_t us = world_below(w, world_chance(w, 300) ? 4000000 : 1500000);
+
+    world_note(w, "%s freezes for %u ms", w->hosts[host].name, (unsigned)(us / 1000));
+    w->hosts[host].frozen_until_us = w->now_us + us;
+}
+
+static void one_fault(struct town *t, enum fault which)
+{
+    struct world *w = &t->w;
+    struct server *s = any_server(t);
+
+    switch (which) {
+    case FAULT_KILL:
+    case FAULT_POWER:
+        server_crash(s, which == FAULT_POWER);
+        server_restart_later(s, world_below(w, t->restart_us));
+        break;
+    case FAULT_POWER_ALL: power_off_all(t); break;
+    case FAULT_CUT: cut(t, true); break;
+    case FAULT_CUT_ONE_WAY: cut(t, false); break;
+    case FAULT_HEAL:
+        world_note(w, "the network is whole");
+        memset(w->blocked, 0, sizeof w->blocked);
+        break;
+    case FAULT_FREEZE: freeze(t); break;
+    case FAULT_SLOW_DISK: s->box.slow_until_us = w->now_us + world_below(w, 2000000); break;
+    case FAULT_DISK: disk_fault(s); break;
+    case FAULT_MEMBERS: change_members(t); break;
+    case FAULT_RESET: reset(t); break;
+    case FAULT_CLOCK: change_clock(t); break;
+    case FAULTS: UNREACHABLE("drawn below FAULTS");
+    }
+}
+
+static void fault_due(void *ctx, uint64_t a, uint64_t b)
+{
+    struct town *t = ctx;
+    unsigned total = 0, which = 0;
+
+    (void)a, (void)b;
+    if (t->quiet)
+        return;
+    for (unsigned i = 0; i < FAULTS; i++)
+        total += t->weights[i];
+    uint64_t pick = world_below(&t->w, total);
+    while (pick >= t->weights[which])
+        pick -= t->weights[which++];
+    one_fault(t, (enum fault)which);
+    world_at(&t->w, t->w.now_us + world_below(&t->w, t->faults_us), fault_due, t, 0, 0);
+}
+
+/* ---- the end ---- */
+
+static void end_faults(struct town *t)
+{
+    struct world *w = &t->w;
+    uint64_t thawed_us = w->now_us;
+
+    world_note(w, "the faults end");
+    t->quiet = true;
+    memset(w->blocked, 0, sizeof w->blocked);
+    w->net.lose_permille = w->net.slow_permille = 0;
+    if (w->net.delay_max_us > 10000)
+        w->net.delay_max_us = w->net.delay_min_us + 10000;
+    for (unsigned i = 0; i < t->servers_n; i++) {
+        box_heal(&t->servers[i].box);
+        if (t->servers[i].member == NULL && t->servers[i].exists)
+            server_start(&t->servers[i]);
+    }
+    for (unsigned i = 0; i < w->hosts_n; i++)
+        if (w->hosts[i].frozen_until_us > thawed_us)
+            thawed_us = w->hosts[i].frozen_until_us;
+    world_run_until(w, thawed_us);
+}
+
+static const char *servers_not_live(struct town *t)
+{
+    struct server *leader = server_leader(t);
+    struct tree_facts f;
+
+    if (leader == NULL || !raft_is_ready(member_raft(leader->member)))
+        return "there is no leader";
+    const struct raft_members *m = raft_members(member_raft(leader->member));
+    for (unsigned i = 0; i < m->n; i++) {
+        const struct server *s = &t->servers[m->v[i].id - 1];
+        if (s->member == NULL)
+            return "a server is down";
+        if (!member_is_serving(s->member))
+            return "a server does not serve";
+        if (!m->v[i].voter)
+            return "a server that has joined does not vote";
+        if (raft_applied(member_raft(s->member)) != raft_applied(member_raft(leader->member)))
+            return "the servers have not applied the same entries";
+    }
+    tree_facts(member_tree(leader->member), &f);
+    if (f.sessions != t->clients_n + t->agents_n)
+        return "sessions are left over, or missing";
+    return NULL;
+}
+
+static void wait_for(struct town *t, const char *(*wrong)(struct town *t))
+{
+    uint64_t end_us = t->w.now_us + QUIET_US;
+    const char *what = "not looked";
+
+    while (what != NULL && t->w.now_us < end_us) {
+        world_run_until(&t->w, t->w.now_us + 100000);
+        what = wrong(t);
+    }
+    if (what != NULL)
+        world_fail(&t->w, "liveness: %s", what);
+}
+
+static void run_all(struct town *t)
+{
+    struct world *w = &t->w;
+
+    world_run_until(w, w->now_us + FAULTS_US);
+    end_faults(t);
+    wait_for(t, town_client_not_live);
+    world_run_until(w, w->now_us + SETTLE_US); /* they all go on for a while */
+    town_client_quiet(t);
+    wait_for(t, town_client_not_live);
+    wait_for(t, servers_not_live);
+    town_client_end(t);
+    town_check_end(t);
+}
+
+/* ---- the beginning ---- */
+
+static void draw(struct town *t)
+{
+    struct world *w = &t->w;
+
+    w->net.delay_min_us = 100;
+    w->net.delay_max_us = 300 + (uint32_t)world_below(w, world_chance(w, 200) ? 60000 : 5000);
+    w->net.slow_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 30) : 0;
+    w->net.slow_max_us = 50000 + (uint32_t)world_below(w, 500000);
+    w->net.lose_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 60) : 0;
+    for (unsigned i = 0; i < FAULTS; i++)
+        t->weights[i] = world_chance(w, 450) ? (unsigned)world_below(w, 10) : 0;
+    t->weights[FAULT_HEAL] += 3;
+    t->faults_us = 100000 + (uint32_t)world_below(w, world_chance(w, 500) ? 1500000 : 400000);
+    t->restart_us = world_chance(w, 500) ? 2000000 : 1000 + (uint32_t)world_below(w, 300000);
+    t->save_min_us = (uint32_t)world_below(w, world_chance(w, 200) ? 10000 : 500);
+    t->save_max_us =
+        t->save_min_us + (uint32_t)world_below(w, world_chance(w, 200) ? 80000 : 4000);
+    t->snapshot_every = 20 + world_below(w, 400);
+    t->keep = world_below(w, 100);
+}
+
+static void found(struct town *t)
+{
+    static const unsigned counts[] = {3, 3, 3, 3, 5, 5, 1, 2, 4};
+    struct raft_members members = {.n = counts[world_below(&t->w, 9)]};
+    unsigned clients = 2 + (unsigned)world_below(&t->w, 3);
+    char name[8];
+
+    for (unsigned i = 0; i < members.n; i++) {
+        struct raft_member *m = &members.v[i];
+        *m = (struct raft_member){.id = i + 1, .voter = true};
+        snprintf(name, sizeof name, "s%u", i);
+        snprintf(m->name, sizeof m->name, "%s", name);
+        snprintf(m->address, sizeof m->address, "10.0.0.%u:2182", i + 1);
+        server_add(t, name);
+    }
+    for (unsigned i = 0; i < members.n; i++)
+        server_found(&t->servers[i], &members);
+    for (unsigned i = 0; i < members.n; i++)
+        server_start(&t->servers[i]);
+    for (unsigned i = 0; i < clients; i++)
+        town_client_add(t);
+    world_at(&t->w, t->w.now_us + 500000, fault_due, t, 0, 0);
+}
+
+static void free_all(struct town *t)
+{
+    town_client_free(t);
+    for (unsigned i = 0; i < t->servers_n; i++)
+        server_free(&t->servers[i]);
+    links_free(t);
+    town_check_free(t);
+    world_free(&t->w);
+    mem_free(t);
+}
+
+static bool site_seed(uint64_t seed, bool verbose, char *failure, size_t room)
+{
+    struct town *t = mem_new(struct town);
+
+    world_init(&t->w, seed, verbose);
+    runner_guard(&t->w);
+    if (setjmp(t->w.stop) == 0) {
+        town_check_new(t);
+        draw(t);
+        found(t);
+        run_all(t);
+    }
+    runner_guard(NULL);
+    bool ok = t->w.failure[0] == 0;
+    snprintf(failure, room, "%s", t->w.failure);
+    world_note(&t->w, "%u leaders, %u entries, %u connections, %u events",
+               raft_watch_leaders(t->watch), (unsigned)raft_watch_committed(t->watch),
+               (unsigned)t->connections_total, (unsigned)t->w.events_total);
+    if (ok) /* after a failure nothing is safe to touch: it stays */
+        free_all(t);
+    return ok;
+}
+
+int main(int argc, char **argv)
+{
+    static const struct runner_world worlds[] = {
+        {"site", "", site_seed},
+        {"raft", "raft_ store_", raft_seed},
+        {NULL, NULL, NULL},
+    };
+
+    return runner_main(argc, argv, worlds);
+}

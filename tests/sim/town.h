@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* town.h -- a whole site in one process: what its parts share.
+ *
+ *   town.c          the seed's world, its faults, the end
+ *   town_server.c   servers: the production member core, the real store on a simulated disk
+ *   town_link.c     connections of clients to servers
+ *   town_client.c   clients: the production client core, what they do, what they check
+ *   town_check.c    what holds for all servers at each step
+ *   town_agent.c    machines' agents, and the kernel that holds their addresses
+ */
+#ifndef MUSTER_TESTS_TOWN_H
+#define MUSTER_TESTS_TOWN_H
+
+#include "box.h"
+#include "client/client.h"
+#include "raft_watch.h"
+#include "server/member.h"
+#include "world.h"
+
+enum { TOWN_SERVERS_MAX = 6, TOWN_CLIENTS_MAX = 6 };
+
+struct town;
+
+struct server {
+    struct town *town;
+    unsigned n, host; /* id: n + 1 */
+    struct box box;
+    struct member *member; /* NULL: down */
+    bool exists;           /* has data */
+    uint64_t timer_us;
+    uint64_t conns; /* numbers given to connections in this life */
+    struct pipe peers[TOWN_SERVERS_MAX];
+    uint64_t checked_index; /* town_check.c: looked at up to here */
+};
+
+/* A connection of a client, both ends. Never freed before the world ends: events point to it.
+ */
+struct link {
+    struct link *next;
+    struct town *town;
+    struct server *server;
+    uint64_t life, conn; /* of the server's process; 0: not accepted */
+    unsigned host;       /* the client's */
+    struct pipe up, down;
+    struct buf in;         /* at the server: bytes that are no whole frame yet */
+    bool is_open, is_gone; /* the client's side: open; it wants nothing more of it */
+    bool server_knows;
+    void *ctx;
+    void (*opened)(void *ctx, struct link *l);
+    void (*received)(void *ctx, struct link *l, const uint8_t *data, size_t len);
+    void (*closed)(void *ctx, struct link *l);
+};
+
+/* A client core with its connection: the shell of client_uv.c. */
+struct shell {
+    struct town *town;
+    unsigned host;
+    struct client *client;
+    struct link *link;
+    uint64_t timer_us, life;
+    void (*after)(void *ctx); /* before what the core wants is carried out */
+    void *ctx;
+    bool is_turning;
+};
+
+struct town_client;
+struct town_agent;
+
+struct town {
+    struct world w;
+    struct server servers[TOWN_SERVERS_MAX];
+    unsigned servers_n;
+    struct raft_watch *watch;
+    struct link *links;
+    struct town_client *clients[TOWN_CLIENTS_MAX];
+    unsigned clients_n;
+    struct town_agent *agents[TOWN_SERVERS_MAX];
+    unsigned agents_n;
+    struct town_check *check;
+    struct town_shared *shared; /* town_client.c: what all clients know together */
+    unsigned weights[12];
+    uint32_t faults_us, restart_us, save_min_us, save_max_us;
+    uint64_t snapshot_every, keep;
+    uint64_t connections_total;
+    bool quiet;
+};
+
+/* ---- servers ---- */
+void server_add(struct town *t, const char *name);
+void server_found(struct server *s, const struct raft_members *members);
+void server_start(struct server *s);
+void server_crash(struct server *s, bool power_loss);
+void server_restart_later(struct server *s, uint64_t in_us);
+void server_turn(struct server *s);           /* after anything that the member was told */
+struct server *server_leader(struct town *t); /* of the highest term; or NULL */
+void server_free(struct server *s);
+uint64_t server_now_ms(const struct server *s);
+/* Some connections between machines break. */
+void server_break_peers(struct town *t, unsigned permille);
+
+/* ---- links ---- */
+struct link *link_dial(struct town *t, unsigned host, unsigned server);
+void link_send(struct link *l, const uint8_t *data, size_t len);
+void link_leave(struct link *l);            /* the client closes */
+void link_break(struct link *l, bool told); /* a reset; not told: nobody hears of it */
+struct link *link_of(struct server *s, uint64_t conn);
+void links_of_server_end(struct server *s, bool told);
+void links_of_host_end(struct town *t, unsigned host);
+void links_free(struct town *t);
+
+/* ---- shells of client cores ---- */
+void shell_init(struct shell *h, struct town *t, unsigned host, struct client *c);
+void shell_turn(struct shell *h);
+void shell_stop(struct shell *h); /* the process ends: its connection closes */
+uint64_t shell_now_ms(const struct shell *h);
+
+/* ---- clients ---- */
+void town_client_add(struct town *t);
+void town_client_kill(struct town *t, unsigned n);
+void town_client_end(struct town *t); /* the last checks */
+const char *town_client_not_live(struct town *t);
+void town_client_quiet(struct town *t);
+void town_client_free(struct town *t);
+/* Each living session that surely lives, by its client: told by town_check. */
+void town_client_sessions(struct town *t, struct server *s);
+
+/* ---- agents ---- */
+void town_agent_add(struct town *t, unsigned n);
+void town_agent_stop(struct town *t, unsigned n, bool power_loss);
+void town_agent_start(struct town *t, unsigned n);
+void town_agent_look(struct town *t);
+const char *town_agent_not_live(struct town *t);
+void town_agent_free(struct town *t);
+
+/* ---- checks ---- */
+void town_check_new(struct town *t);
+void town_check_free(struct town *t);
+void town_check_server(struct server *s); /* after each of its events */
+void town_check_end(struct town *t);
+
+#endif

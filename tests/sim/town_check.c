@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What holds for all servers, looked at after each event of one. */
+#include "base/mem.h"
+#include "town.h"
+
+struct town_check {
+    uint64_t *digests; /* of the tree, by applied index; 0: not seen */
+    size_t cap;
+};
+
+void town_check_new(struct town *t)
+{
+    t->check = mem_new(struct town_check);
+    t->watch = raft_watch_new(&t->w, TOWN_SERVERS_MAX);
+}
+
+void town_check_free(struct town *t)
+{
+    mem_free(t->check->digests);
+    mem_free(t->check);
+    raft_watch_free(t->watch);
+}
+
+/* Replicas that have applied the same entries are equal. */
+static void look_at_tree(struct server *s, uint64_t applied)
+{
+    struct town_check *c = s->town->check;
+    size_t old = c->cap;
+    uint64_t digest = tree_digest(member_tree(s->member));
+
+    mem_grow(c->digests, c->cap, applied + 1);
+    for (size_t i = old; i < c->cap; i++)
+        c->digests[i] = 0;
+    if (c->digests[applied] == 0)
+        c->digests[applied] = digest;
+    else if (c->digests[applied] != digest)
+        world_fail(&s->town->w, "server %u has another tree at index %u than others had", s->n,
+                   (unsigned)applied);
+}
+
+void town_check_server(struct server *s)
+{
+    const struct raft *r = member_raft(s->member);
+    uint64_t applied = raft_applied(r);
+
+    raft_watch_look(s->town->watch, s->n, r);
+    if (applied == s->checked_index)
+        return;
+    s->checked_index = applied;
+    look_at_tree(s, applied);
+    town_client_sessions(s->town, s);
+}
+
+void town_check_end(struct town *t)
+{
+    const struct server *first = NULL;
+
+    for (unsigned i = 0; i < t->servers_n; i++) {
+        const struct server *s = &t->servers[i];
+        if (s->member == NULL)
+            continue;
+        if (first == NULL)
+            first = s;
+        if (raft_applied(member_raft(s->member)) == raft_applied(member_raft(first->member)) &&
+            tree_digest(member_tree(s->member)) != tree_digest(member_tree(first->member)))
+            world_fail(&t->w, "at the end the trees of servers %u and %u differ", first->n,
+                       s->n);
+    }
+}

@@ -1,0 +1,306 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Servers: what src/server's shell does, in virtual time. */
+#include <stdio.h>
+
+#include "base/check.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "town.h"
+
+uint64_t server_now_ms(const struct server *s) { return world_host_ms(&s->town->w, s->host); }
+
+static void tell_time(struct server *s)
+{
+    member_time(s->member, server_now_ms(s), world_host_wall_ms(&s->town->w, s->host));
+}
+
+/* ---- member_io ---- */
+
+static void io_send_peer(void *ctx, uint64_t to, const uint8_t *data, size_t len)
+{
+    struct server *s = ctx;
+    struct world *w = &s->town->w;
+
+    /* A full queue drops: what travels between machines must bear loss. */
+    if (to == 0 || to > s->town->servers_n || world_chance(w, w->net.lose_permille / 4))
+        return;
+    pipe_send(&s->peers[to - 1], data, len);
+}
+
+static void io_send_client(void *ctx, uint64_t conn, const uint8_t *data, size_t len)
+{
+    struct link *l = link_of(ctx, conn);
+
+    CHECK(l != NULL && l->server_knows);
+    if (!l->is_gone)
+        pipe_send(&l->down, data, len);
+}
+
+static void io_close_client(void *ctx, uint64_t conn)
+{
+    struct link *l = link_of(ctx, conn);
+
+    CHECK(l != NULL && l->server_knows);
+    l->server_knows = false;
+    if (!l->is_gone)
+        pipe_end(&l->down);
+}
+
+static void io_random(void *ctx, void *data, size_t len)
+{
+    struct server *s = ctx;
+
+    for (size_t i = 0; i < len; i++)
+        ((uint8_t *)data)[i] = (uint8_t)rng_next(&s->town->w.rng);
+}
+
+/* ---- the disk ---- */
+
+static bool core_save_take(void *ctx, struct raft_save *out)
+{
+    return member_save_take(((struct server *)ctx)->member, out);
+}
+
+static void core_saved(void *ctx)
+{
+    struct server *s = ctx;
+
+    tell_time(s);
+    member_saved(s->member);
+}
+
+static struct raft_blob *core_snapshot_take(void *ctx)
+{
+    return member_snapshot_take(((struct server *)ctx)->member);
+}
+
+static void core_snapshot_saved(void *ctx, uint64_t index, int err)
+{
+    struct server *s = ctx;
+
+    tell_time(s);
+    member_snapshot_saved(s->member, index, err);
+}
+
+static void core_turn(void *ctx) { server_turn(ctx); }
+
+static void core_died(void *ctx)
+{
+    struct server *s = ctx;
+
+    server_crash(s, false);
+    server_restart_later(s, 200000);
+}
+
+static void load_state(void *ctx, uint64_t term, uint64_t vote)
+{
+    member_load_state(((struct server *)ctx)->member, term, vote);
+}
+
+static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
+                          const struct raft_members *members, const uint8_t *data, size_t len)
+{
+    struct server *s = ctx;
+    int err = member_load_snapshot(s->member, index, term, members, data, len);
+
+    if (err != 0)
+        world_fail(&s->town->w, "server %u: the snapshot at %u does not load: %s", s->n,
+                   (unsigned)index, err_name(err));
+}
+
+static void load_entry(void *ctx, struct raft_entry *e)
+{
+    member_load_entry(((struct server *)ctx)->member, e);
+}
+
+/* ---- peers ---- */
+
+static void from_peer(void *ctx, const uint8_t *data, size_t len)
+{
+    /* ctx is the sender's pipe: its two ends say who. */
+    struct pipe *p = ctx;
+    struct town *t = (struct town *)(void *)p->w; /* the world is its first field */
+    struct server *s = NULL;
+    unsigned from = 0;
+
+    for (unsigned i = 0; i < t->servers_n; i++) {
+        if (t->servers[i].host == p->to)
+            s = &t->servers[i];
+        if (t->servers[i].host == p->from)
+            from = i;
+    }
+    if (s == NULL || s->member == NULL || data == NULL)
+        return;
+    tell_time(s);
+    int err = member_peer(s->member, from + 1, data, len);
+    if (err != 0)
+        world_fail(&t->w, "server %u: a message from server %u is %s", s->n, from,
+                   err_name(err));
+    server_turn(s);
+}
+
+void server_break_peers(struct town *t, unsigned permille)
+{
+    for (unsigned i = 0; i < t->servers_n; i++)
+        for (unsigned k = 0; k < t->servers_n; k++)
+            if (i != k && world_chance(&t->w, permille))
+                pipe_break(&t->servers[i].peers[k]);
+}
+
+/* ---- life ---- */
+
+void server_add(struct town *t, const char *name)
+{
+    CHECK(t->servers_n < TOWN_SERVERS_MAX);
+    struct server *s = &t->servers[t->servers_n];
+    const struct box_core core = {.ctx = s,
+                                  .save_take = core_save_take,
+                                  .saved = core_saved,
+                                  .snapshot_take = core_snapshot_take,
+                                  .snapshot_saved = core_snapshot_saved,
+                                  .turn = core_turn,
+                                  .died = core_died};
+
+    s->town = t;
+    s->n = t->servers_n++;
+    s->host = world_add_host(&t->w, name, (int32_t)world_below(&t->w, 20001) - 10000);
+    box_init(&s->box, &t->w, s->host, &core);
+    s->box.min_us = t->save_min_us;
+    s->box.max_us = t->save_max_us;
+    s->box.keep = t->keep;
+    s->box.options.segment_bytes = 4000 + world_below(&t->w, 60000);
+    for (unsigned i = 0; i < t->servers_n; i++) {
+        struct server *o = &t->servers[i];
+        pipe_init(&o->peers[s->n], &t->w, o->host, s->host, from_peer, &o->peers[s->n]);
+        pipe_init(&s->peers[i], &t->w, s->host, o->host, from_peer, &s->peers[i]);
+    }
+}
+
+void server_found(struct server *s, const struct raft_members *members)
+{
+    struct raft_save vote = {.hard = true, .term = 1};
+    struct tree *tree = tree_new(1);
+    struct buf bytes = {0};
+
+    tree_save(tree, &bytes);
+    struct raft_blob *b =
+        raft_blob_new_take(1, 1, members, mem_dup(bytes.data, bytes.len), bytes.len);
+    box_start(&s->box, &(struct store_load){0});
+    CHECK(store_save(s->box.store, &vote) == 0);
+    CHECK(store_snapshot(s->box.store, b, 0) == 0);
+    store_close(s->box.store);
+    s->box.store = NULL;
+    s->exists = true;
+    raft_blob_unref(b);
+    buf_free(&bytes);
+    tree_free(tree);
+}
+
+void server_start(struct server *s)
+{
+    struct town *t = s->town;
+    const struct member_io io = {s, io_send_peer, io_send_client, io_close_client, io_random};
+    const struct member_options o = {.raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng)},
+                                     .session_min_ms = 200,
+                                     .snapshot_every = t->snapshot_every};
+    const struct store_load load = {s, load_state, load_snapshot, load_entry};
+
+    CHECK(s->member == NULL);
+    s->exists = true;
+    s->member = member_new(&o, &io);
+    box_start(&s->box, &load);
+    s->timer_us = WORLD_NEVER;
+    s->checked_index = 0;
+    raft_watch_restarted(t->watch, s->n);
+    member_start(s->member, server_now_ms(s), world_host_wall_ms(&t->w, s->host));
+    const struct raft *r = member_raft(s->member);
+    world_note(&t->w, "server %u starts: term %u, log %u to %u", s->n, (unsigned)raft_term(r),
+               (unsigned)raft_first_index(r), (unsigned)raft_last_index(r));
+    server_turn(s);
+}
+
+void server_crash(struct server *s, bool power_loss)
+{
+    if (s->member == NULL)
+        return;
+    world_note(&s->town->w, "server %u: %s", s->n, power_loss ? "power off" : "kill -9");
+    links_of_server_end(s, !power_loss);
+    for (unsigned i = 0; i < s->town->servers_n; i++) {
+        pipe_break(&s->peers[i]);
+        pipe_break(&s->town->servers[i].peers[s->n]);
+    }
+    box_crash(&s->box, power_loss);
+    member_free(s->member);
+    s->member = NULL;
+}
+
+static void restart_due(void *ctx, uint64_t a, uint64_t b)
+{
+    struct server *s = ctx;
+
+    (void)a, (void)b;
+    if (s->member == NULL && s->exists)
+        server_start(s);
+}
+
+void server_restart_later(struct server *s, uint64_t in_us)
+{
+    world_at(&s->town->w, s->town->w.now_us + in_us, restart_due, s, 0, 0);
+}
+
+void server_free(struct server *s)
+{
+    box_free(&s->box);
+    if (s->member != NULL)
+        member_free(s->member);
+    for (unsigned i = 0; i < TOWN_SERVERS_MAX; i++)
+        pipe_break(&s->peers[i]);
+}
+
+/* ---- the loop ---- */
+
+static void timer_due(void *ctx, uint64_t life, uint64_t due_us)
+{
+    struct server *s = ctx;
+    struct world *w = &s->town->w;
+
+    if (s->member == NULL || life != s->box.life || due_us != s->timer_us)
+        return;
+    if (world_is_frozen(w, s->host)) {
+        /* What came for it meanwhile may be looked at before the clock. */
+        s->timer_us = w->hosts[s->host].frozen_until_us + world_below(w, 20000);
+        world_at(w, s->timer_us, timer_due, s, life, s->timer_us);
+        return;
+    }
+    s->timer_us = WORLD_NEVER;
+    tell_time(s);
+    server_turn(s);
+}
+
+void server_turn(struct server *s)
+{
+    struct world *w = &s->town->w;
+
+    member_flush(s->member);
+    box_work(&s->box);
+    town_check_server(s);
+    uint64_t due_us = world_host_due(w, s->host, member_deadline(s->member));
+    if (due_us < s->timer_us) {
+        s->timer_us = due_us;
+        world_at(w, due_us, timer_due, s, s->box.life, due_us);
+    }
+}
+
+struct server *server_leader(struct town *t)
+{
+    struct server *best = NULL;
+
+    for (unsigned i = 0; i < t->servers_n; i++) {
+        struct server *s = &t->servers[i];
+        if (s->member != NULL && raft_role(member_raft(s->member)) == RAFT_LEADER &&
+            (best == NULL ||
+             raft_term(member_raft(s->member)) > raft_term(member_raft(best->member))))
+            best = s;
+    }
+    return best;
+}
