@@ -277,6 +277,8 @@ def main(words):
     if not words or words[0] not in commands:
         note("usage: shop.py up|status|down|kill M|freeze M|cut M|heal [M]")
         return 2
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # ./dev status | head
+
     def interrupt(number, frame):
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, interrupt)
