@@ -26,6 +26,8 @@ int member_propose(struct member *m, struct tree_txn *txn)
     tree_txn_encode(txn, &entry);
     int err = raft_propose(m->raft, entry.data, entry.len, &index);
     buf_free(&entry);
+    if (err == 0 && txn->op == TREE_OP_ATTACH_SESSION)
+        session_attaching(m, txn->session, index);
     return err;
 }
 

@@ -102,6 +102,7 @@ struct expiry {
     int32_t timeout_ms;
     uint64_t until_ms;
     uint64_t queued_ms; /* its place in the heap; until_ms may have moved on since */
+    uint64_t attached;  /* the last index at which a client's coming back was proposed */
     size_t at;          /* in the heap */
     bool closing;       /* its end has been proposed */
 };
@@ -213,6 +214,7 @@ void session_lead(struct member *m);   /* we lead now: everybody's full timeout 
 void session_unlead(struct member *m);
 void session_born(struct member *m, int64_t session, int32_t timeout_ms);
 void session_gone(struct member *m, int64_t session);
+void session_attaching(struct member *m, int64_t session, uint64_t index);
 bool session_touch(struct member *m, int64_t session); /* false: unknown, or ending */
 void session_grace(struct member *m); /* we were away: everybody's full timeout again */
 void session_expire(struct member *m);

@@ -141,6 +141,17 @@ bool session_touch(struct member *m, int64_t session)
     return true;
 }
 
+/* Its password is looked at when the entry is applied; only then it lives longer. But until
+ * then it must not be ended, or the client would be told that it lives by an entry that has
+ * its end behind it. */
+void session_attaching(struct member *m, int64_t session, uint64_t index)
+{
+    struct expiry *e = m->leading_term != 0 ? expiry_find(&m->expiries, session) : NULL;
+
+    if (e != NULL)
+        e->attached = index;
+}
+
 void session_grace(struct member *m)
 {
     for (size_t i = 0; i < m->expiries.n; i++)
@@ -187,6 +198,8 @@ void session_expire(struct member *m)
 
         if (e->until_ms > m->now_ms && !e->closing) {
             requeue(x, e, e->until_ms);
+        } else if (e->attached > raft_applied(m->raft) && !e->closing) {
+            requeue(x, e, m->now_ms + MEMBER_RETRY_MS);
         } else if (e->closing || member_propose(m, &t) == 0) {
             m->facts.sessions_expired_total += !e->closing;
             e->closing = true;
