@@ -167,6 +167,7 @@ void raft_lead(struct raft *r);
 void raft_lead_end(struct raft *r);
 void raft_peer_reset(struct raft *r, struct peer *p);
 void raft_peer_probe(struct raft *r, struct peer *p, uint64_t next);
+bool raft_peer_is_heard(const struct raft *r, const struct peer *p); /* lately */
 uint64_t raft_append(struct raft *r, enum raft_entry_type type, const void *payload,
                      size_t len);
 void raft_send_all(struct raft *r);

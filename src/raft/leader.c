@@ -91,7 +91,7 @@ void raft_peer_reset(struct raft *r, struct peer *p)
     raft_peer_probe(r, p, r->log.last + 1);
 }
 
-static bool is_heard_lately(const struct raft *r, const struct peer *p)
+bool raft_peer_is_heard(const struct raft *r, const struct peer *p)
 {
     return p->heard_ms != 0 && r->now_ms - p->heard_ms < r->opt.election_min_ms;
 }
@@ -136,7 +136,7 @@ static void send_probe(struct raft *r, struct peer *p, bool is_beat)
 {
     if (p->next - 1 < r->log.base) {
         /* The entries are gone. Nobody serialises the state for a peer that is away. */
-        if (is_heard_lately(r, p)) {
+        if (raft_peer_is_heard(r, p)) {
             p->state = PEER_SNAPSHOT;
             p->offset = 0;
             p->is_chunk_out = false;
@@ -145,7 +145,7 @@ static void send_probe(struct raft *r, struct peer *p, bool is_beat)
         if (is_beat)
             send_bare_heartbeat(r, p);
     } else if (is_beat || !p->is_probing) {
-        send_append(r, p, is_heard_lately(r, p));
+        send_append(r, p, raft_peer_is_heard(r, p));
         p->is_probing = true;
     }
 }
@@ -312,8 +312,7 @@ static void catch_up(struct raft *r, struct peer *p)
 {
     if (p->match < p->catch_up_index)
         return;
-    if (r->now_ms - p->catch_up_ms <= r->opt.election_min_ms)
-        p->is_caught_up = true;
+    p->is_caught_up = r->now_ms - p->catch_up_ms <= r->opt.election_min_ms;
     p->catch_up_index = r->log.last;
     p->catch_up_ms = r->now_ms;
 }
@@ -330,7 +329,7 @@ void raft_leader_due(struct raft *r)
     if (r->now_ms >= r->heartbeat_ms_next) {
         for (unsigned i = 0; i < r->members.n; i++) {
             struct peer *p = &r->peers[i];
-            if (p->state == PEER_SNAPSHOT && !is_heard_lately(r, p))
+            if (p->state == PEER_SNAPSHOT && !raft_peer_is_heard(r, p))
                 raft_peer_probe(r, p, r->log.last + 1);
         }
         raft_snapshot_out_drop(r, false);

@@ -276,6 +276,12 @@ int raft_add_learner(struct raft *r, uint64_t now_ms, const struct raft_member *
     return 0;
 }
 
+/* A voter that does not answer would weigh on every commit from its first moment. */
+static bool may_vote(const struct raft *r, const struct peer *p)
+{
+    return p->is_caught_up && raft_peer_is_heard(r, p);
+}
+
 static void promote(struct raft *r, uint64_t id)
 {
     struct raft_members to = r->members;
@@ -300,7 +306,7 @@ int raft_promote(struct raft *r, uint64_t now_ms, uint64_t id)
         return ERR_NOT_FOUND;
     if (m->voter)
         return ERR_EXISTS;
-    if (!raft_peer_find(r, id)->is_caught_up)
+    if (!may_vote(r, raft_peer_find(r, id)))
         return ERR_BUSY;
     promote(r, id);
     return 0;
@@ -312,7 +318,7 @@ void raft_promote_ready(struct raft *r)
         return;
     for (unsigned i = 0; i < r->members.n; i++) {
         const struct raft_member *m = &r->members.v[i];
-        if (!m->voter && m->auto_promote && r->peers[i].is_caught_up) {
+        if (!m->voter && m->auto_promote && may_vote(r, &r->peers[i])) {
             promote(r, m->id);
             return;
         }
