@@ -159,7 +159,9 @@ void agent_time(struct agent *a, uint64_t now_ms, int64_t wall_ms)
 
 void agent_client_event(struct agent *a, enum client_event ev)
 {
-    if (ev != CLIENT_EV_CONNECTED)
+    if (ev == CLIENT_EV_CONNECTED)
+        a->timeout_is_pending = false;
+    else
         a->view.is_fresh = false;
     mirror_client_event(a->mirror, a->now_ms, ev);
     agent_due(a, a->now_ms);
@@ -274,6 +276,7 @@ static void match_lease(struct agent *a)
     }
     a->timeout_asked_ms = want_ms;
     client_set_timeout(a->client, a->now_ms, want_ms);
+    a->timeout_is_pending = client_state(a->client) != CLIENT_CONNECTED;
 }
 
 static void run_checks(struct agent *a)

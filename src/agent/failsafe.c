@@ -88,7 +88,7 @@ void failsafe_ask(struct failsafe *f, uint64_t now_ms, uint32_t lease_ms,
 {
     struct failsafe_round *round = &f->rounds[++f->seq % FAILSAFE_ROUNDS];
 
-    *round = (struct failsafe_round){.seq = f->seq, .asked_ms = now_ms};
+    *round = (struct failsafe_round){.seq = f->seq, .asked_ms = now_ms, .lease_ms = lease_ms};
     if (machines->n < 2 || n == 0 || n > SITE_ADDRESSES_MAX)
         return;
     round->machines = *machines;
@@ -257,15 +257,14 @@ static bool all_promised(const struct failsafe_round *r, unsigned i)
     return yes == r->machines.n;
 }
 
-uint64_t failsafe_kept_until(const struct failsafe *f, const char *address, uint32_t lease_ms,
-                             uint32_t margin_ms)
+uint64_t failsafe_kept_until(const struct failsafe *f, const char *address, uint32_t margin_ms)
 {
     uint64_t until = 0;
 
     for (unsigned r = 0; r < FAILSAFE_ROUNDS; r++) {
         const struct failsafe_round *round = &f->rounds[r];
         for (unsigned i = 0; i < round->addresses; i++) {
-            uint64_t end = round->asked_ms + lease_ms - margin_ms;
+            uint64_t end = round->asked_ms + round->lease_ms - margin_ms;
             if (strcmp(round->address[i], address) == 0 && all_promised(round, i) &&
                 end > until)
                 until = end;

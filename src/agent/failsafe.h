@@ -37,6 +37,7 @@ struct failsafe_machines {
 
 struct failsafe_round {
     uint64_t seq, asked_ms;
+    uint32_t lease_ms; /* that was promised for */
     unsigned addresses;
     char address[SITE_ADDRESSES_MAX][SITE_ADDRESS_MAX];
     uint64_t yes[FAILSAFE_MACHINES_MAX]; /* bit i: of address i */
@@ -77,8 +78,7 @@ void failsafe_message(struct failsafe *f, uint64_t now_ms, const char *from,
                       void *ctx, struct buf *answer);
 
 /* All others have promised until then, margin (see address_margin_ms) taken off; 0: no. */
-uint64_t failsafe_kept_until(const struct failsafe *f, const char *address, uint32_t lease_ms,
-                             uint32_t margin_ms);
+uint64_t failsafe_kept_until(const struct failsafe *f, const char *address, uint32_t margin_ms);
 /* This machine has promised not to take it until then; 0: no. */
 uint64_t failsafe_promised_until(const struct failsafe *f, const char *address);
 

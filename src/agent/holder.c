@@ -314,10 +314,11 @@ static void facts(const struct agent *a, const struct slot *s, enum address_wish
         .wish = wish,
         .seen_owner = seen_owner(a, s->site.address),
         .promised_until_ms = failsafe_promised_until(&a->failsafe, s->site.address),
-        .kept_until_ms =
-            failsafe_kept_until(&a->failsafe, s->site.address, lease_ms, margin_ms),
+        .kept_until_ms = failsafe_kept_until(&a->failsafe, s->site.address, margin_ms),
     };
-    if (coming_ms < lease_ms && coming_ms != a->timeout_asked_ms)
+    /* Until a server has answered to the shorter timeout, the longer one's end is believed by
+     * us alone. */
+    if (coming_ms < lease_ms && (coming_ms != a->timeout_asked_ms || a->timeout_is_pending))
         f->cap_ms = coming_ms - address_margin_ms(coming_ms, guard_ms);
 }
 

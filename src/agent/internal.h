@@ -101,6 +101,7 @@ struct agent {
     uint64_t now_ms, start_ms;
     int64_t wall_ms, start_wall_ms;
     uint32_t timeout_asked_ms; /* of the client; 0: its own */
+    bool timeout_is_pending;   /* no server has answered to that yet */
     bool is_leaving;
     uint64_t leave_until_ms;
     uint64_t op_last, generations;

@@ -67,7 +67,7 @@ static bool gather(struct agent *a, char (*held)[SITE_ADDRESS_MAX], unsigned *n)
             s->core.claim_session != client_session(a->client))
             continue;
         memcpy(held[(*n)++], s->site.address, sizeof held[0]);
-        if (failsafe_kept_until(&a->failsafe, s->site.address, lease_ms, margin_ms) <
+        if (failsafe_kept_until(&a->failsafe, s->site.address, margin_ms) <
             a->now_ms + lease_ms / 2)
             is_kept = false;
     }

@@ -5,6 +5,7 @@
 
 #include "base/check.h"
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/mem.h"
 
 /* The flags of a create (CreateMode). */
@@ -17,7 +18,11 @@ struct entry {
     struct buf data;
     enum znodes_kind kind;
     bool is_wanted, in_flight;
-    uint64_t again_ms; /* not before */
+    /* The last request. The same again: not before again_ms, since the mirror may need a
+     * moment to show what it did. */
+    enum { NOTHING, CREATE, DELETE, SET } asked;
+    uint64_t asked_hash; /* of the data */
+    uint64_t again_ms;
 };
 
 struct znodes {
@@ -102,7 +107,6 @@ static void answered(void *ctx, const struct client_reply *r)
     e->z->on_answer(e->z->ctx);
 }
 
-/* 0: nothing to do; what is there is as wanted, or somebody else's. */
 static void make_so(struct znodes *z, struct entry *e, const struct mirror *m, uint64_t now_ms)
 {
     struct mirror_node n;
@@ -118,12 +122,16 @@ static void make_so(struct znodes *z, struct entry *e, const struct mirror *m, u
 
     if (!must_create && !must_delete && !must_set)
         return;
-    if (now_ms < e->again_ms) {
+    uint64_t hash = hash_bytes(0, e->data.data, e->data.len);
+    int ask = must_create ? CREATE : must_delete ? DELETE : SET;
+    if (now_ms < e->again_ms && (int)e->asked == ask && e->asked_hash == hash) {
         if (e->again_ms < z->due_ms)
             z->due_ms = e->again_ms;
         return;
     }
     e->in_flight = true;
+    e->asked = ask;
+    e->asked_hash = hash;
     e->again_ms = now_ms + ZNODES_AGAIN_MS;
     if (must_create)
         client_create(z->c, now_ms, e->path, e->data.data, e->data.len, flags, answered, e);

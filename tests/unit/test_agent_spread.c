@@ -229,7 +229,7 @@ static void hear(struct failsafe *who, const char *name, struct failsafe *a, uin
 
 static uint64_t kept(const struct failsafe *f, const char *address)
 {
-    return failsafe_kept_until(f, address, 2000, 240);
+    return failsafe_kept_until(f, address, 240);
 }
 
 static void all_must_promise_and_it_counts_from_the_question(void **state)
