@@ -44,6 +44,7 @@ struct link {
     struct pipe up, down;
     struct buf in;         /* at the server: bytes that are no whole frame yet */
     bool is_open, is_gone; /* the client's side: open; it wants nothing more of it */
+    bool is_dead;          /* broken: nothing passes any more */
     bool server_knows;
     void *ctx;
     void (*opened)(void *ctx, struct link *l);
@@ -101,7 +102,8 @@ void server_break_peers(struct town *t, unsigned permille);
 /* ---- links ---- */
 struct link *link_dial(struct town *t, unsigned host, unsigned server);
 void link_send(struct link *l, const uint8_t *data, size_t len);
-void link_leave(struct link *l);            /* the client closes */
+void link_reply(struct link *l, const uint8_t *data, size_t len); /* data NULL: the end */
+void link_leave(struct link *l);                                  /* the client closes */
 void link_break(struct link *l, bool told); /* a reset; not told: nobody hears of it */
 struct link *link_of(struct server *s, uint64_t conn);
 void links_of_server_end(struct server *s, bool told);

@@ -141,7 +141,18 @@ struct link *link_dial(struct town *t, unsigned host, unsigned server)
 void link_send(struct link *l, const uint8_t *data, size_t len)
 {
     CHECK(l->is_open && !l->is_gone);
-    pipe_send(&l->up, data, len);
+    if (!l->is_dead)
+        pipe_send(&l->up, data, len);
+}
+
+void link_reply(struct link *l, const uint8_t *data, size_t len)
+{
+    if (l->is_gone || l->is_dead)
+        return;
+    if (data != NULL)
+        pipe_send(&l->down, data, len);
+    else
+        pipe_end(&l->down);
 }
 
 void link_leave(struct link *l)
@@ -150,13 +161,15 @@ void link_leave(struct link *l)
     if (l->up.w == NULL)
         return;
     pipe_break(&l->down);
-    pipe_end(&l->up);
+    if (!l->is_dead)
+        pipe_end(&l->up);
 }
 
 void link_break(struct link *l, bool told)
 {
-    if (l->up.w == NULL)
+    if (l->up.w == NULL || l->is_dead)
         return;
+    l->is_dead = true;
     pipe_break(&l->up);
     pipe_break(&l->down);
     if (told) {
@@ -182,6 +195,7 @@ void links_of_server_end(struct server *s, bool told)
         if (l->server != s || l->conn == 0 || l->life != s->box.life)
             continue;
         l->server_knows = false;
+        l->is_dead = true;
         pipe_break(&l->up);
         if (!l->is_gone && told)
             pipe_end(&l->down);

@@ -32,8 +32,7 @@ static void io_send_client(void *ctx, uint64_t conn, const uint8_t *data, size_t
     struct link *l = link_of(ctx, conn);
 
     CHECK(l != NULL && l->server_knows);
-    if (!l->is_gone)
-        pipe_send(&l->down, data, len);
+    link_reply(l, data, len);
 }
 
 static void io_close_client(void *ctx, uint64_t conn)
@@ -42,8 +41,7 @@ static void io_close_client(void *ctx, uint64_t conn)
 
     CHECK(l != NULL && l->server_knows);
     l->server_knows = false;
-    if (!l->is_gone)
-        pipe_end(&l->down);
+    link_reply(l, NULL, 0);
 }
 
 static void io_random(void *ctx, void *data, size_t len)
