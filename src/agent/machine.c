@@ -2,7 +2,6 @@
 #include "agent/machine.h"
 
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "agent/text.h"
@@ -39,7 +38,7 @@ static void dump_take(struct buf *out, json_t *j)
     char *text = json_dumps(j, JSON_COMPACT);
     CHECK(text != NULL);
     buf_add_str(out, text);
-    free(text);
+    mem_free(text);
     json_decref(j);
 }
 

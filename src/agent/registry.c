@@ -2,10 +2,10 @@
 #include "agent/registry.h"
 
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mem.h"
 
 void registry_path(struct buf *out, const char *service, const char *machine, uint16_t port)
 {
@@ -26,7 +26,7 @@ void registry_encode(struct buf *out, const char *service, const char *machine,
     char *text = json_dumps(j, JSON_COMPACT);
     CHECK(text != NULL);
     buf_add_str(out, text);
-    free(text);
+    mem_free(text);
     json_decref(j);
     buf_free(&id);
 }

@@ -2,10 +2,10 @@
 #include "agent/status.h"
 
 #include <jansson.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/check.h"
+#include "base/mem.h"
 
 /* ---- the verdict ---- */
 
@@ -328,7 +328,7 @@ int status_json(const struct status_view *v, struct buf *out)
     char *dump = json_dumps(j, JSON_COMPACT);
     CHECK(dump != NULL);
     buf_add_str(out, dump);
-    free(dump);
+    mem_free(dump);
     json_decref(j);
     buf_free(&verdict);
     return exit_code;
