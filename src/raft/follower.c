@@ -66,9 +66,9 @@ void raft_answer_saved(struct raft *r)
 
 /* [R] 5.1: a deposed leader learns of the later term, and nothing else: if it leads that one
  * by now, its log may not even reach to where it had asked. */
-static void answer_deposed(struct raft *r, const struct raft_msg *m)
+void raft_answer_deposed(struct raft *r, uint64_t leader)
 {
-    raft_send(r, m->from, &(struct raft_msg){.type = RAFT_MSG_APPEND_ANSWER, .term = r->term});
+    raft_send(r, leader, &(struct raft_msg){.type = RAFT_MSG_APPEND_ANSWER, .term = r->term});
 }
 
 static void answer_no(struct raft *r, const struct raft_msg *m)
@@ -86,8 +86,7 @@ static void answer_no(struct raft *r, const struct raft_msg *m)
                                  .index = m->index,
                                  .hint = hint,
                                  .hint_term = raft_log_term(&r->log, hint),
-                                 /* To a deposed leader: it has no round in our term. */
-                                 .round = m->term == r->term ? r->round : 0});
+                                 .round = r->round});
 }
 
 /* ---- appends ---- */
@@ -150,7 +149,7 @@ static void append_new(struct raft *r, struct raft_msg_entries *walk, uint64_t l
 int raft_on_append(struct raft *r, const struct raft_msg *m)
 {
     if (m->term < r->term) {
-        answer_deposed(r, m);
+        raft_answer_deposed(r, m->from);
         return 0;
     }
     /* [R] 5.2, election safety: no two leaders in one term. */

@@ -185,6 +185,7 @@ uint64_t raft_quorum_value(const struct raft *r, uint64_t (*value)(const struct 
 /* follower.c */
 int raft_on_append(struct raft *r, const struct raft_msg *m);
 void raft_answer_saved(struct raft *r);
+void raft_answer_deposed(struct raft *r, uint64_t leader);
 void raft_truncate(struct raft *r, uint64_t from);
 void raft_commit_to(struct raft *r, uint64_t index);
 

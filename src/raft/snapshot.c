@@ -185,8 +185,10 @@ static void incoming_add(struct raft *r, const struct raft_msg *m)
     uint64_t need = r->incoming.have + m->len;
 
     mem_grow(b->data, r->incoming.room, need);
-    if (m->len > 0)
+    if (m->len > 0) {
+        CHECK(b->data != NULL);
         memcpy(b->data + r->incoming.have, m->data, m->len);
+    }
     r->incoming.have = need;
 }
 
@@ -218,7 +220,7 @@ static void answer_chunk(struct raft *r, const struct raft_msg *m, uint64_t have
 int raft_on_chunk(struct raft *r, const struct raft_msg *m)
 {
     if (m->term < r->term) {
-        answer_chunk(r, m, 0); /* [R] 5.1 */
+        raft_answer_deposed(r, m->from);
         return 0;
     }
     if (m->term == r->term &&
