@@ -112,10 +112,12 @@ def command_of(pid):
 
 
 def is_gone(pid):
-    """It holds nothing any more: it is no process, or a zombie."""
+    """It holds nothing any more: it is no process, or a zombie without living threads (one
+    may be in the middle of an fsync, and keeps files and locks until that is done)."""
     try:
         with open(f"/proc/{pid}/stat", encoding="utf-8") as f:
-            return f.read().rpartition(")")[2].split()[0] in "ZX"
+            is_dead = f.read().rpartition(")")[2].split()[0] in "ZX"
+        return is_dead and len(os.listdir(f"/proc/{pid}/task")) <= 1
     except OSError:
         return True
 
@@ -161,14 +163,18 @@ class Machine:
 
     def end(self, name=None, how=signal.SIGKILL, limit=10):
         """Kills what runs on it and waits until it is gone."""
-        def left():
+        killed = set()
+
+        def is_over():
             pids = self.pids(name)
+            killed.update(pids)
             for p in pids:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(p, how)
             self.reap()
-            return not pids
-        wait_for(left, limit, f"the end of {name or 'the processes'} on {self.name}", 0.01)
+            # A dying process leaves its namespace before its last thread has let go.
+            return not pids and all(is_gone(p) for p in killed)
+        wait_for(is_over, limit, f"the end of {name or 'the processes'} on {self.name}", 0.01)
 
     def log_tail(self, log="muster", lines=5):
         try:
