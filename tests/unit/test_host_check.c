@@ -119,7 +119,11 @@ static void serve(const char *says, bool hangs_up)
 
 static void on_listener_closed(uv_handle_t *handle) { free(handle); }
 
-static void stop_serving(void) { uv_close((uv_handle_t *)server.listener, on_listener_closed); }
+static void stop_serving(void)
+{
+    uv_close((uv_handle_t *)server.listener, on_listener_closed);
+    server.listener = NULL;
+}
 
 /* ---- ---- */
 
@@ -139,6 +143,8 @@ static int tear_down(void **state)
     char command[128];
 
     (void)state;
+    if (server.listener != NULL) /* the test failed */
+        stop_serving();
     checks_close(checks);
     uv_run(&loop, UV_RUN_DEFAULT);
     assert_int_equal(uv_loop_close(&loop), 0);
