@@ -170,9 +170,10 @@ static int set_up(void **state)
         close(guard[1]);
         while (read(guard[0], &byte, 1) > 0) {
         }
-        _exit(run("for p in $(cat %s/haproxy.pid 2>/dev/null); do "
-                  "grep -qs %s /proc/$p/cmdline && kill $p; done; rm -rf %s",
-                  dir, dir, dir));
+        _exit(
+            run("for p in /proc/[0-9]*; do test \"$(readlink $p/exe)\" = /usr/sbin/haproxy && "
+                "grep -qs %s $p/cmdline && kill ${p#/proc/}; done; rm -rf %s",
+                dir, dir));
     }
     close(guard[0]);
     fcntl(guard[1], F_SETFD, FD_CLOEXEC);
