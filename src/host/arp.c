@@ -251,7 +251,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
     (void)status, (void)events;
     for (unsigned i = 0; i < FRAMES_A_TURN && !a->is_closing; i++) {
         struct frame f;
-        struct sockaddr_ll from;
+        struct sockaddr_ll from = {0};
         socklen_t from_len = sizeof from;
         ssize_t n =
             recvfrom(a->fd, &f, sizeof f, MSG_DONTWAIT, (struct sockaddr *)&from, &from_len);
@@ -285,7 +285,7 @@ void arp_unwatch(struct arp *a, struct in_addr address)
 /* The Ethernet address that the socket's device sends from. */
 static int own_mac(int fd, uint8_t mac[6])
 {
-    struct sockaddr_ll self;
+    struct sockaddr_ll self = {0};
     socklen_t len = sizeof self;
 
     if (getsockname(fd, (struct sockaddr *)&self, &len) != 0)

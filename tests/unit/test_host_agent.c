@@ -388,7 +388,8 @@ static void a_machine_serves_and_leaves_in_order(void **state)
     assert_int_equal(WEXITSTATUS(status), 0);
     assert_false(is_present());
     assert_int_equal(run("nft list tables | grep -q muster"), 1);
-    /* What is stateless goes on. */
+    /* What is stateless goes on, and holds nothing of ours. */
+    assert_int_equal(run("ss -ltn | grep -q ':218[012] '"), 1);
     assert_true(page_has("10.9.0.1", FRONT, "/", "hello"));
 
     /* The session was closed, not left to expire: the next life need not wait for it. */
