@@ -153,9 +153,10 @@ class Machine:
                                  stdin=subprocess.DEVNULL, stdout=out, stderr=out,
                                  start_new_session=True, cwd=self.dir)
         self.children.append(p)
-        # Only when it is no "ip" any more is it in the namespace, where end() finds it.
-        wait_for(lambda: os.path.basename(command_of(p.pid)) != "ip" or p.poll() is not None, 5,
-                 f"{words[0]} to start on {self.name}", 0.001)
+        # Only when "ip" has become the program is it in the namespace, where end() finds it
+        # (in between the kernel shows no name at all).
+        wait_for(lambda: os.path.basename(command_of(p.pid)) not in ("", "ip") or
+                 p.poll() is not None, 5, f"{words[0]} to start on {self.name}", 0.001)
         return p
 
     def reap(self):
