@@ -16,7 +16,7 @@
 #include "raft/msg.h"
 #include "test_raft_world.h"
 
-static uint64_t first_seed = 1, seeds = 2000;
+static uint64_t first_seed = 1, seeds = 600;
 static uint64_t given, taken, commits, installs;
 
 static uint64_t odd_number(struct world *w)
