@@ -145,8 +145,8 @@ def units(part):
             name = r["name"].split(" / ")[-1].split(":")[-1]
             seen.add(name)
             part.note(text)
-            if r["result"] in ("OK", "EXPECTEDFAIL") and tests > 0:
-                part.result(tests, f"unit {name}: {tests}")
+            if r["result"] == "OK":  # a program without cmocka counts as one test
+                part.result(tests or 1, f"unit {name}: {tests or 1}")
             else:
                 part.result(False, f"unit {name}: {r['result']}: "
                             f"{', '.join(sorted(set(bad))) or 'see the log'}")

@@ -11,6 +11,7 @@ all three are stopped in good order.
 """
 import argparse
 import os
+import random
 import signal
 import sys
 import time
@@ -102,6 +103,25 @@ def all_of_them(system, probe, writers, how):
     return f"whole again {time.monotonic() - fault - system.lease - 1:.1f} s after the start"
 
 
+def random_kills(system, probe, writers, count=20, seed=1):
+    """kill -9 of one after another, also while it starts; each time it must come back."""
+    chance = random.Random(seed)
+    writers.begin()
+    for i in range(count):
+        m = system.site[chance.choice(sorted(system.site.machines))]
+        m.kill_daemon()
+        m.start_muster()
+        time.sleep(chance.choice((0, 0.03, 0.06, 0.1, 0.2, 0.5)))  # ok: a moment to be killed at
+        m.kill_daemon()
+        m.start_muster()
+        m.wait_ready(15)
+    system.wait_settled(probe)
+    wrong = writes_wrong(writers.verify())
+    if wrong:
+        raise Failed("; ".join(wrong))
+    return f"{2 * count} kills"
+
+
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--lease", type=int, default=2000)
@@ -134,6 +154,9 @@ def main():
                               ("a restart of all three", signal.SIGTERM)):
                 if options.only in name:
                     report.run(name, lambda h=how: all_of_them(system, probe, writers, h))
+            if options.only in "kill -9 at random moments":
+                report.run("kill -9 at random moments", lambda: random_kills(
+                    system, probe, writers))
     finally:
         writers.stop()
         for m in site.machines.values():

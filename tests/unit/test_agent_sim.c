@@ -85,11 +85,14 @@ enum kind {
     CRASH,
     OUTAGE,
     FOREIGN,
+    ISOLATE, /* nobody reaches the service, which goes on */
+    RESTORE, /* one does again */
     KINDS
 };
 static const char *const kind_names[KINDS] = {
-    "to-server",   "to-client", "view",   "expiry", "peer",   "probe-done", "add-done",
-    "remove-done", "cut",       "freeze", "crash",  "outage", "foreign"};
+    "to-server",  "to-client", "view",        "expiry",  "peer",
+    "probe-done", "add-done",  "remove-done", "cut",     "freeze",
+    "crash",      "outage",    "foreign",     "isolate", "restore"};
 
 struct item {
     uint64_t due_us, seq;
@@ -110,7 +113,7 @@ struct machine {
     struct mirror *mirror;
     uint64_t life; /* counts starts of the agent: what a dead one asked for is void */
     int64_t drift_ppm;
-    bool frozen;
+    bool frozen, isolated;
     unsigned cut; /* 1: cannot send, 2: cannot hear, 3: both */
     struct item inbox[512];
     unsigned inbox_n;
@@ -451,7 +454,7 @@ static void send_request(struct client *c, const struct request *r)
                       .request = (int)r->type};
     uint64_t due = w.now_us + delay_us();
 
-    if ((m->cut & 1) != 0)
+    if ((m->cut & 1) != 0 || m->isolated)
         return; /* the connection is dead; both ends will notice by silence */
     (void)snprintf(it.node.path, sizeof it.node.path, "%s", r->path);
     it.node.data = mem_dup(r->data, r->len);
@@ -907,7 +910,8 @@ static void to_machine(struct item *it)
     struct machine *x = &w.m[it->machine];
     bool is_net = it->kind == TO_CLIENT || it->kind == VIEW || it->kind == PEER;
 
-    if (x->agent == NULL || (is_net && (x->cut & 2) != 0) || (!is_net && it->life != x->life) ||
+    if (x->agent == NULL || (is_net && (x->cut & 2) != 0) ||
+        (is_net && it->kind != PEER && x->isolated) || (!is_net && it->life != x->life) ||
         (x->frozen && x->inbox_n == 512)) {
         free_item(it);
     } else if (x->frozen) {
@@ -983,6 +987,15 @@ static void fault(const struct item *it)
         again(it, 500, 5000);
         break;
     }
+    case ISOLATE:
+        for (unsigned m = 0; m < w.machines && !is_over; m++) {
+            uint64_t due = w.now_us + (l / 4 + rnd(4 * l)) * 1000;
+            w.m[m].isolated = true;
+            push((struct item){.kind = RESTORE, .machine = m, .due_us = due});
+        }
+        again(it, 5 * l, 12 * l);
+        break;
+    case RESTORE: x->isolated = false; break;
     default: UNREACHABLE("no fault");
     }
     x->is_dirty = x->agent != NULL && !x->frozen;
@@ -1011,7 +1024,9 @@ static void deliver(struct item *it)
     case FREEZE:
     case CRASH:
     case OUTAGE:
-    case FOREIGN: fault(it); break;
+    case FOREIGN:
+    case ISOLATE:
+    case RESTORE: fault(it); break;
     case KINDS: break;
     }
 }
@@ -1112,6 +1127,8 @@ static void plan_faults(void)
         if (what % 4 != 3)
             push((struct item){.kind = CRASH, .machine = m, .due_us = rnd(20000000)});
     }
+    if (what % 8 < 3)
+        push((struct item){.kind = ISOLATE, .due_us = rnd(5000000)});
     if (what % 2 == 0)
         push((struct item){.kind = OUTAGE, .due_us = rnd(5000000)});
     for (unsigned i = 0; i < w.addresses; i++)
