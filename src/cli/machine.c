@@ -51,18 +51,19 @@ static int identity_options(const struct machine_options *o, struct identity *id
 
     if (o->name == NULL && gethostname(host, sizeof host - 1) == 0)
         host[strcspn(host, ".")] = 0;
-    snprintf(id->name, sizeof id->name, "%s", o->name != NULL ? o->name : host);
-    if (!identity_name_is_valid(id->name)) {
+    const char *name = o->name != NULL ? o->name : host;
+    if (!identity_name_is_valid(name)) {
         fprintf(stderr,
                 "muster: '%s' cannot be a machine's name: small letters, digits and '-', at "
                 "most %d.\nGive another: muster %s --name NAME ...\n",
-                id->name, RAFT_NAME_MAX - 1, command);
+                name, RAFT_NAME_MAX - 1, command);
         return EXIT_USAGE;
     }
+    snprintf(id->name, sizeof id->name, "%s", name);
     if (o->address == NULL || !identity_address_is_valid(o->address)) {
         fprintf(stderr,
                 "muster: --address IP is needed: this machine's own IPv4 address, at which the "
-                "others reach it%s%s.\n",
+                "others reach it%s%s.\nWhich it has: ip -4 addr\n",
                 o->address != NULL ? "; this is none: " : "",
                 o->address != NULL ? o->address : "");
         return EXIT_USAGE;
@@ -102,7 +103,8 @@ int cmd_init(struct cmd_env *env, int argc, char **argv)
         fprintf(stderr, "muster: no cluster was made: %s.\n%s", buf_text(&why),
                 err == ERR_EXISTS ? "Start it: muster up --data DIR. To begin anew, move the "
                                     "directory away first.\n"
-                                  : "");
+                                  : "Name a directory that can be made and written: muster "
+                                    "init --data DIR ...\n");
         buf_free(&why);
         return err == ERR_EXISTS ? EXIT_UNSAFE : EXIT_FAILED;
     }
