@@ -23,11 +23,13 @@ static void shares(const struct spread_view *v, const unsigned *held, unsigned *
     for (unsigned m = 0; m < v->machines; m++)
         share[m] = fit == 0 ? v->addresses : v->can[m] != 0 ? v->addresses / fit : 0;
     for (extra = fit == 0 ? 0 : v->addresses % fit; extra > 0; extra--) {
-        int most = -1;
+        unsigned most = v->machines;
         for (unsigned m = 0; m < v->machines; m++)
-            if (v->can[m] != 0 && !has_extra[m] && (most < 0 || held[m] > held[most]))
-                most = (int)m;
-        CHECK(most >= 0);
+            if (v->can[m] != 0 && !has_extra[m] &&
+                (most == v->machines || held[m] > held[most]))
+                most = m;
+        if (most == v->machines)
+            break; /* cannot be: there are fewer extras than fit machines */
         has_extra[most] = true;
         share[most]++;
     }

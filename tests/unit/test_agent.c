@@ -203,31 +203,43 @@ static const char site_text[] =
     "port: 3000, check: { http: /up, interval: 500ms } }\nbalance:\n  "
     "web: { listen: 80 }\n";
 
-static int setup(void **state)
+static void start(int i)
 {
     static const char *const names[] = {"a", "b", "c"};
     static const char *const addresses[] = {"10.0.0.1", "10.0.0.2", "10.0.0.3"};
+    struct client_options c = {.timeout_ms = 2000,
+                               .seed = 7 + (uint64_t)i,
+                               .servers = 1,
+                               .on_event = on_event,
+                               .on_watch = on_watch,
+                               .ctx = &m[i]};
+    struct agent_options o = {.machine = names[i],
+                              .address = addresses[i],
+                              .id = names[i],
+                              .version = "0.1",
+                              .seed = 70 + (uint64_t)i,
+                              .balance_socket = "/run/x.sock"};
 
+    m[i] = (struct machine){.client = client_new(&c)};
+    m[i].agent = agent_new(&o, m[i].client);
+}
+
+static void stop(int i)
+{
+    agent_free(m[i].agent);
+    client_free(m[i].client);
+    if (m[i].conn != 0 && !l.closed[m[i].conn])
+        member_client_closed(l.member, m[i].conn);
+}
+
+static int setup(void **state)
+{
     (void)state;
     lone_start(&l, 5);
     memset(m, 0, sizeof m);
     conns = 0;
-    for (int i = 0; i < N; i++) {
-        struct client_options c = {.timeout_ms = 2000,
-                                   .seed = 7 + (uint64_t)i,
-                                   .servers = 1,
-                                   .on_event = on_event,
-                                   .on_watch = on_watch,
-                                   .ctx = &m[i]};
-        struct agent_options o = {.machine = names[i],
-                                  .address = addresses[i],
-                                  .id = names[i],
-                                  .version = "0.1",
-                                  .seed = 70 + (uint64_t)i,
-                                  .balance_socket = "/run/x.sock"};
-        m[i].client = client_new(&c);
-        m[i].agent = agent_new(&o, m[i].client);
-    }
+    for (int i = 0; i < N; i++)
+        start(i);
     run(500);
     assert_int_equal(apply(site_text), 0);
     run(1500);
@@ -237,10 +249,8 @@ static int setup(void **state)
 static int teardown(void **state)
 {
     (void)state;
-    for (int i = 0; i < N; i++) {
-        agent_free(m[i].agent);
-        client_free(m[i].client);
-    }
+    for (int i = 0; i < N; i++)
+        stop(i);
     lone_stop(&l);
     return 0;
 }
@@ -400,6 +410,24 @@ static void a_lost_session_lets_go_and_registers_again(void **state)
     expect_status(was, 0, "\"OK\"");
 }
 
+/* It may have promised before, and those who are gone may live by that. */
+static void a_restarted_agent_waits_a_lease_if_others_are_gone(void **state)
+{
+    (void)state;
+    int was = holder(), next = (was + 1) % N;
+
+    for (int i = 0; i < N; i++)
+        m[i].is_off = true;
+    run(1900);
+    stop(next);
+    start(next);
+    uint64_t from = l.now_ms;
+    while (holder() != next && l.now_ms < from + 4000)
+        run(1);
+    assert_true(l.now_ms - from > 2000);
+    assert_true(l.now_ms - from < 2300);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -413,6 +441,7 @@ int main(void)
         T(an_address_that_leaves_the_site_is_removed),
         T(the_lease_can_change_without_a_gap),
         T(a_lost_session_lets_go_and_registers_again),
+        T(a_restarted_agent_waits_a_lease_if_others_are_gone),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
