@@ -88,8 +88,7 @@ void member_load_state(void *member, uint64_t term, uint64_t vote)
     raft_load_state(((struct member *)member)->raft, term, vote);
 }
 
-static int take_tree(struct member *m, uint64_t index, const struct raft_members *members,
-                     const uint8_t *data, size_t len)
+static int take_tree(struct member *m, uint64_t index, const uint8_t *data, size_t len)
 {
     struct tree *t = tree_load(m->hash_key, data, len);
 
@@ -97,7 +96,6 @@ static int take_tree(struct member *m, uint64_t index, const struct raft_members
         return ERR_CORRUPT;
     tree_free(m->tree);
     m->tree = t;
-    m->applied_members = *members;
     m->snapshot_index = index;
     m->snapshot_bytes = 0;
     return 0;
@@ -107,16 +105,16 @@ int member_load_snapshot(void *member, uint64_t index, uint64_t term,
                          const struct raft_members *members, const uint8_t *data, size_t len)
 {
     struct member *m = member;
-    int err = take_tree(m, index, members, data, len);
+    int err = take_tree(m, index, data, len);
 
     if (err == 0)
         raft_load_snapshot(m->raft, index, term, members);
     return err;
 }
 
-void member_load_entry(void *member, struct raft_entry *e)
+int member_load_entry(void *member, struct raft_entry *e)
 {
-    raft_load_entry(((struct member *)member)->raft, e);
+    return raft_load_entry(((struct member *)member)->raft, e);
 }
 
 void member_start(struct member *m, uint64_t now_ms, int64_t wall_ms)
@@ -163,9 +161,7 @@ static void apply(struct member *m, const struct raft_entry *e)
     switch (e->type) {
     case RAFT_ENTRY_EMPTY: break;
     case RAFT_ENTRY_DATA: apply_data(m, e); break;
-    case RAFT_ENTRY_CONFIG:
-        (void)raft_members_decode(&m->applied_members, e->payload, e->len);
-        break;
+    case RAFT_ENTRY_CONFIG: break; /* raft's own */
     }
     m->snapshot_bytes += e->len;
 }
@@ -178,7 +174,7 @@ static void install(struct member *m, struct raft_blob *b)
     stream_drop(m);
     /* It was checked when it was made and again on the way; a tree that does not load now
      * is a bug of ours, and going on with the old one would diverge. */
-    CHECK(take_tree(m, b->index, &b->members, b->data, b->len) == 0);
+    CHECK(take_tree(m, b->index, b->data, b->len) == 0);
 }
 
 /* ---- snapshots ---- */
@@ -192,7 +188,7 @@ static struct raft_blob *snapshot_now(struct member *m)
     size_t len = b.len;
     buf_free(&b);
     return raft_blob_new_take(raft_applied(m->raft), raft_applied_term(m->raft),
-                              &m->applied_members, data, len);
+                              raft_members_applied(m->raft), data, len);
 }
 
 static void snapshots(struct member *m)
@@ -280,6 +276,7 @@ static bool apply_all(struct member *m)
 void member_flush(struct member *m)
 {
     uint64_t to;
+    bool any;
 
     do {
         lead_or_not(m);
@@ -287,9 +284,9 @@ void member_flush(struct member *m)
         stream_send(m);
         session_send(m);
         raft_flush(m->raft, m->now_ms);
-        session_reads(m);
-        session_synced(m);
-    } while (apply_all(m));
+        any = session_reads(m);
+        any = session_synced(m) || any; /* what stands behind them goes now, too */
+    } while (apply_all(m) || any);
     serve_or_not(m);
     snapshots(m);
     /* Sending is last: the messages are ordered by when raft made them, and nothing that
@@ -304,6 +301,8 @@ uint64_t member_deadline(const struct member *m)
 {
     uint64_t at = raft_deadline(m->raft), other;
 
+    if (!TAILQ_EMPTY(&m->dirty)) /* whose replies were too many for one turn */
+        return m->now_ms;
     if ((other = stream_deadline(m)) < at)
         at = other;
     if ((other = session_deadline(m)) < at)
@@ -319,17 +318,29 @@ uint64_t member_deadline(const struct member *m)
 void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms)
 {
     CHECK(now_ms >= m->now_ms);
-    bool stalled = m->due_ms < RAFT_NEVER - STALL_MS && now_ms > m->due_ms + STALL_MS;
+    uint64_t late_ms = now_ms > m->due_ms ? now_ms - m->due_ms : 0;
 
     m->now_ms = now_ms;
     m->wall_ms = wall_ms;
     /* What our clients sent meanwhile has not been read yet: they are not to blame. */
-    if (stalled) {
+    if (late_ms > STALL_MS) {
         m->due_ms = now_ms;
-        session_grace(m);
+        session_grace(m, late_ms);
     }
     if (now_ms >= raft_deadline(m->raft))
         raft_tick(m->raft, now_ms);
+}
+
+/* A name and an address are one machine's, also of one that joins at this moment. */
+static int add(struct member *m, const struct raft_member *joiner)
+{
+    const struct raft_members *all = raft_members(m->raft);
+
+    for (unsigned i = 0; i < all->n; i++)
+        if (strcmp(all->v[i].name, joiner->name) == 0 ||
+            strcmp(all->v[i].address, joiner->address) == 0)
+            return ERR_EXISTS;
+    return raft_add_learner(m->raft, m->now_ms, joiner);
 }
 
 static int add_from(struct member *m, const uint8_t *data, size_t len)
@@ -338,7 +349,7 @@ static int add_from(struct member *m, const uint8_t *data, size_t len)
 
     if (raft_members_decode(&one, data, len) != 0 || one.n != 1)
         return ERR_MALFORMED;
-    (void)raft_add_learner(m->raft, m->now_ms, &one.v[0]); /* who asked looks at the result */
+    (void)add(m, &one.v[0]); /* who asked looks at the result */
     return 0;
 }
 
@@ -380,7 +391,7 @@ int member_add(struct member *m, const struct raft_member *joiner)
     uint64_t leader = raft_leader(m->raft);
 
     if (leader == raft_id(m->raft))
-        return raft_add_learner(m->raft, m->now_ms, joiner);
+        return add(m, joiner);
     if (leader == RAFT_NOBODY)
         return ERR_NOT_LEADER;
     buf_clear(&m->scratch);
@@ -425,7 +436,7 @@ const struct raft *member_raft(const struct member *m) { return m->raft; }
 const struct tree *member_tree(const struct member *m) { return m->tree; }
 const struct raft_members *member_members(const struct member *m)
 {
-    return &m->applied_members;
+    return raft_members_applied(m->raft);
 }
 bool member_is_serving(const struct member *m) { return m->serving; }
 

@@ -56,7 +56,7 @@ void member_free(struct member *m);
 void member_load_state(void *m, uint64_t term, uint64_t vote);
 int member_load_snapshot(void *m, uint64_t index, uint64_t term,
                          const struct raft_members *members, const uint8_t *data, size_t len);
-void member_load_entry(void *m, struct raft_entry *e);
+int member_load_entry(void *m, struct raft_entry *e); /* ERR_CORRUPT: it does not follow */
 void member_start(struct member *m, uint64_t now_ms, int64_t wall_ms);
 
 /* ---- events in; now_ms is monotonic, wall_ms since 1970 ---- */
@@ -95,6 +95,7 @@ bool member_is_serving(const struct member *m);
 struct member_facts {
     uint64_t connections, watches, outstanding, requests_total, replies_total;
     uint64_t sessions_expired_total, forwards_again_total, malformed_total;
+    uint64_t refused_total; /* connects, because of all that is in flight */
     uint64_t leader_changes_total, heard_leader_ms; /* when the leader was last heard */
 };
 void member_facts(const struct member *m, struct member_facts *out);

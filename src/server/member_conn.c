@@ -58,11 +58,12 @@ struct conn *conn_of_session(struct member *m, int64_t session)
     return NULL;
 }
 
-static struct request *request_new(enum request_kind kind, int32_t xid, int32_t op,
-                                   const uint8_t *body, size_t len)
+static struct request *request_new(struct member *m, enum request_kind kind, int32_t xid,
+                                   int32_t op, const uint8_t *body, size_t len)
 {
     struct request *r = mem_alloc(sizeof *r + len);
 
+    m->requests_bytes += sizeof *r + len;
     r->kind = kind;
     r->xid = xid;
     r->op = op;
@@ -70,6 +71,12 @@ static struct request *request_new(enum request_kind kind, int32_t xid, int32_t 
     if (len > 0)
         memcpy(r->body, body, len);
     return r;
+}
+
+void request_free(struct member *m, struct request *r)
+{
+    m->requests_bytes -= sizeof *r + r->len;
+    mem_free(r);
 }
 
 static void push(struct member *m, struct conn *c, struct request *r)
@@ -176,12 +183,14 @@ void conn_advance(struct member *m, struct conn *c)
             session_ask(m, r);
         if (r->kind != REQ_READ && r->kind != REQ_LOCAL)
             break;
+        if (c->out.len >= MEMBER_REPLY_BYTES_MAX)
+            break; /* a few small requests may ask for gigabytes: the rest next turn */
         if (r->kind == REQ_READ)
             serve_read(m, c, r->xid, r->op, r->body, r->len);
         else
             serve_local(m, c, r);
         pop(m, c, r);
-        mem_free(r);
+        request_free(m, r);
     }
     while (!c->doomed && (r = c->unsent) != NULL && r->kind != REQ_CONNECT &&
            r->kind != REQ_QUESTION) {
@@ -235,7 +244,7 @@ void conn_write_done(struct member *m, struct request *r, int64_t zxid,
                 result->err == ERR_SESSION_EXPIRED)
                 doom(m, c);
         }
-        mem_free(r);
+        request_free(m, r);
         conn_advance(m, c);
         return;
     }
@@ -247,7 +256,7 @@ void conn_write_done(struct member *m, struct request *r, int64_t zxid,
         c->requests_bytes -= r->len;
         m->facts.outstanding--;
     }
-    mem_free(r);
+    request_free(m, r);
 }
 
 void conn_question_done(struct member *m, struct request *r)
@@ -256,6 +265,11 @@ void conn_question_done(struct member *m, struct request *r)
     struct wire_path_request path = {.path = {NULL, 0}};
     struct wire_in in = wire_in(r->body, r->len);
 
+    if (c->doomed) { /* its session is closed, or elsewhere, by what was applied since */
+        pop(m, c, r);
+        request_free(m, r);
+        return;
+    }
     buf_clear(&m->reply);
     if (r->op == WIRE_OP_SYNC && wire_path_request_decode(&path, &in) == 0) {
         const struct wire_path_response echo = {path.path};
@@ -263,7 +277,7 @@ void conn_question_done(struct member *m, struct request *r)
     }
     pop(m, c, r);
     reply(m, c, r->xid, tree_zxid(m->tree), 0, &m->reply);
-    mem_free(r);
+    request_free(m, r);
     conn_advance(m, c);
 }
 
@@ -289,13 +303,18 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
     /* Who has seen more than we have must ask another server. An attach needs no test: when
      * it is applied here, so is all that was committed before it, on whatever server. But a
      * zxid that nobody can have given is refused for both when there is nothing to wait for. */
+    if (m->requests_bytes >= MEMBER_ALL_REQUESTS_MAX) {
+        m->facts.refused_total++;
+        doom(m, c);
+        return;
+    }
     if (!m->serving || (q.session_id == 0 && q.last_zxid_seen > tree_zxid(m->tree))) {
         doom(m, c);
         return;
     }
     c->has_read_only_byte = q.read_only != WIRE_ABSENT;
     c->state = CONN_CONNECTING;
-    struct request *r = request_new(REQ_CONNECT, 0,
+    struct request *r = request_new(m, REQ_CONNECT, 0,
                                     q.session_id == 0 ? (int32_t)TREE_OP_CREATE_SESSION
                                                       : (int32_t)TREE_OP_ATTACH_SESSION,
                                     NULL, 0);
@@ -323,22 +342,22 @@ static int auth_result(const uint8_t *body, size_t len)
     return ERR_AUTH_FAILED;
 }
 
-static struct request *request_of(const struct wire_request_header *h, const uint8_t *body,
-                                  size_t len)
+static struct request *request_of(struct member *m, const struct wire_request_header *h,
+                                  const uint8_t *body, size_t len)
 {
     struct wire_path_request path;
     struct wire_in in = wire_in(body, len);
     struct request *r;
 
     if (h->op == WIRE_OP_PING)
-        return request_new(REQ_QUESTION, WIRE_XID_PING, h->op, NULL, 0);
+        return request_new(m, REQ_QUESTION, WIRE_XID_PING, h->op, NULL, 0);
     if (h->op == WIRE_OP_SYNC && wire_path_request_decode(&path, &in) == 0)
-        return request_new(REQ_QUESTION, h->xid, h->op, body, len);
+        return request_new(m, REQ_QUESTION, h->xid, h->op, body, len);
     if (h->op == WIRE_OP_CLOSE_SESSION || tree_op_is_write(h->op))
-        return request_new(REQ_WRITE, h->xid, h->op, body, len);
+        return request_new(m, REQ_WRITE, h->xid, h->op, body, len);
     if (tree_op_is_read(h->op))
-        return request_new(REQ_READ, h->xid, h->op, body, len);
-    r = request_new(REQ_LOCAL, h->xid, h->op, NULL, 0);
+        return request_new(m, REQ_READ, h->xid, h->op, body, len);
+    r = request_new(m, REQ_LOCAL, h->xid, h->op, NULL, 0);
     r->err = h->op == WIRE_OP_AUTH   ? auth_result(body, len)
              : h->op == WIRE_OP_SYNC ? (int)ERR_MALFORMED
                                      : (int)ERR_UNIMPLEMENTED;
@@ -381,11 +400,12 @@ void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, s
         TAILQ_INSERT_TAIL(&m->touched, c, in_touched);
     }
     size_t body_len = (size_t)(in.end - in.at);
-    if (TAILQ_EMPTY(&c->requests) && tree_op_is_read(h.op)) {
+    if (TAILQ_EMPTY(&c->requests) && c->out.len < MEMBER_REPLY_BYTES_MAX &&
+        tree_op_is_read(h.op)) {
         serve_read(m, c, h.xid, h.op, in.at, body_len); /* the common case: no copy */
         return;
     }
-    push(m, c, request_of(&h, in.at, body_len));
+    push(m, c, request_of(m, &h, in.at, body_len));
     conn_advance(m, c);
 }
 
@@ -393,8 +413,11 @@ bool member_client_is_busy(const struct member *m, uint64_t conn)
 {
     const struct conn *c = conn_find(m, conn);
 
-    return c != NULL && (c->requests_n >= MEMBER_REQUESTS_MAX ||
-                         c->requests_bytes >= MEMBER_REQUEST_BYTES_MAX);
+    return c != NULL &&
+           (c->requests_n >= MEMBER_REQUESTS_MAX ||
+            c->requests_bytes >= MEMBER_REQUEST_BYTES_MAX ||
+            c->out.len >= MEMBER_REPLY_BYTES_MAX ||
+            (c->requests_n > 0 && m->requests_bytes >= MEMBER_ALL_REQUESTS_MAX));
 }
 
 /* ---- the end ---- */
@@ -410,7 +433,7 @@ void conn_free(struct member *m, struct conn *c)
         if (r->list != NULL)
             session_forget(m, r);
         if (r->seq == 0)
-            mem_free(r); /* no server has heard of it */
+            request_free(m, r); /* no server has heard of it */
     }
     if (c->state == CONN_OPEN)
         hash_remove(&m->conns_by_session, &c->by_session);
@@ -451,14 +474,17 @@ static void hand_over(struct member *m, struct conn *c)
     if (c->doomed) {
         m->io.close_client(m->io.ctx, c->id);
         conn_free(m, c);
+    } else {
+        conn_advance(m, c); /* whose replies go out next turn */
     }
 }
 
 void conn_flush(struct member *m)
 {
-    struct conn *c;
+    struct conn *last = TAILQ_LAST(&m->dirty, conn_list);
 
-    while ((c = TAILQ_FIRST(&m->dirty)) != NULL) {
+    for (struct conn *c = NULL; c != last;) {
+        c = TAILQ_FIRST(&m->dirty);
         TAILQ_REMOVE(&m->dirty, c, in_dirty);
         c->dirty = false;
         hand_over(m, c);

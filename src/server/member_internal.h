@@ -15,6 +15,10 @@
 
 #define MEMBER_REQUESTS_MAX 1000            /* of one connection, before it is not read */
 #define MEMBER_REQUEST_BYTES_MAX (8u << 20) /* likewise */
+/* Of all connections, and of those that are gone but whose writes are on their way. Above it
+ * nobody may add to what he has asked already, and no session is opened. */
+#define MEMBER_ALL_REQUESTS_MAX (256u << 20)
+#define MEMBER_REPLY_BYTES_MAX (1u << 20) /* of one connection in a turn: a read may pass it */
 #define MEMBER_ORIGINS_MAX 256              /* servers' incarnations remembered in one term */
 #define MEMBER_FORWARD_BYTES_MAX (1u << 20) /* of one message; a single write may pass it */
 #define MEMBER_RETRY_MS 100                 /* an unanswered forward or question is repeated */
@@ -22,6 +26,7 @@
 #define MEMBER_LEADERLESS_MS 1000           /* then the clients are sent to other servers */
 #define MEMBER_SNAPSHOT_BYTES (64u << 20)   /* of entries: a snapshot before snapshot_every */
 #define MEMBER_TOUCHES_MAX 10000            /* sessions named in one question */
+#define MEMBER_GRACE_MS 200                 /* to read what came while we did not run */
 
 /* The last byte of a message between members (so that raft's own bytes need no copy). */
 enum message_type {
@@ -61,6 +66,7 @@ struct request {
     uint64_t sent_term; /* 0: not yet given to a leader */
     uint64_t sent_n;    /* its number among those given in that term */
     uint64_t index;     /* REQ_QUESTION: sync waits until this is applied */
+    uint64_t round;     /* REQ_QUESTION: the first round that asks it; all later ones do too */
     uint32_t len;
     uint8_t body[];
 };
@@ -88,9 +94,10 @@ struct conn {
 };
 TAILQ_HEAD(conn_list, conn);
 
-/* A question on its way: all pings and syncs of one batch. */
+/* A question on its way: all pings and syncs of one batch. While it is not answered it is
+ * asked again with a new id, and with what has been added; an answer to any of them counts. */
 struct round {
-    uint64_t id; /* 0: none is out */
+    uint64_t id; /* the last; 0: none is out */
     uint64_t retry_ms;
     struct request_list asked;
 };
@@ -141,6 +148,7 @@ struct member {
     uint64_t incarnation;
 
     struct hash_table conns, conns_by_session;
+    size_t requests_bytes; /* all requests that there are, with their structs */
     struct conn_list dirty, touched;
 
     /* Our stream of writes. */
@@ -171,9 +179,8 @@ struct member {
     uint64_t serving_ms;  /* when we last were part of a quorum */
     bool serving;
 
-    struct raft_members applied_members; /* as of the last applied entry */
-    bool snapshotting;                   /* the store writes one */
-    struct raft_blob *snapshot;          /* to be taken by the shell */
+    bool snapshotting;          /* the store writes one */
+    struct raft_blob *snapshot; /* to be taken by the shell */
     uint64_t snapshot_index;
     uint64_t snapshot_bytes; /* of entries applied since */
     struct buf scratch, reply;
@@ -187,6 +194,7 @@ void conn_advance(struct member *m, struct conn *c); /* what can be done now, is
 void conn_write_done(struct member *m, struct request *r, int64_t zxid,
                      const struct tree_result *result);
 void conn_question_done(struct member *m, struct request *r);
+void request_free(struct member *m, struct request *r);
 void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
                       size_t path_len);
 void conn_flush(struct member *m);
@@ -208,15 +216,16 @@ void session_ask(struct member *m, struct request *r);
 void session_send(struct member *m); /* the questions of this batch, as a round */
 int session_question(struct member *m, uint64_t from, const uint8_t *data, size_t len);
 int session_answer(struct member *m, const uint8_t *data, size_t len);
-void session_reads(struct member *m);  /* what raft has confirmed */
-void session_synced(struct member *m); /* applying went on: syncs that wait for it */
+/* Both: true if something was answered, behind which more may stand. */
+bool session_reads(struct member *m);  /* what raft has confirmed */
+bool session_synced(struct member *m); /* applying went on: syncs that wait for it */
 void session_lead(struct member *m);   /* we lead now: everybody's full timeout */
 void session_unlead(struct member *m);
 void session_born(struct member *m, int64_t session, int32_t timeout_ms);
 void session_gone(struct member *m, int64_t session);
 void session_attaching(struct member *m, int64_t session, uint64_t index);
 bool session_touch(struct member *m, int64_t session); /* false: unknown, or ending */
-void session_grace(struct member *m); /* we were away: everybody's full timeout again */
+void session_grace(struct member *m, uint64_t late_ms); /* so long we did not run */
 void session_expire(struct member *m);
 uint64_t session_deadline(const struct member *m);
 void session_forget(struct member *m, struct request *r); /* a question's client is gone */

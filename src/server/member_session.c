@@ -134,6 +134,9 @@ bool session_touch(struct member *m, int64_t session)
 {
     struct expiry *e = m->leading_term != 0 ? expiry_find(&m->expiries, session) : NULL;
 
+    /* A session that others have applied before us: it begins when we do, which is later. */
+    if (m->leading_term != 0 && session >= tree_session_id((int64_t)raft_applied(m->raft) + 1))
+        return true;
     if (e == NULL || e->closing)
         return false;
     if (e->until_ms < m->now_ms + (uint64_t)e->timeout_ms)
@@ -152,10 +155,16 @@ void session_attaching(struct member *m, int64_t session, uint64_t index)
         e->attached = index;
 }
 
-void session_grace(struct member *m)
+/* Only the time in which nobody could be heard is given back, and a little to read what came
+ * in it. A full timeout each time would let a server that often stalls keep the dead. */
+void session_grace(struct member *m, uint64_t late_ms)
 {
-    for (size_t i = 0; i < m->expiries.n; i++)
-        (void)session_touch(m, m->expiries.heap[i]->session);
+    for (size_t i = 0; i < m->expiries.n; i++) {
+        struct expiry *e = m->expiries.heap[i];
+        e->until_ms += late_ms;
+        if (e->until_ms < m->now_ms + MEMBER_GRACE_MS)
+            e->until_ms = m->now_ms + MEMBER_GRACE_MS;
+    }
 }
 
 void session_lead(struct member *m)
@@ -243,12 +252,17 @@ static bool is_refused(const uint8_t *refused, uint32_t count, int64_t session)
     return false;
 }
 
-static void answered(struct member *m, uint64_t index, const uint8_t *refused, uint32_t count)
+static void answered(struct member *m, uint64_t round, uint64_t index, const uint8_t *refused,
+                     uint32_t count)
 {
-    struct request *r;
+    struct request *r, *next;
 
-    m->round.id = 0;
-    while ((r = TAILQ_FIRST(&m->round.asked)) != NULL) {
+    if (m->round.id == 0 || round > m->round.id)
+        return;
+    TAILQ_FOREACH_SAFE(r, &m->round.asked, in_list, next)
+    {
+        if (r->round > round)
+            break; /* asked since: an answer to that is on its way */
         r->index = index;
         if (is_refused(refused, count, r->session)) {
             move(r, NULL);
@@ -259,15 +273,21 @@ static void answered(struct member *m, uint64_t index, const uint8_t *refused, u
             move(r, &m->syncing);
         }
     }
+    if (TAILQ_EMPTY(&m->round.asked))
+        m->round.id = 0;
 }
 
-void session_synced(struct member *m)
+bool session_synced(struct member *m)
 {
     struct request *r, *next;
+    bool any = false;
 
     TAILQ_FOREACH_SAFE(r, &m->syncing, in_list, next)
-    if (r->index <= raft_applied(m->raft))
+    if (r->index <= raft_applied(m->raft)) {
         done(m, r);
+        any = true;
+    }
+    return any;
 }
 
 /* Touches the sessions of a question and has raft confirm; we lead. */
@@ -291,9 +311,10 @@ static void consider(struct member *m, uint64_t peer, uint64_t incarnation, uint
     }
 }
 
-void session_reads(struct member *m)
+bool session_reads(struct member *m)
 {
     uint64_t ctx, index;
+    bool any = false;
 
     while (raft_read_take(m->raft, &ctx, &index)) {
         struct asked *a;
@@ -305,8 +326,10 @@ void session_reads(struct member *m)
         TAILQ_REMOVE(&m->asked, a, next);
         uint32_t count = (uint32_t)(a->refused.len / 8);
         if (index != 0 && a->peer == raft_id(m->raft)) {
-            if (a->incarnation == m->incarnation && a->round == m->round.id)
-                answered(m, index, a->refused.data, count);
+            if (a->incarnation == m->incarnation) {
+                answered(m, a->round, index, a->refused.data, count);
+                any = true;
+            }
         } else if (index != 0) {
             buf_clear(&m->scratch);
             buf_add_be64(&m->scratch, a->incarnation);
@@ -319,6 +342,7 @@ void session_reads(struct member *m)
         buf_free(&a->refused);
         mem_free(a);
     }
+    return any;
 }
 
 int session_question(struct member *m, uint64_t from, const uint8_t *data, size_t len)
@@ -337,9 +361,9 @@ int session_answer(struct member *m, const uint8_t *data, size_t len)
     if (len < ANSWER_HEADER || be32_get(data + 24) > MEMBER_TOUCHES_MAX ||
         len != ANSWER_HEADER + 8 * (size_t)be32_get(data + 24))
         return ERR_MALFORMED;
-    if (be64_get(data) == m->incarnation && m->round.id != 0 &&
-        be64_get(data + 8) == m->round.id)
-        answered(m, be64_get(data + 16), data + ANSWER_HEADER, be32_get(data + 24));
+    if (be64_get(data) == m->incarnation)
+        answered(m, be64_get(data + 8), be64_get(data + 16), data + ANSWER_HEADER,
+                 be32_get(data + 24));
     return 0;
 }
 
@@ -403,14 +427,16 @@ void session_send(struct member *m)
     answer_unasked(m);
     if (repeat || (m->round.id == 0 && !TAILQ_EMPTY(&m->unasked))) {
         unsigned n = 0;
+        m->round.id = ++m->round_ids;
         TAILQ_FOREACH (r, &m->round.asked, in_list)
             n++;
-        while ((r = TAILQ_FIRST(&m->unasked)) != NULL && n++ < MEMBER_TOUCHES_MAX)
+        while ((r = TAILQ_FIRST(&m->unasked)) != NULL && n++ < MEMBER_TOUCHES_MAX) {
+            r->round = m->round.id;
             move(r, &m->round.asked);
+        }
         if (TAILQ_EMPTY(&m->round.asked)) { /* all their clients are gone */
             m->round.id = 0;
         } else {
-            m->round.id = ++m->round_ids;
             m->round.retry_ms = m->now_ms + MEMBER_RETRY_MS;
             send_question(m, m->round.id);
         }

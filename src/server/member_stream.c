@@ -164,7 +164,7 @@ void stream_drop(struct member *m)
     while ((r = TAILQ_FIRST(&m->stream)) != NULL) {
         CHECK(r->conn == NULL);
         TAILQ_REMOVE(&m->stream, r, in_stream);
-        mem_free(r);
+        request_free(m, r);
     }
     m->next_send = NULL;
     m->stream_term = 0;

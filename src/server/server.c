@@ -19,6 +19,7 @@
 #define JOINS_MAX 16 /* asked and not yet answered */
 #define JOIN_AGAIN_MS 200
 #define JOIN_LIMIT_MS 4500 /* less than a joiner waits */
+#define SICK_DISK_MS 2000  /* a save that takes longer */
 #define STOP_MS 500        /* for handing leadership over */
 
 struct join {
@@ -40,7 +41,7 @@ struct server {
     uv_prepare_t turn;
     uv_timer_t timer;
     unsigned handles;
-    uint64_t started_ms, stop_until_ms;
+    uint64_t started_ms, stop_until_ms, handed_over_ms;
     struct join joins[JOINS_MAX];
     struct raft_members members;
     enum raft_role role_seen;
@@ -100,7 +101,10 @@ static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
 
 static void load_entry(void *ctx, struct raft_entry *e)
 {
-    member_load_entry(((struct server *)ctx)->member, e);
+    struct server *s = ctx;
+
+    if (s->load_err == 0)
+        s->load_err = member_load_entry(s->member, e);
 }
 
 /* ---- joining ---- */
@@ -203,6 +207,21 @@ static void note_changes(struct server *s)
     }
 }
 
+/* What commits is applied here only when our own disk has it, so while that is slow a
+ * leader's clients wait though a quorum has their writes: somebody else leads better. */
+static void leave_sick_disk(struct server *s)
+{
+    uint64_t since_ms = writer_since_ms(s->writer), now_ms = uv_now(s->loop);
+
+    if (since_ms == 0 || now_ms < since_ms + SICK_DISK_MS || now_ms < s->handed_over_ms ||
+        raft_role(member_raft(s->member)) != RAFT_LEADER || s->members.n < 2)
+        return;
+    s->handed_over_ms = now_ms + SICK_DISK_MS;
+    log_event(LOG_WARNING, "disk_slow", LOG_U("save_ms", now_ms - since_ms),
+              LOG_S("effect", "leadership is offered to another server"));
+    member_step_down(s->member);
+}
+
 static void timer_due(uv_timer_t *timer) { (void)timer; } /* the turn follows */
 
 static void close_all(struct server *s);
@@ -219,6 +238,7 @@ static void turn(uv_prepare_t *prepare)
     member_flush(s->member);
     writer_work(s->writer);
     note_changes(s);
+    leave_sick_disk(s);
     if (s->transport != NULL)
         transport_flush(s->transport);
     uint64_t at_ms = member_deadline(s->member);
@@ -461,7 +481,8 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
     s->started_ms = clock_now_ms();
     int err = open_store(&s->disk, &s->store, options->dir, &load, why);
     if (err == 0 && s->load_err != 0) {
-        buf_printf(why, "%s/store: the newest snapshot is no tree of this version",
+        buf_printf(why,
+                   "%s/store: what it holds does not fit together, or is of another version",
                    options->dir);
         err = s->load_err;
     }

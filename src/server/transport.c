@@ -21,8 +21,9 @@
 #define RECONNECT_MAX_MS 500
 #define CONNECT_MS 1000      /* an attempt, and then until the welcome */
 #define USER_TIMEOUT_MS 1500 /* unacknowledged bytes end a connection */
-#define ALIVE_MS 200 /* an empty message on each connection, so that silence means something \
-                      */
+#define ALIVE_MS                                                                \
+    200 /* an empty message on each connection, so that silence means something \
+         */
 #define READ_CHUNK 65536
 
 /* What has been shown so far. */

@@ -19,6 +19,7 @@ struct writer {
     void *ctx;
     uv_work_t work;
     uv_timer_t retry;
+    uint64_t since_ms; /* of the present save */
     bool busy, saving, full, stopping, failing;
     struct raft_save save;      /* while saving, or waiting for room */
     struct raft_blob *snapshot; /* else */
@@ -56,6 +57,7 @@ static void finished(uv_work_t *work, int status)
         if (w->full)
             log_event(LOG_NOTICE, "disk_has_room", LOG_U("first_index", w->save.first_index));
         w->full = w->saving = false;
+        w->since_ms = 0;
         member_saved(w->member);
     } else if (w->err == ERR_DISK_FULL) {
         if (!w->full)
@@ -81,6 +83,7 @@ void writer_work(struct writer *w)
         w->saving = member_save_take(w->member, &w->save);
         if (!w->saving && (w->snapshot = member_snapshot_take(w->member)) == NULL)
             return;
+        w->since_ms = w->saving ? uv_now(w->loop) : 0;
     }
     w->busy = true;
     CHECK(uv_queue_work(w->loop, &w->work, run, finished) == 0);
@@ -104,6 +107,7 @@ struct writer *writer_new(uv_loop_t *loop, struct store *store, struct member *m
     return w;
 }
 
+uint64_t writer_since_ms(const struct writer *w) { return w->since_ms; }
 bool writer_is_full(const struct writer *w) { return w->full; }
 bool writer_is_idle(const struct writer *w) { return !w->busy; }
 

@@ -22,7 +22,9 @@ struct writer *writer_new(uv_loop_t *loop, struct store *store, struct member *m
                           void *ctx);
 void writer_work(struct writer *w); /* starts the next job, if there is one and none runs */
 bool writer_is_full(const struct writer *w); /* the disk is full: saves wait */
-void writer_stop(struct writer *w);          /* freed when its handles are closed */
+/* Since when the present save is at the disk, or waits for room (uv_now); 0: there is none. */
+uint64_t writer_since_ms(const struct writer *w);
+void writer_stop(struct writer *w); /* freed when its handles are closed */
 bool writer_is_idle(const struct writer *w);
 
 #endif
