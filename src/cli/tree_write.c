@@ -15,35 +15,42 @@
 
 /* ---- create ---- */
 
+/* What stays until the session is closed: libuv needs a handle for longer than its closing
+ * takes to be asked for. */
+struct holding {
+    bool expired;
+    int number; /* the signal that ends it; 0: none yet */
+    uv_signal_t signals[2];
+};
+
 static void on_signal(uv_signal_t *signal, int number) { *(int *)signal->data = number; }
 
 static void on_event(void *ctx, enum client_event ev)
 {
     if (ev == CLIENT_EV_EXPIRED)
-        *(bool *)ctx = true;
+        ((struct holding *)ctx)->expired = true;
 }
 
 /* An ephemeral znode goes with its session, which is ours. */
-static int hold(struct client_sync *s, const char *path, const bool *expired)
+static int hold(struct client_sync *s, const char *path, struct holding *h)
 {
-    uv_signal_t signals[2];
-    int number = 0, code;
+    int code;
 
     for (int i = 0; i < 2; i++) {
-        CHECK(uv_signal_init(client_sync_loop(s), &signals[i]) == 0);
-        signals[i].data = &number;
-        uv_signal_start(&signals[i], on_signal, i == 0 ? SIGINT : SIGTERM);
+        CHECK(uv_signal_init(client_sync_loop(s), &h->signals[i]) == 0);
+        h->signals[i].data = &h->number;
+        uv_signal_start(&h->signals[i], on_signal, i == 0 ? SIGINT : SIGTERM);
     }
     fprintf(stderr, "%s is there until Ctrl-C.\n", path);
-    while (number == 0 && !*expired)
+    while (h->number == 0 && !h->expired)
         client_sync_turn(s, clock_now_ms() + 60000);
-    if (*expired)
+    if (h->expired)
         code = cmd_fail(EXIT_FAILED, path, "the session has expired, and it with it",
                         "the servers were away for longer than 10 s", "muster status");
     else
-        code = 128 + number;
+        code = 128 + h->number;
     for (int i = 0; i < 2; i++)
-        uv_close((uv_handle_t *)&signals[i], NULL);
+        uv_close((uv_handle_t *)&h->signals[i], NULL);
     return code;
 }
 
@@ -76,7 +83,7 @@ static void print_created(const struct cmd_env *env, const char *path, int64_t z
 }
 
 static int create(const struct cmd_env *env, struct client_sync *s, const char *path,
-                  const struct buf *data, const bool *expired)
+                  const struct buf *data, struct holding *holding)
 {
     struct client_sync_reply r = {0};
     bool ephemeral = cmd_option(env, "ephemeral") != NULL;
@@ -91,7 +98,7 @@ static int create(const struct cmd_env *env, struct client_sync *s, const char *
     if (err == 0) {
         print_created(env, (const char *)r.path.data, r.zxid);
         if (ephemeral)
-            code = hold(s, (const char *)r.path.data, expired);
+            code = hold(s, (const char *)r.path.data, holding);
     } else if (err != ERR_NODE_EXISTS || !parents || ephemeral) {
         code = session_failed(s, "create", path, err, true);
     }
@@ -116,15 +123,15 @@ int cmd_create(struct cmd_env *env, int argc, char **argv)
 {
     struct client_sync *s;
     struct buf data = {0};
-    bool expired = false;
+    struct holding holding = {.expired = false};
     int code = check_new_path(argv[1], cmd_option(env, "sequential") != NULL);
 
     if (code == 0 && argc > 2)
         code = session_data(argv[2], &data);
     if (code == 0)
-        code = session_open(env, SESSION_TIMEOUT_MS, on_event, NULL, &expired, &s);
+        code = session_open(env, SESSION_TIMEOUT_MS, on_event, NULL, &holding, &s);
     if (code == 0) {
-        code = create(env, s, argv[1], &data, &expired);
+        code = create(env, s, argv[1], &data, &holding);
         client_sync_close(s);
     }
     buf_free(&data);
