@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
-    run.py [PART...]     units clang sim mutants fuzz clients cluster input lint; none: all
+    run.py [PART...]     gcc units clang sim mutants fuzz lint clients commands
+                         input cluster; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -243,6 +244,11 @@ def cluster(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/failover.py")
 
 
+def commands(part):
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/cluster/commands.py")
+
+
 def bad_input(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/bad_input.py")
@@ -253,7 +259,10 @@ def lint(part):
 
 
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
-         "fuzz": fuzz, "lint": lint, "clients": clients, "input": bad_input, "cluster": cluster}
+         "fuzz": fuzz, "lint": lint, "clients": clients, "commands": commands,
+         "input": bad_input, "cluster": cluster}
+if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
+    del PARTS["commands"]
 
 
 def main():
