@@ -197,7 +197,7 @@ static void end_sent(struct client *c)
         if (is_write(r->op))
             pending_add(&c->waiting, r);
         else
-            request_end(r, ERR_CONNECTION_LOST);
+            pending_request_end(r, ERR_CONNECTION_LOST);
     }
     pending_end(lost, ERR_CONNECTION_LOST);
 }
@@ -381,7 +381,7 @@ static bool take_reply(struct client *c, const struct wire_reply_header *h,
     if (r->done != NULL)
         r->done(r->ctx, &reply);
     bool ended = r->op == WIRE_OP_CLOSE_SESSION;
-    request_free(r);
+    pending_request_free(r);
     if (ended)
         finish(c);
     return true;
@@ -637,9 +637,9 @@ void client_set_timeout(struct client *c, uint64_t now_ms, uint32_t timeout_ms)
 static void submit(struct client *c, struct request *r)
 {
     if (c->phase == ENDED || c->closing) {
-        request_end(r, ERR_SESSION_EXPIRED);
+        pending_request_end(r, ERR_SESSION_EXPIRED);
     } else if (r->body.len > CLIENT_REQUEST_MAX - 8) {
-        request_end(r, ERR_TOO_BIG);
+        pending_request_end(r, ERR_TOO_BIG);
     } else if (c->phase == UP) {
         r->xid = next_xid(c);
         send(c, r);
@@ -666,7 +666,7 @@ static bool refuse_big(struct request *r, size_t len)
 {
     if (len <= CLIENT_REQUEST_MAX)
         return false;
-    request_end(r, ERR_TOO_BIG);
+    pending_request_end(r, ERR_TOO_BIG);
     return true;
 }
 

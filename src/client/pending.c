@@ -14,7 +14,7 @@ void pending_free(struct pending *p)
     while (p->first != NULL) {
         struct request *r = p->first;
         p->first = r->next;
-        request_free(r);
+        pending_request_free(r);
     }
     pending_init(p);
 }
@@ -45,20 +45,20 @@ struct pending pending_take_all(struct pending *p)
     return all;
 }
 
-void request_free(struct request *r)
+void pending_request_free(struct request *r)
 {
     buf_free(&r->body);
     mem_free(r->path);
     mem_free(r);
 }
 
-void request_end(struct request *r, int err)
+void pending_request_end(struct request *r, int err)
 {
     struct client_reply reply = {.err = err};
 
     if (r->done != NULL)
         r->done(r->ctx, &reply);
-    request_free(r);
+    pending_request_free(r);
 }
 
 void pending_end(struct pending all, int err)
@@ -66,6 +66,6 @@ void pending_end(struct pending all, int err)
     while (all.first != NULL) {
         struct request *r = all.first;
         all.first = r->next;
-        request_end(r, err);
+        pending_request_end(r, err);
     }
 }

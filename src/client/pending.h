@@ -30,8 +30,8 @@ struct request *pending_take(struct pending *p, struct request **at);
 struct pending pending_take_all(struct pending *p);
 
 /* Calls back, and frees. */
-void request_end(struct request *r, int err);
+void pending_request_end(struct request *r, int err);
 void pending_end(struct pending all, int err);
-void request_free(struct request *r);
+void pending_request_free(struct request *r);
 
 #endif
