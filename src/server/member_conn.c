@@ -413,11 +413,10 @@ bool member_client_is_busy(const struct member *m, uint64_t conn)
 {
     const struct conn *c = conn_find(m, conn);
 
-    return c != NULL &&
-           (c->requests_n >= MEMBER_REQUESTS_MAX ||
-            c->requests_bytes >= MEMBER_REQUEST_BYTES_MAX ||
-            c->out.len >= MEMBER_REPLY_BYTES_MAX ||
-            (c->requests_n > 0 && m->requests_bytes >= MEMBER_ALL_REQUESTS_MAX));
+    return c != NULL && (c->requests_n >= MEMBER_REQUESTS_MAX ||
+                         c->requests_bytes >= MEMBER_REQUEST_BYTES_MAX ||
+                         c->out.len >= MEMBER_REPLY_BYTES_MAX ||
+                         (c->requests_n > 0 && m->requests_bytes >= MEMBER_ALL_REQUESTS_MAX));
 }
 
 /* ---- the end ---- */

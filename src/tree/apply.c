@@ -82,7 +82,7 @@ static int create_session(const struct step *s, const struct tree_txn *txn, int6
     struct tree *t = s->t;
 
     CHECK(s->zxid > 0 && s->zxid < SESSION_ID_BASE);
-    struct session *x = sessions_add(&t->sessions, SESSION_ID_BASE + s->zxid);
+    struct session *x = sessions_add(&t->sessions, tree_session_id(s->zxid));
     x->timeout_ms = txn->timeout_ms;
     x->origin = txn->origin;
     memcpy(x->password, txn->password, sizeof x->password);

@@ -4,6 +4,8 @@
 #include "base/check.h"
 #include "base/mem.h"
 
+int64_t tree_session_id(int64_t zxid) { return SESSION_ID_BASE + zxid; }
+
 void sessions_free(struct sessions *s)
 {
     for (size_t i = 0; i < s->n; i++)

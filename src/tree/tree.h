@@ -83,6 +83,7 @@ int tree_read(struct tree *t, struct watches *watches, uint64_t watcher, int64_t
               int32_t op, const uint8_t *body, size_t len, struct buf *reply);
 
 /* ---- sessions ---- */
+int64_t tree_session_id(int64_t zxid); /* of the session that this entry creates */
 struct tree_session {
     int64_t id;
     int32_t timeout_ms;
