@@ -342,6 +342,139 @@ static void a_busy_connection_says_so(void **state)
     lone_stop(&l);
 }
 
+/* Everything that is due now, without time passing. */
+static void settle(struct lone *l)
+{
+    for (int i = 0; i < 100; i++) {
+        lone_run(l, 0);
+        if (member_deadline(l->member) > l->now_ms)
+            return;
+    }
+    fail_msg("it is never done");
+}
+
+static void many_pings_need_no_time(void **state)
+{
+    struct lone l;
+    const uint8_t ping[8] = {255, 255, 255, 254, [7] = WIRE_OP_PING};
+    (void)state;
+    lone_start(&l, 15);
+    lone_connect(&l, 1, 0, NULL, 4000);
+    (void)connected(&l, 1);
+    for (int i = 0; i < 20; i++)
+        member_client_frame(l.member, 1, ping, sizeof ping);
+    create(&l, 1, 1, "/x", 0);
+    settle(&l);
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(replied(&l, 1).xid, -2);
+    assert_int_equal(replied(&l, 1).xid, 1);
+    lone_stop(&l);
+}
+
+/* 60,000 bytes of requests may ask for gigabytes. */
+static void what_reads_ask_for_is_made_in_portions(void **state)
+{
+    struct lone l;
+    struct buf b = {0}, big = {0};
+    const struct wire_path_watch_request q = {wire_bytes("/big", 4), 0};
+    const struct wire_request_header ping = {-2, WIRE_OP_PING};
+    size_t most = 0, total = 0;
+    (void)state;
+    lone_start(&l, 16);
+    lone_connect(&l, 1, 0, NULL, 4000);
+    (void)connected(&l, 1);
+    create(&l, 1, 1, "/big", 0);
+    const struct wire_set_data_request set = {
+        wire_bytes("/big", 4), wire_bytes(buf_reserve(&big, 500000), 500000), -1};
+    memset(big.data, 'x', 500000);
+    wire_set_data_request_encode(&set, &b);
+    lone_request(&l, 1, 2, WIRE_OP_SET_DATA, &b);
+    settle(&l);
+    buf_clear(&l.out[1]);
+    /* At once, and behind something that must be answered first. */
+    for (int behind = 0; behind < 2; behind++) {
+        for (int i = 0; i < 50; i++) {
+            const struct wire_request_header h = {10 + i, WIRE_OP_GET_DATA};
+            buf_clear(&b);
+            wire_request_header_encode(i == 0 && behind ? &ping : &h, &b);
+            if (i > 0 || !behind)
+                wire_path_watch_request_encode(&q, &b);
+            member_client_frame(l.member, 1, b.data, b.len);
+        }
+        assert_true(behind || member_client_is_busy(l.member, 1));
+        for (int i = 0; i < 200 && total < (behind ? 100u : 50u); i++) {
+            member_flush(l.member);
+            most = l.out[1].len > most ? l.out[1].len : most;
+            size_t len;
+            for (; lone_next(&l, 1, &len) != NULL; total++)
+                ;
+        }
+        assert_int_equal(total, behind ? 100 : 50);
+        assert_false(member_client_is_busy(l.member, 1));
+    }
+    assert_true(most < 2000000);
+    assert_false(l.closed[1]);
+    buf_free(&b);
+    buf_free(&big);
+    lone_stop(&l);
+}
+
+/* A server that again and again does not run for a while must not keep the dead. */
+static void a_server_that_stalls_often_still_ends_the_silent(void **state)
+{
+    struct lone l;
+    const uint8_t *data;
+    size_t len;
+    (void)state;
+    lone_start(&l, 17);
+    lone_connect(&l, 1, 0, NULL, 1000);
+    (void)connected(&l, 1);
+    create(&l, 1, 1, "/e", 1);
+    for (int i = 0; i < 6; i++) {
+        lone_run(&l, 400);
+        l.now_ms += 500; /* not running */
+    }
+    lone_run(&l, 400);
+    assert_false(tree_get(member_tree(l.member), "/e", &data, &len));
+    lone_stop(&l);
+}
+
+/* But for what came while we did not run nobody is punished. */
+static void what_came_during_a_stall_counts(void **state)
+{
+    struct lone l;
+    (void)state;
+    lone_start(&l, 18);
+    lone_connect(&l, 1, 0, NULL, 1000);
+    (void)connected(&l, 1);
+    lone_run(&l, 900);
+    l.now_ms += 5000;
+    lone_run(&l, 100); /* the sockets are read a little later than the clock */
+    assert_false(l.closed[1]);
+    lone_request(&l, 1, -2, WIRE_OP_PING, NULL);
+    lone_run(&l, 900);
+    assert_int_equal(replied(&l, 1).err, 0);
+    assert_false(l.closed[1]);
+    lone_stop(&l);
+}
+
+static void a_name_or_an_address_joins_once(void **state)
+{
+    struct lone l;
+    const struct raft_member b = {.id = 2, .name = "b", .address = "10.0.0.2:2182"},
+                             same_name = {.id = 3, .name = "b", .address = "10.0.0.3:2182"},
+                             same_address = {.id = 3, .name = "c", .address = "10.0.0.1:2182"};
+    (void)state;
+    lone_start(&l, 19);
+    assert_int_equal(member_add(l.member, &same_address), ERR_EXISTS);
+    assert_int_equal(member_add(l.member, &b), 0);
+    assert_int_equal(member_add(l.member, &same_name), ERR_EXISTS); /* b is not applied yet */
+    lone_run(&l, 100);
+    assert_int_equal(member_add(l.member, &same_name), ERR_EXISTS);
+    assert_int_equal(member_members(l.member)->n, 2);
+    lone_stop(&l);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -359,6 +492,11 @@ int main(void)
         cmocka_unit_test(a_body_that_is_no_record_gets_an_error_and_the_connection_stays),
         cmocka_unit_test(a_client_that_has_seen_the_future_is_sent_away),
         cmocka_unit_test(a_busy_connection_says_so),
+        cmocka_unit_test(many_pings_need_no_time),
+        cmocka_unit_test(what_reads_ask_for_is_made_in_portions),
+        cmocka_unit_test(a_server_that_stalls_often_still_ends_the_silent),
+        cmocka_unit_test(what_came_during_a_stall_counts),
+        cmocka_unit_test(a_name_or_an_address_joins_once),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

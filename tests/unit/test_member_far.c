@@ -1,0 +1,250 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Three members whose network and disks are slow in exact ways: what a client at a follower
+ * may then expect. (Chance and faults: the simulation.) */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "base/list.h"
+#include "base/mem.h"
+#include "base/rng.h"
+#include "server/member.h"
+#include "wire/wire.h"
+
+#define SERVERS 3
+#define WALL_MS 1700000000000
+
+struct message {
+    TAILQ_ENTRY(message) next;
+    unsigned from, to;
+    uint64_t due_ms;
+    struct buf bytes;
+};
+
+struct server {
+    struct world *world;
+    unsigned n;
+    struct member *member;
+    uint64_t disk_ms, save_due_ms; /* RAFT_NEVER: none is under way */
+    struct buf out;                /* of the only client */
+    bool closed;
+};
+
+struct world {
+    struct server servers[SERVERS];
+    TAILQ_HEAD(, message) wire;
+    uint64_t now_ms, way_ms;
+    struct rng rng;
+};
+
+static void send_peer(void *ctx, uint64_t to, const uint8_t *data, size_t len)
+{
+    struct server *s = ctx;
+    struct message *x = mem_new(struct message);
+
+    x->from = s->n;
+    x->to = (unsigned)to - 1;
+    x->due_ms = s->world->now_ms + s->world->way_ms;
+    buf_add(&x->bytes, data, len);
+    TAILQ_INSERT_TAIL(&s->world->wire, x, next);
+}
+
+static void send_client(void *ctx, uint64_t conn, const uint8_t *data, size_t len)
+{
+    struct server *s = ctx;
+
+    assert_false(s->closed || conn != 1);
+    buf_add(&s->out, data, len);
+}
+
+static void close_client(void *ctx, uint64_t conn)
+{
+    assert_int_equal(conn, 1);
+    ((struct server *)ctx)->closed = true;
+}
+
+static void random_bytes(void *ctx, void *data, size_t len)
+{
+    struct server *s = ctx;
+
+    for (size_t i = 0; i < len; i++)
+        ((uint8_t *)data)[i] = (uint8_t)rng_next(&s->world->rng);
+}
+
+static void start(struct world *w, uint64_t way_ms)
+{
+    struct raft_members all = {.n = SERVERS};
+    struct buf empty = {0};
+    struct tree *t = tree_new(1);
+
+    *w = (struct world){.now_ms = 1000, .way_ms = way_ms, .rng = {7}};
+    TAILQ_INIT(&w->wire);
+    tree_save(t, &empty);
+    for (unsigned i = 0; i < SERVERS; i++)
+        all.v[i] = (struct raft_member){.id = i + 1, .voter = true};
+    for (unsigned i = 0; i < SERVERS; i++) {
+        struct server *s = &w->servers[i];
+        const struct member_io io = {s, send_peer, send_client, close_client, random_bytes};
+        const struct member_options o = {.raft = {.id = i + 1, .seed = i + 1}};
+        s->world = w;
+        s->n = i;
+        s->save_due_ms = RAFT_NEVER;
+        s->member = member_new(&o, &io);
+        assert_int_equal(member_load_snapshot(s->member, 1, 1, &all, empty.data, empty.len), 0);
+        member_start(s->member, w->now_ms, WALL_MS);
+    }
+    buf_free(&empty);
+    tree_free(t);
+}
+
+static void stop(struct world *w)
+{
+    struct message *x;
+
+    for (unsigned i = 0; i < SERVERS; i++) {
+        member_free(w->servers[i].member);
+        buf_free(&w->servers[i].out);
+    }
+    while ((x = TAILQ_FIRST(&w->wire)) != NULL) {
+        TAILQ_REMOVE(&w->wire, x, next);
+        buf_free(&x->bytes);
+        mem_free(x);
+    }
+}
+
+static void work(struct server *s)
+{
+    struct raft_save save;
+    uint64_t now_ms = s->world->now_ms;
+
+    member_time(s->member, now_ms, WALL_MS);
+    member_flush(s->member);
+    if (now_ms >= s->save_due_ms) {
+        s->save_due_ms = RAFT_NEVER;
+        member_saved(s->member);
+        member_flush(s->member);
+    }
+    if (s->save_due_ms == RAFT_NEVER && member_save_take(s->member, &save))
+        s->save_due_ms = now_ms + s->disk_ms;
+}
+
+static void run(struct world *w, uint64_t ms)
+{
+    struct message *x, *next;
+
+    for (uint64_t end_ms = w->now_ms + ms; w->now_ms < end_ms; w->now_ms++) {
+        TAILQ_FOREACH_SAFE(x, &w->wire, next, next)
+        {
+            struct member *m = w->servers[x->to].member;
+            if (x->due_ms > w->now_ms)
+                continue;
+            member_time(m, w->now_ms, WALL_MS);
+            assert_int_equal(member_peer(m, x->from + 1, x->bytes.data, x->bytes.len), 0);
+            TAILQ_REMOVE(&w->wire, x, next);
+            buf_free(&x->bytes);
+            mem_free(x);
+        }
+        for (unsigned i = 0; i < SERVERS; i++)
+            work(&w->servers[i]);
+    }
+}
+
+static struct server *leader(struct world *w)
+{
+    for (unsigned i = 0; i < SERVERS; i++)
+        if (raft_is_ready(member_raft(w->servers[i].member)))
+            return &w->servers[i];
+    fail_msg("nobody leads");
+    return NULL;
+}
+
+static void connect_client(struct server *s)
+{
+    static const uint8_t none[TREE_PASSWORD_LEN];
+    const struct wire_connect_request q = {.timeout_ms = 10000,
+                                           .password = wire_bytes(none, sizeof none)};
+    struct buf b = {0};
+
+    member_client_opened(s->member, 1, "10.0.0.9");
+    wire_connect_request_encode(&q, &b);
+    member_client_frame(s->member, 1, b.data, b.len);
+    buf_free(&b);
+}
+
+static void ask(struct server *s, const struct wire_request_header *h)
+{
+    struct buf b = {0};
+
+    wire_request_header_encode(h, &b);
+    member_client_frame(s->member, 1, b.data, b.len);
+    buf_free(&b);
+}
+
+/* Frames that the client has been sent since the last time. */
+static unsigned frames(struct server *s)
+{
+    unsigned n = 0;
+
+    for (; s->out.len >= 4; n++)
+        buf_consume(&s->out, 4 + be32_get(s->out.data));
+    return n;
+}
+
+static const struct wire_request_header ping = {WIRE_XID_PING, WIRE_OP_PING};
+
+/* To the leader, from there to a quorum and all the way back: longer than a question is
+ * waited for before it is asked again. */
+static void a_ping_over_a_long_way_is_answered(void **state)
+{
+    struct world w;
+    (void)state;
+    start(&w, 45);
+    run(&w, 4000);
+    struct server *f = &w.servers[(leader(&w)->n + 1) % SERVERS];
+    connect_client(f);
+    run(&w, 1000);
+    assert_int_equal(frames(f), 1);
+    for (int i = 0; i < 5; i++) {
+        ask(f, &ping);
+        run(&w, 60); /* the next one is asked while the first is still on its way */
+    }
+    run(&w, 1500);
+    assert_int_equal(frames(f), 5);
+    assert_false(f->closed);
+    stop(&w);
+}
+
+/* A quorum without the leader's disk commits; the follower applies before the leader does. */
+static void a_session_that_the_leader_has_not_applied_yet_is_not_refused(void **state)
+{
+    struct world w;
+    (void)state;
+    start(&w, 1);
+    run(&w, 4000);
+    struct server *l = leader(&w), *f = &w.servers[(l->n + 1) % SERVERS];
+    l->disk_ms = 400;
+    connect_client(f);
+    run(&w, 200);
+    assert_int_equal(frames(f), 1);
+    ask(f, &ping);
+    run(&w, 50);
+    assert_int_equal(frames(f), 1);
+    run(&w, 1000);
+    ask(f, &ping);
+    run(&w, 50);
+    assert_int_equal(frames(f), 1);
+    assert_false(f->closed);
+    stop(&w);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(a_ping_over_a_long_way_is_answered),
+        cmocka_unit_test(a_session_that_the_leader_has_not_applied_yet_is_not_refused),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
