@@ -201,6 +201,8 @@ def run_all(kind):
             run_battery(report, site, hosts, os.path.join(BUILD, "client_battery"))
             report.run("cli_mt", lambda: cli_mt(site, hosts))
             report.run("zkCli.sh", lambda: zkcli(site, hosts))
+        if kind is MusterServers:
+            report.stop_well(site)
         a.end()
         report.prefix = f"{kind.name}, three servers: "
         if report.run("they start", servers.start_three):
@@ -211,6 +213,8 @@ def run_all(kind):
                 site, servers, PYTHON, os.path.join(HERE, "battery.py")))
             report.run("the C client's session moves when its server dies", lambda: moves(
                 site, servers, os.path.join(BUILD, "client_battery")))
+        if kind is MusterServers:
+            report.stop_well(site)
     finally:
         for m in site.machines.values():
             print(f"--- {m.name}: {m.log_tail(lines=3)}")

@@ -11,6 +11,7 @@ of its own, so that many sites with the same addresses can exist side by side.
 """
 import contextlib
 import ctypes
+import glob
 import http.client
 import json
 import os
@@ -185,6 +186,14 @@ class Machine:
         except OSError:
             return "(no log)"
 
+    def sanitizer_words(self):
+        found = []
+        for log in glob.glob(os.path.join(self.dir, "*.log")):
+            with open(log, encoding="utf-8", errors="replace") as f:
+                found += [f"{self.name}: {line.strip()}" for line in f
+                          if re.search(r"Sanitizer|runtime error:", line)]
+        return found
+
     # ---- muster ----
 
     def muster(self, *words, check=True, timeout=30):
@@ -358,6 +367,19 @@ class Site:
     def existing(self):
         have = {w.split()[0] for w in run("ip", "netns", "list").splitlines() if w}
         return [ns for ns in self.namespaces() if ns in have]
+
+    def stop_well(self):
+        """Every muster is told to end (SIGTERM); what the sanitizers had to say, and who did
+        not end."""
+        wrong = []
+        for m in self.machines.values():
+            try:
+                m.thaw()
+                m.end("muster", signal.SIGTERM, 30)
+            except Failed as e:
+                wrong.append(str(e))
+            wrong += m.sanitizer_words()
+        return wrong
 
     # ---- making and removing ----
 

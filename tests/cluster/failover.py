@@ -157,6 +157,7 @@ def main():
             if options.only in "kill -9 at random moments":
                 report.run("kill -9 at random moments", lambda: random_kills(
                     system, probe, writers))
+            report.stop_well(site)
     finally:
         writers.stop()
         for m in site.machines.values():

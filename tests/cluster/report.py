@@ -43,5 +43,13 @@ class Report:
         self.ok(name, more or "")
         return True
 
+    def stop_well(self, site):
+        """The end of a site, and what its sanitizers had to say."""
+        def stop():
+            wrong = site.stop_well()
+            if wrong:
+                raise Failed("; ".join(wrong[:5]))
+        self.run("all of muster ends well", stop)
+
     def end(self):
         sys.exit(1 if self.failed else 0)
