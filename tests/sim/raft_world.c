@@ -610,7 +610,7 @@ static void draw_world(struct sim *sim)
     w->net.delay_max_us =
         (uint32_t)(world_chance(w, 300) ? 100000 : 200 + world_below(w, 10000));
     w->net.slow_permille = (uint32_t)world_below(w, 50);
-    w->net.slow_max_us = 100000 + (uint32_t)world_below(w, 1000000);
+    w->net.slow_max_us = w->net.delay_max_us + 100000 + (uint32_t)world_below(w, 1000000);
     w->net.lose_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 200) : 0;
     w->net.twice_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 100) : 0;
     for (unsigned i = 0; i < 10; i++)

@@ -127,6 +127,8 @@ static void change_clock(struct town *t)
         world_set_drift(w, host, (int32_t)world_below(w, 20001) - 10000);
     else
         w->hosts[host].wall_offset_ms = (int64_t)world_below(w, 4000000000) - 2000000000;
+    if (t->agents_n > 0 && world_chance(w, 500))
+        town_agent_foreign(t);
     if (world_chance(w, 300))
         town_client_kill(t, (unsigned)world_below(w, t->clients_n));
 }
@@ -196,6 +198,7 @@ static void end_faults(struct town *t)
 
     world_note(w, "the faults end");
     t->quiet = true;
+    town_agent_quiet(t);
     memset(w->blocked, 0, sizeof w->blocked);
     w->net.lose_permille = w->net.slow_permille = 0;
     if (w->net.delay_max_us > 10000)
@@ -231,6 +234,9 @@ static const char *servers_not_live(struct town *t)
             return "the servers have not applied the same entries";
     }
     tree_facts(member_tree(leader->member), &f);
+    const char *wrong = town_agent_not_live(t);
+    if (wrong != NULL)
+        return wrong;
     if (f.sessions != t->clients_n + t->agents_n)
         return "sessions are left over, or missing";
     return NULL;
@@ -273,7 +279,7 @@ static void draw(struct town *t)
     w->net.delay_min_us = 100;
     w->net.delay_max_us = 300 + (uint32_t)world_below(w, world_chance(w, 200) ? 60000 : 5000);
     w->net.slow_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 30) : 0;
-    w->net.slow_max_us = 50000 + (uint32_t)world_below(w, 500000);
+    w->net.slow_max_us = w->net.delay_max_us + 50000 + (uint32_t)world_below(w, 500000);
     w->net.lose_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 60) : 0;
     for (unsigned i = 0; i < FAULTS; i++)
         t->weights[i] = world_chance(w, 450) ? (unsigned)world_below(w, 10) : 0;
@@ -285,6 +291,9 @@ static void draw(struct town *t)
         t->save_min_us + (uint32_t)world_below(w, world_chance(w, 200) ? 80000 : 4000);
     t->snapshot_every = 20 + world_below(w, 400);
     t->keep = world_below(w, 100);
+    t->addresses_n = world_chance(w, 600) ? 1 + (unsigned)world_below(w, 4) : 0;
+    t->lease_ms = 800 + (uint32_t)world_below(w, 2000);
+    t->has_balance = world_chance(w, 500);
 }
 
 static void found(struct town *t)
@@ -304,6 +313,8 @@ static void found(struct town *t)
     }
     for (unsigned i = 0; i < members.n; i++)
         server_found(&t->servers[i], &members);
+    for (unsigned i = 0; i < members.n && t->addresses_n > 0; i++)
+        town_agent_add(t, &t->servers[i]);
     for (unsigned i = 0; i < members.n; i++)
         server_start(&t->servers[i]);
     for (unsigned i = 0; i < clients; i++)
@@ -313,6 +324,7 @@ static void found(struct town *t)
 
 static void free_all(struct town *t)
 {
+    town_agent_free(t);
     town_client_free(t);
     for (unsigned i = 0; i < t->servers_n; i++)
         server_free(&t->servers[i]);

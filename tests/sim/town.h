@@ -59,7 +59,8 @@ struct shell {
     struct client *client;
     struct link *link;
     uint64_t timer_us, life;
-    void (*after)(void *ctx); /* before what the core wants is carried out */
+    void (*before)(void *ctx); /* something has happened; or NULL */
+    void (*after)(void *ctx);  /* before what the core wants is carried out; or NULL */
     void *ctx;
     bool is_turning;
 };
@@ -76,7 +77,9 @@ struct town {
     struct town_client *clients[TOWN_CLIENTS_MAX];
     unsigned clients_n;
     struct town_agent *agents[TOWN_SERVERS_MAX];
-    unsigned agents_n;
+    unsigned agents_n, addresses_n;
+    uint32_t lease_ms;
+    bool has_balance;
     struct town_check *check;
     struct town_shared *shared; /* town_client.c: what all clients know together */
     unsigned weights[12];
@@ -127,10 +130,13 @@ void town_client_free(struct town *t);
 void town_client_sessions(struct town *t, struct server *s);
 
 /* ---- agents ---- */
-void town_agent_add(struct town *t, unsigned n);
-void town_agent_stop(struct town *t, unsigned n, bool power_loss);
+void town_agent_add(struct town *t, struct server *s); /* on its machine; not started */
 void town_agent_start(struct town *t, unsigned n);
-void town_agent_look(struct town *t);
+void town_agent_stop(struct town *t, unsigned n, bool power_loss);
+/* The site file, for /muster/site. */
+void town_agent_site(struct town *t, struct buf *out);
+void town_agent_quiet(struct town *t); /* some instance fails for good */
+void town_agent_foreign(struct town *t); /* some machine that is not ours takes an address */
 const char *town_agent_not_live(struct town *t);
 void town_agent_free(struct town *t);
 

@@ -362,6 +362,14 @@ static void set_up(struct town_client *c)
     for (unsigned i = 0; i < 4; i++)
         client_create(k, now_ms(c), paths[i], zero, i == 3 ? 8 : 0, 0, done,
                       op_new(c, OP_SETUP, i));
+    if (c->town->agents_n > 0) {
+        struct buf site = {0};
+        town_agent_site(c->town, &site);
+        client_create(k, now_ms(c), "/muster", NULL, 0, 0, done, op_new(c, OP_SETUP, 4));
+        client_create(k, now_ms(c), "/muster/site", site.data, site.len, 0, done,
+                      op_new(c, OP_SETUP, 5));
+        buf_free(&site);
+    }
     own_path(c, own);
     client_create(k, now_ms(c), own, zero, 8, 0, done, op_new(c, OP_OWN_CREATE, 0));
 }

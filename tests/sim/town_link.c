@@ -227,12 +227,19 @@ void links_free(struct town *t)
 
 uint64_t shell_now_ms(const struct shell *h) { return world_host_ms(&h->town->w, h->host); }
 
+static void begin(struct shell *h)
+{
+    if (h->before != NULL)
+        h->before(h->ctx);
+}
+
 static void shell_opened(void *ctx, struct link *l)
 {
     struct shell *h = ctx;
 
     if (h->link != l)
         return;
+    begin(h);
     client_opened(h->client, shell_now_ms(h));
     shell_turn(h);
 }
@@ -243,6 +250,7 @@ static void shell_received(void *ctx, struct link *l, const uint8_t *data, size_
 
     if (h->link != l)
         return;
+    begin(h);
     client_received(h->client, shell_now_ms(h), data, len);
     shell_turn(h);
 }
@@ -254,6 +262,7 @@ static void shell_closed(void *ctx, struct link *l)
     if (h->link != l)
         return;
     h->link = NULL;
+    begin(h);
     client_closed(h->client, shell_now_ms(h));
     shell_turn(h);
 }
@@ -271,6 +280,7 @@ static void shell_timer(void *ctx, uint64_t life, uint64_t due_us)
         return;
     }
     h->timer_us = WORLD_NEVER;
+    begin(h);
     client_time(h->client, shell_now_ms(h));
     shell_turn(h);
 }
@@ -310,11 +320,14 @@ void shell_turn(struct shell *h)
     if (h->is_turning)
         return;
     h->is_turning = true;
+    begin(h);
     do {
         if (h->after != NULL)
             h->after(h->ctx);
     } while (carry_out(h));
     h->is_turning = false;
+    if (h->client == NULL)
+        return;
     uint64_t due_us = world_host_due(w, h->host, client_deadline(h->client));
     if (due_us < h->timer_us) {
         h->timer_us = due_us;

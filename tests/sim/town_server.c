@@ -215,6 +215,8 @@ void server_start(struct server *s)
     world_note(&t->w, "server %u starts: term %u, log %u to %u", s->n, (unsigned)raft_term(r),
                (unsigned)raft_first_index(r), (unsigned)raft_last_index(r));
     server_turn(s);
+    if (s->n < t->agents_n && s->member != NULL)
+        town_agent_start(t, s->n);
 }
 
 void server_crash(struct server *s, bool power_loss)
@@ -222,6 +224,8 @@ void server_crash(struct server *s, bool power_loss)
     if (s->member == NULL)
         return;
     world_note(&s->town->w, "server %u: %s", s->n, power_loss ? "power off" : "kill -9");
+    if (s->n < s->town->agents_n) /* one process */
+        town_agent_stop(s->town, s->n, power_loss);
     links_of_server_end(s, !power_loss);
     for (unsigned i = 0; i < s->town->servers_n; i++) {
         pipe_break(&s->peers[i]);
