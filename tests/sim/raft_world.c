@@ -61,7 +61,7 @@ struct sim {
     unsigned weights[10];
     uint32_t proposals_us, faults_us, restart_us, save_min_us, save_max_us;
     uint64_t snapshot_every;
-    bool quiet;
+    bool quiet, is_shrinking; /* is_shrinking: down to one server */
 };
 
 static void turn(struct server *s);
@@ -165,7 +165,9 @@ static void datagram_due(void *ctx, uint64_t n, uint64_t from)
     struct server *s = &sim->servers[n];
 
     if (s->raft != NULL && world_is_frozen(&sim->w, s->host)) {
-        world_at(&sim->w, sim->w.hosts[s->host].frozen_until_us, datagram_due, data, n, from);
+        world_at(&sim->w,
+                 sim->w.hosts[s->host].frozen_until_us + 1 + world_below(&sim->w, 20000),
+                 datagram_due, data, n, from);
         return;
     }
     if (s->raft != NULL && world_reaches(&sim->w, sim->servers[from].host, s->host)) {
@@ -395,35 +397,24 @@ static struct server *find_leader(struct sim *sim)
     return best;
 }
 
-static void propose(struct sim *sim)
+static void propose_at(struct server *s)
 {
+    struct sim *sim = s->sim;
     uint8_t payload[300];
-    unsigned first = (unsigned)world_below(&sim->w, sim->n), count;
-    struct server *s = NULL;
+    unsigned count = 1 + (unsigned)world_below(&sim->w, 4);
 
-    /* Whoever believes to lead, also when another one does. */
-    for (unsigned i = 0; i < sim->n && s == NULL; i++) {
-        struct server *x = &sim->servers[(first + i) % sim->n];
-        if (x->raft != NULL && raft_role(x->raft) == RAFT_LEADER &&
-            !world_is_frozen(&sim->w, x->host))
-            s = x;
-    }
-    if (s == NULL)
-        return;
-    count = 1 + (unsigned)world_below(&sim->w, 4);
     for (unsigned i = 0; i < count && sim->waiting_n < ACKS_MAX; i++) {
         size_t len = 8 + (size_t)world_below(&sim->w, world_chance(&sim->w, 100) ? 290 : 20);
         struct ack *a = &sim->waiting[sim->waiting_n];
         memset(payload, (int)(sim->values & 255), sizeof payload);
         be64_put(payload, ++sim->values);
         a->value = sim->values;
-        int err = raft_propose(s->raft, payload, len, &a->index);
-        if (err == 0) {
+        if (raft_propose(s->raft, payload, len, &a->index) == 0) {
             a->term = raft_term(s->raft);
             sim->waiting_n++;
         }
     }
-    if (sim->reads < READS_MAX && world_chance(&sim->w, 300)) {
+    if (sim->reads < READS_MAX && world_chance(&sim->w, 500)) {
         sim->read_floor[sim->reads] = sim->acked_index;
         if (raft_read(s->raft, now_ms(s), sim->reads) == 0)
             sim->reads++;
@@ -431,15 +422,35 @@ static void propose(struct sim *sim)
     turn(s);
 }
 
+/* To whoever believes to lead, also when another one does. */
 static void propose_due(void *ctx, uint64_t a, uint64_t b)
 {
     struct sim *sim = ctx;
+    unsigned first = (unsigned)world_below(&sim->w, sim->n);
 
     (void)a, (void)b;
-    propose(sim);
+    for (unsigned i = 0; i < sim->n; i++) {
+        struct server *s = &sim->servers[(first + i) % sim->n];
+        if (s->raft == NULL || raft_role(s->raft) != RAFT_LEADER ||
+            world_is_frozen(&sim->w, s->host))
+            continue;
+        propose_at(s);
+        break;
+    }
     world_at(&sim->w,
              sim->w.now_us + sim->proposals_us / 2 + world_below(&sim->w, sim->proposals_us),
              propose_due, sim, 0, 0);
+}
+
+/* What its clients had sent meanwhile is the first that it sees when it goes on. */
+static void thawed(void *ctx, uint64_t life, uint64_t unused)
+{
+    struct server *s = ctx;
+
+    (void)unused;
+    if (s->raft != NULL && life == s->box.life && !world_is_frozen(&s->sim->w, s->host) &&
+        raft_role(s->raft) == RAFT_LEADER)
+        propose_at(s);
 }
 
 /* ---- membership ---- */
@@ -463,7 +474,7 @@ static void change_members(struct sim *sim)
         }
     } else if (what == 1) {
         (void)raft_promote(s->raft, now_ms(s), 1 + world_below(&sim->w, sim->n));
-    } else if (what == 2 && raft_members(s->raft)->n > 3) {
+    } else if (what == 2 && raft_members(s->raft)->n > (sim->is_shrinking ? 1 : 3)) {
         uint64_t id = 1 + world_below(&sim->w, sim->n);
         if (raft_remove(s->raft, now_ms(s), id) == 0)
             world_note(&sim->w, "server %u is removed", (unsigned)id - 1);
@@ -524,7 +535,10 @@ static void fault_due(void *ctx, uint64_t a, uint64_t b)
         memset(w->blocked, 0, sizeof w->blocked);
         break;
     case 6:
+        if (world_chance(w, 500) && find_leader(sim) != NULL)
+            s = find_leader(sim);
         w->hosts[s->host].frozen_until_us = w->now_us + world_below(w, 3000000);
+        world_at(w, w->hosts[s->host].frozen_until_us, thawed, s, s->box.life, 0);
         world_note(w, "server %u is frozen", s->n);
         break;
     case 7: s->box.slow_until_us = w->now_us + world_below(w, 2000000); break;
@@ -534,7 +548,10 @@ static void fault_due(void *ctx, uint64_t a, uint64_t b)
         else
             box_fill(&s->box, world_chance(w, 500));
         break;
-    default: change_members(sim); break;
+    default:
+        for (unsigned i = 1 + (unsigned)world_below(w, 3); i > 0; i--)
+            change_members(sim);
+        break;
     }
     world_at(w, w->now_us + world_below(w, sim->faults_us), fault_due, sim, 0, 0);
 }
@@ -616,12 +633,29 @@ static void draw_world(struct sim *sim)
     for (unsigned i = 0; i < 10; i++)
         sim->weights[i] = world_chance(w, 500) ? (unsigned)world_below(w, 10) : 0;
     sim->weights[5] += 3;
+    unsigned kind = (unsigned)world_below(w, 6);
+    if (kind == 0) { /* leaders come and go before anything has settled ([R] figure 8) */
+        memset(sim->weights, 0, sizeof sim->weights);
+        sim->weights[0] = sim->weights[1] = 6;
+        sim->weights[3] = 4;
+        sim->weights[5] = 6;
+    } else if (kind == 1) { /* members come and go */
+        sim->weights[9] += 20;
+        sim->is_shrinking = true;
+    }
     sim->proposals_us = 2000 + (uint32_t)world_below(w, 300000);
     sim->faults_us = world_chance(w, 500) ? 700000 : 50000 + (uint32_t)world_below(w, 300000);
     sim->restart_us = world_chance(w, 500) ? 2000000 : 1000 + (uint32_t)world_below(w, 300000);
     sim->save_min_us = (uint32_t)world_below(w, world_chance(w, 300) ? 20000 : 1000);
     sim->save_max_us =
         sim->save_min_us + (uint32_t)world_below(w, world_chance(w, 300) ? 150000 : 5000);
+    if (kind == 0) {
+        sim->faults_us = 100000 + (uint32_t)world_below(w, 400000);
+        sim->restart_us = 1000 + (uint32_t)world_below(w, 300000);
+        sim->save_min_us = 10000;
+        sim->save_max_us = 20000 + (uint32_t)world_below(w, 200000);
+        sim->proposals_us = 5000 + (uint32_t)world_below(w, 50000);
+    }
     sim->snapshot_every = 5 + world_below(w, 200);
     sim->founders = 1 + (unsigned)world_below(w, 5);
     members.n = sim->founders;

@@ -28,6 +28,7 @@ enum fault {
     FAULT_MEMBERS,
     FAULT_RESET,
     FAULT_CLOCK,
+    FAULT_OUTAGE,
     FAULTS
 };
 
@@ -144,6 +145,26 @@ static void freeze(struct town *t)
     w->hosts[host].frozen_until_us = w->now_us + us;
 }
 
+/* No leader can be elected for a while, though the machines reach each other. */
+static void outage(struct town *t)
+{
+    struct world *w = &t->w;
+    uint64_t until_us = w->now_us + world_between(w, 1000000, 5000000);
+    struct server *leader = server_leader(t);
+
+    world_note(w, "all disks are slow for %u ms", (unsigned)((until_us - w->now_us) / 1000));
+    for (unsigned i = 0; i < t->servers_n; i++)
+        t->servers[i].box.slow_until_us = until_us;
+    if (leader == NULL)
+        return;
+    if (world_chance(w, 500)) {
+        server_crash(leader, false);
+        server_restart_later(leader, world_below(w, t->restart_us));
+    } else {
+        w->hosts[leader->host].frozen_until_us = w->now_us + world_between(w, 600000, 2000000);
+    }
+}
+
 static void one_fault(struct town *t, enum fault which)
 {
     struct world *w = &t->w;
@@ -168,6 +189,7 @@ static void one_fault(struct town *t, enum fault which)
     case FAULT_MEMBERS: change_members(t); break;
     case FAULT_RESET: reset(t); break;
     case FAULT_CLOCK: change_clock(t); break;
+    case FAULT_OUTAGE: outage(t); break;
     case FAULTS: UNREACHABLE("drawn below FAULTS");
     }
 }
@@ -294,6 +316,8 @@ static void draw(struct town *t)
     t->addresses_n = world_chance(w, 600) ? 1 + (unsigned)world_below(w, 4) : 0;
     t->lease_ms = 800 + (uint32_t)world_below(w, 2000);
     t->has_balance = world_chance(w, 500);
+    t->probe_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 10000 : 500000);
+    t->remove_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 400000 : 20000);
 }
 
 static void found(struct town *t)

@@ -78,11 +78,11 @@ struct town {
     unsigned clients_n;
     struct town_agent *agents[TOWN_SERVERS_MAX];
     unsigned agents_n, addresses_n;
-    uint32_t lease_ms;
+    uint32_t lease_ms, probe_us, remove_us; /* at most */
     bool has_balance;
     struct town_check *check;
     struct town_shared *shared; /* town_client.c: what all clients know together */
-    unsigned weights[12];
+    unsigned weights[16];
     uint32_t faults_us, restart_us, save_min_us, save_max_us;
     uint64_t snapshot_every, keep;
     uint64_t connections_total;
@@ -135,7 +135,7 @@ void town_agent_start(struct town *t, unsigned n);
 void town_agent_stop(struct town *t, unsigned n, bool power_loss);
 /* The site file, for /muster/site. */
 void town_agent_site(struct town *t, struct buf *out);
-void town_agent_quiet(struct town *t); /* some instance fails for good */
+void town_agent_quiet(struct town *t);   /* some instance fails for good */
 void town_agent_foreign(struct town *t); /* some machine that is not ours takes an address */
 const char *town_agent_not_live(struct town *t);
 void town_agent_free(struct town *t);

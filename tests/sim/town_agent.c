@@ -14,7 +14,7 @@
 #include "base/mem.h"
 #include "town.h"
 
-enum { ADDRESSES_MAX = 4, KERNEL_LATE_US = 10000, WORK_US = 20000, PROBE_OLD_US = 3000000 };
+enum { ADDRESSES_MAX = 4, KERNEL_LATE_US = 30000, WORK_US = 20000, PROBE_OLD_US = 3000000 };
 
 struct kernel_address {
     bool is_there;
@@ -168,8 +168,9 @@ static void work_address(struct work *k, struct agent_result *r)
     } else {
         if (foreign.until_us[k->address] > a->town->w.now_us &&
             foreign.since_us[k->address] + PROBE_OLD_US < a->town->w.now_us)
-            world_fail(&a->town->w, "%s takes address %u, which another machine has had for long",
-                       a->name, k->address);
+            world_fail(&a->town->w,
+                       "%s takes address %u, which another machine has had for long", a->name,
+                       k->address);
         world_note(&a->town->w, "%s has address %u for %u ms", a->name, k->address,
                    (unsigned)(k->until_ms - now_ms(a)));
         hold(a, k->address, k->until_ms);
@@ -222,7 +223,9 @@ static void begin_work(struct town_agent *a, const struct agent_action *act)
                        .until_ms = act->until_ms,
                        .failing = a->is_failing};
     if (act->type == AGENT_ADDRESS_PROBE)
-        us = world_between(w, 100000, 600000);
+        us = world_between(w, 1000, a->town->probe_us);
+    if (act->type == AGENT_ADDRESS_REMOVE)
+        us = world_between(w, 100, a->town->remove_us);
     if (act->address != NULL) {
         k->address = address_number(a, act->address);
         if (a->busy_until_us[k->address] > w->now_us)
@@ -236,7 +239,7 @@ static void renew(struct town_agent *a, const struct agent_action *act)
 {
     unsigned address = address_number(a, act->address);
 
-    if (has(a, address) && act->until_ms > now_ms(a) && now_ms(a) < a->kernel[address].until_ms)
+    if (has(a, address) && act->until_ms > now_ms(a))
         hold(a, address, act->until_ms);
     else
         tell(a, &(struct agent_result){.type = AGENT_EXPIRED, .address = act->address});
@@ -436,7 +439,8 @@ void town_agent_add(struct town *t, struct server *s)
     snprintf(a->address, sizeof a->address, "10.0.0.%u", s->n + 1);
     for (unsigned i = 0; i < t->agents_n; i++) {
         struct town_agent *o = t->agents[i];
-        pipe_init(&o->peers[a->n], &t->w, o->server->host, s->host, from_agent, &o->peers[a->n]);
+        pipe_init(&o->peers[a->n], &t->w, o->server->host, s->host, from_agent,
+                  &o->peers[a->n]);
         pipe_init(&a->peers[i], &t->w, s->host, o->server->host, from_agent, &a->peers[i]);
     }
 }
