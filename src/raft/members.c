@@ -100,12 +100,14 @@ const struct raft_member *raft_member_find(const struct raft_members *m, uint64_
     return NULL;
 }
 
-bool raft_is_voter(const struct raft *r, uint64_t id)
+static bool is_voter_of(const struct raft_members *all, uint64_t id)
 {
-    const struct raft_member *m = raft_member_find(&r->members, id);
+    const struct raft_member *m = raft_member_find(all, id);
 
     return m != NULL && m->voter;
 }
+
+bool raft_is_voter(const struct raft *r, uint64_t id) { return is_voter_of(&r->members, id); }
 
 struct peer *raft_peer_find(struct raft *r, uint64_t id)
 {
@@ -183,21 +185,22 @@ void raft_config_truncated(struct raft *r, uint64_t from)
  * still goes by {1, 2}, cannot win without it. Afterwards it stays quiet for good. */
 bool raft_may_campaign(const struct raft *r)
 {
-    struct raft_members committed;
-    size_t n = r->config_n;
+    struct raft_members m;
 
     if (raft_is_voter(r, r->opt.id))
         return true;
     if (r->members_index <= r->commit)
         return false;
-    while (n > 0 && r->config_at[n - 1] > r->commit)
-        n--;
-    if (n == 0)
-        committed = r->members_base;
-    else
-        decode_entry(&committed, raft_log_at(&r->log, r->config_at[n - 1]));
-    const struct raft_member *self = raft_member_find(&committed, r->opt.id);
-    return self != NULL && self->voter;
+    /* After a start the commit index is low: the configuration that is committed may be any
+     * from there on. */
+    for (size_t n = r->config_n; n > 0; n--) {
+        decode_entry(&m, raft_log_at(&r->log, r->config_at[n - 1]));
+        if (is_voter_of(&m, r->opt.id))
+            return true;
+        if (r->config_at[n - 1] <= r->commit)
+            return false;
+    }
+    return is_voter_of(&r->members_base, r->opt.id);
 }
 
 /* Before entries up to `upto` leave the log. */
