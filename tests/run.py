@@ -170,35 +170,26 @@ def last_line(out):
     return lines[-1].strip()[:160] if lines else "no output"
 
 
-def simulations(part, directory):
-    """The programs of tests/sim/, built into that directory."""
-    names = listing(directory, "sim")
-    if "site" not in names:
-        part.result(False, "simulation: there is none of the whole site")
-    for name in names:
-        program = os.path.join(directory, f"sim_{name}")
-        if os.access(os.path.join(TOP, program), os.X_OK):
-            yield name, program
-        else:
-            part.result(False, f"simulation {name}: {program} is not built")
+def simulate(part, what, directory, *words, env=None):
+    program = os.path.join(directory, "sim_site")
+    if not os.access(os.path.join(TOP, program), os.X_OK):
+        part.result(False, f"{what}: {program} is not built")
+        return
+    code, out = part.run(program, *words, env=env)
+    worlds = re.findall(r"^\w+: \d+ seeds, \d+ failed", out, re.M)
+    part.result(code == 0, f"{what}: {', '.join(worlds) if worlds else last_line(out)}")
 
 
 def sim(part):
-    # With --seeds, the kept ones (tests/sim/seeds_*) run as well.
-    for _, program in simulations(part, "build"):
-        code, out = part.run(program, "--seeds", str(SEEDS))
-        part.result(code == 0, f"simulation {last_line(out)}")
-    few = max(20, SEEDS // 20)
-    for _, program in simulations(part, "build-asan"):
-        code, out = part.run(program, "--seeds", str(few), env=SANITIZERS)
-        part.result(code == 0, f"simulation under the sanitizers, {last_line(out)}")
+    # With --seeds, the kept ones (tests/sim/seeds) run as well.
+    simulate(part, "simulation", "build", "--seeds", str(SEEDS))
+    simulate(part, "simulation under the sanitizers", "build-asan", "--seeds",
+             str(max(20, SEEDS // 20)), env=SANITIZERS)
 
 
 def mutants(part):
     directory = part.build("--mutants")
-    for name, program in simulations(part, directory):
-        code, out = part.run(program, "--mutants")
-        part.result(code == 0, f"planted faults, {name}: {last_line(out)}")
+    simulate(part, "planted faults", directory, "--mutants")
 
 
 def fuzz(part):
