@@ -18,7 +18,7 @@
 /* Of all connections, and of those that are gone but whose writes are on their way. Above it
  * nobody may add to what he has asked already, and no session is opened. */
 #define MEMBER_ALL_REQUESTS_MAX (256u << 20)
-#define MEMBER_REPLY_BYTES_MAX (1u << 20) /* of one connection in a turn: a read may pass it */
+#define MEMBER_REPLY_BYTES_MAX (1u << 20)   /* of one connection and turn; one may pass it */
 #define MEMBER_ORIGINS_MAX 256              /* servers' incarnations remembered in one term */
 #define MEMBER_FORWARD_BYTES_MAX (1u << 20) /* of one message; a single write may pass it */
 #define MEMBER_RETRY_MS 100                 /* an unanswered forward or question is repeated */
@@ -224,7 +224,7 @@ void session_unlead(struct member *m);
 void session_born(struct member *m, int64_t session, int32_t timeout_ms);
 void session_gone(struct member *m, int64_t session);
 void session_attaching(struct member *m, int64_t session, uint64_t index);
-bool session_touch(struct member *m, int64_t session); /* false: unknown, or ending */
+bool session_touch(struct member *m, int64_t session);  /* false: unknown, or ending */
 void session_grace(struct member *m, uint64_t late_ms); /* so long we did not run */
 void session_expire(struct member *m);
 uint64_t session_deadline(const struct member *m);

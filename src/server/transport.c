@@ -25,6 +25,8 @@
     200 /* an empty message on each connection, so that silence means something \
          */
 #define READ_CHUNK 65536
+#define GUEST_MS 10000    /* a server that is not a peer is forgotten after this silence */
+#define SAY_AGAIN_MS 1000 /* what may happen a thousand times a second is logged once */
 
 /* What has been shown so far. */
 enum link_stage {
@@ -50,6 +52,7 @@ struct link {
     struct handshake shake;
     uint64_t from;   /* accepted: who it is, once proved */
     uint64_t ticket; /* LINK_WAITS_JOIN */
+    const char *why; /* it is refused, when an error's text says too little */
     struct buf in;
     struct buf out;      /* collected until the loop has handled its events */
     size_t queued_bytes; /* given to the kernel's queue or libuv's */
@@ -61,6 +64,7 @@ struct peer {
     struct link *link; /* NULL: waits to connect again */
     uint64_t next_ms, wait_ms;
     bool wanted;
+    bool guest; /* not of our configuration, but it has proved itself */
 };
 
 struct transport {
@@ -73,8 +77,9 @@ struct transport {
     TAILQ_HEAD(, link) links;
     unsigned strangers;
     uint64_t tickets;
-    uint64_t alive_ms; /* when the next empty messages are due */
-    struct peer peers[RAFT_MEMBERS_MAX];
+    uint64_t alive_ms;        /* when the next empty messages are due */
+    uint64_t refused, say_ms; /* since it was said; when it may be said again */
+    struct peer peers[RAFT_MEMBERS_MAX + TRANSPORT_GUESTS_MAX];
     unsigned peers_n;
     struct transport_facts facts;
 };
@@ -127,6 +132,9 @@ static void link_close(struct link *l)
         return;
     if (is_stranger(l) && l->peer == NULL)
         l->transport->strangers--;
+    if (l->stage == LINK_SENDS && !l->transport->stopping)
+        log_event(LOG_WARNING, "peer_disconnected", LOG_S("peer", l->peer->member.name),
+                  LOG_S("address", l->peer->member.address));
     l->stage = LINK_CLOSING;
     if (l->peer != NULL) {
         struct peer *p = l->peer;
@@ -139,16 +147,35 @@ static void link_close(struct link *l)
     uv_close((uv_handle_t *)&l->timer, link_handle_closed);
 }
 
-static void refuse(struct link *l, const char *why)
+static void link_address(const struct link *l, char text[INET_ADDRSTRLEN])
 {
     struct sockaddr_in a;
     int len = sizeof a;
-    char text[INET_ADDRSTRLEN] = "?";
 
+    strcpy(text, "?");
     if (uv_tcp_getpeername(&l->tcp, (struct sockaddr *)&a, &len) == 0)
-        inet_ntop(AF_INET, &a.sin_addr, text, sizeof text);
-    log_event(LOG_WARNING, "peer_refused", LOG_S("address", text), LOG_S("why", why));
-    l->transport->facts.refused_total++;
+        inet_ntop(AF_INET, &a.sin_addr, text, INET_ADDRSTRLEN);
+}
+
+/* Somebody who tries again at once must not fill the log. */
+static void say_refused(struct transport *t, const char *address, const char *why)
+{
+    t->facts.refused_total++;
+    t->refused++;
+    if (uv_now(t->loop) < t->say_ms)
+        return;
+    t->say_ms = uv_now(t->loop) + SAY_AGAIN_MS;
+    log_event(LOG_WARNING, "peer_refused", LOG_S("address", address), LOG_S("why", why),
+              LOG_U("times", t->refused));
+    t->refused = 0;
+}
+
+static void refuse(struct link *l, const char *why)
+{
+    char text[INET_ADDRSTRLEN];
+
+    link_address(l, text);
+    say_refused(l->transport, text, why);
     link_close(l);
 }
 
@@ -226,6 +253,22 @@ static void frame_add(struct link *l, const void *data, size_t len)
     buf_add(&l->out, data, len);
 }
 
+/* "IP" or "IP:PORT" and nothing else. */
+static int parse_address(const char *text, uint16_t default_port, struct sockaddr_in *out)
+{
+    char ip[INET_ADDRSTRLEN];
+    size_t len = strcspn(text, ":");
+    unsigned port = default_port;
+
+    if (len >= sizeof ip || text[strspn(text, "0123456789.:")] != 0 ||
+        (text[len] == ':' && (strlen(text + len + 1) > 5 || strchr(text + len + 1, '.') ||
+                              sscanf(text + len + 1, "%u", &port) != 1 || port > 65535)))
+        return ERR_SYNTAX;
+    memcpy(ip, text, len);
+    ip[len] = 0;
+    return uv_ip4_addr(ip, (int)port, out) == 0 ? 0 : ERR_SYNTAX;
+}
+
 /* ---- the acceptor's side ---- */
 
 static int welcome_hello(struct link *l, const uint8_t *data, size_t len)
@@ -238,8 +281,13 @@ static int welcome_hello(struct link *l, const uint8_t *data, size_t len)
     if (hello_decode(&h->hello, data, len) != 0)
         return ERR_MALFORMED;
     if (h->hello.kind == HANDSHAKE_PEER) {
-        if (memcmp(h->hello.cluster, self->cluster, CLUSTER_LEN) != 0 ||
-            h->hello.to != self->id || h->hello.from == self->id)
+        if (memcmp(h->hello.cluster, self->cluster, CLUSTER_LEN) != 0)
+            l->why = "it is of another cluster: is its list of peers old?";
+        else if (h->hello.from == self->id)
+            l->why = "it has this server's own id: was a data directory copied?";
+        else if (h->hello.to != self->id)
+            l->why = "it looks for another server at this address: muster status, there";
+        if (l->why != NULL)
             return ERR_REFUSED;
         memcpy(h->key, self->secret, SECRET_LEN);
         h->key_len = SECRET_LEN;
@@ -261,8 +309,11 @@ static int take_joiner(struct link *l, const uint8_t *data, size_t len)
 
     if (l->shake.hello.expires_s < (uint64_t)time(NULL))
         return ERR_TIMED_OUT;
+    /* Name and address go into everybody's files. */
+    struct sockaddr_in a;
     if (raft_members_decode(&one, data, len) != 0 || one.n != 1 ||
-        one.v[0].id != l->shake.hello.from || !identity_name_is_valid(one.v[0].name))
+        one.v[0].id != l->shake.hello.from || !identity_name_is_valid(one.v[0].name) ||
+        parse_address(one.v[0].address, 0, &a) != 0)
         return ERR_MALFORMED;
     one.v[0].voter = false; /* first it catches up */
     one.v[0].auto_promote = true;
@@ -282,12 +333,60 @@ static void join_refuse(struct link *l, int err)
     link_write(l);
 }
 
+/* Its earlier connection is dead, or somebody else uses its id. */
+static void take_over(struct link *l)
+{
+    struct transport *t = l->transport;
+    struct link *old;
+    char now[INET_ADDRSTRLEN], before[INET_ADDRSTRLEN];
+
+    link_address(l, now);
+    TAILQ_FOREACH (old, &t->links, in_all) {
+        if (old == l || old->stage != LINK_RECEIVES || old->from != l->from)
+            continue;
+        link_address(old, before);
+        if (strcmp(now, before) != 0)
+            log_event(LOG_ERROR, "peer_twice", LOG_U("id", l->from), LOG_S("address", now),
+                      LOG_S("before", before),
+                      LOG_S("why", "two machines have one id: was a data directory copied?"));
+        link_close(old);
+    }
+}
+
+static void peer_connect(struct transport *t, struct peer *p);
+
+/* Who is not in our configuration is answered where its connection comes from. */
+static void add_guest(struct link *l)
+{
+    struct transport *t = l->transport;
+    unsigned guests = 0;
+    char ip[INET_ADDRSTRLEN];
+
+    for (unsigned i = 0; i < t->peers_n; i++)
+        guests += t->peers[i].guest;
+    if (guests == TRANSPORT_GUESTS_MAX)
+        return;
+    link_address(l, ip);
+    struct peer *p = &t->peers[t->peers_n++];
+    *p = (struct peer){.guest = true, .wait_ms = RECONNECT_MS, .heard_ms = uv_now(t->loop)};
+    p->member.id = l->from;
+    snprintf(p->member.address, sizeof p->member.address, "%s:%u", ip, t->options.port);
+    snprintf(p->member.name, sizeof p->member.name, "id-%" PRIu64, l->from);
+    log_event(LOG_NOTICE, "peer_unknown", LOG_U("id", l->from), LOG_S("address", ip),
+              LOG_S("why", "it has the secret, but is not among the peers known here"));
+    peer_connect(t, p);
+}
+
 static int welcome_proof(struct link *l, const uint8_t *data, size_t len)
 {
     struct transport *t = l->transport;
 
-    if (len < PROOF_LEN || !handshake_check(&l->shake, "opener", data))
+    if (len < PROOF_LEN || !handshake_check(&l->shake, "opener", data)) {
+        l->why = l->shake.hello.kind == HANDSHAKE_JOIN
+                     ? "its token is not of this cluster, or was changed"
+                     : "it does not know the cluster's secret";
         return ERR_REFUSED;
+    }
     if (l->shake.hello.kind == HANDSHAKE_JOIN) {
         int err = take_joiner(l, data + PROOF_LEN, len - PROOF_LEN);
         if (err != 0)
@@ -299,6 +398,7 @@ static int welcome_proof(struct link *l, const uint8_t *data, size_t len)
     t->strangers--;
     uv_timer_stop(&l->timer);
     frame_add(l, "", 0);
+    take_over(l);
     return 0;
 }
 
@@ -328,8 +428,10 @@ static int answer_challenge(struct link *l, const uint8_t *data, size_t len)
     if (len != NONCE_LEN + PROOF_LEN)
         return ERR_MALFORMED;
     memcpy(l->shake.nonce, data, NONCE_LEN);
-    if (!handshake_check(&l->shake, "acceptor", data + NONCE_LEN))
+    if (!handshake_check(&l->shake, "acceptor", data + NONCE_LEN)) {
+        l->why = "it does not know the cluster's secret";
         return ERR_REFUSED;
+    }
     handshake_prove(&l->shake, "opener", proof);
     frame_add(l, proof, sizeof proof);
     l->stage = LINK_WAITS_WELCOME;
@@ -354,6 +456,8 @@ static int take_message(struct link *l, const uint8_t *data, size_t len)
 
     if (p != NULL)
         p->heard_ms = uv_now(t->loop);
+    else
+        add_guest(l);
     if (len == 0)
         return 0; /* it says that it is there */
     if (data[0] >= CHANNELS)
@@ -396,7 +500,7 @@ static void take_bytes(struct link *l)
         if (err != 0) {
             if (err == ERR_MALFORMED)
                 l->transport->facts.malformed_total++;
-            refuse(l, err_text(err));
+            refuse(l, l->why != NULL ? l->why : err_text(err));
             return;
         }
         buf_consume(&l->in, 4 + (size_t)len);
@@ -426,17 +530,33 @@ static void link_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
     }
 }
 
+/* And not the newcomer: a peer proves itself at once, so those who do not cannot lock it out.
+ */
+static void drop_oldest_stranger(struct transport *t)
+{
+    struct link *l;
+
+    TAILQ_FOREACH (l, &t->links, in_all)
+        if (l->stage == LINK_WAITS_HELLO || l->stage == LINK_WAITS_PROOF)
+            break;
+    if (l != NULL)
+        refuse(l, "TRANSPORT_STRANGERS_MAX connections have not proved themselves");
+}
+
 static void accepted(uv_stream_t *listener, int status)
 {
     struct transport *t = listener->data;
 
-    if (status != 0)
+    if (status != 0) {
+        say_refused(t, "?", uv_strerror(status));
         return;
+    }
+    if (t->strangers >= TRANSPORT_STRANGERS_MAX)
+        drop_oldest_stranger(t);
     struct link *l = link_new(t, LINK_WAITS_HELLO);
     t->strangers++;
-    if (uv_accept(listener, (uv_stream_t *)&l->tcp) != 0 ||
-        t->strangers > TRANSPORT_STRANGERS_MAX) {
-        refuse(l, "TRANSPORT_STRANGERS_MAX connections have not proved themselves");
+    if (uv_accept(listener, (uv_stream_t *)&l->tcp) != 0) {
+        link_close(l);
         return;
     }
     link_options(l);
@@ -446,20 +566,6 @@ static void accepted(uv_stream_t *listener, int status)
 }
 
 /* ---- peers ---- */
-
-static int parse_address(const char *text, uint16_t default_port, struct sockaddr_in *out)
-{
-    char ip[INET_ADDRSTRLEN];
-    size_t len = strcspn(text, ":");
-    unsigned port = default_port;
-
-    if (len >= sizeof ip ||
-        (text[len] == ':' && (sscanf(text + len + 1, "%u", &port) != 1 || port > 65535)))
-        return ERR_SYNTAX;
-    memcpy(ip, text, len);
-    ip[len] = 0;
-    return uv_ip4_addr(ip, (int)port, out) == 0 ? 0 : ERR_SYNTAX;
-}
 
 static void connected(uv_connect_t *req, int status)
 {
@@ -483,7 +589,7 @@ static void peer_connect(struct transport *t, struct peer *p)
     const struct identity *self = t->options.self;
     struct sockaddr_in a;
 
-    if (parse_address(p->member.address, 2182, &a) != 0)
+    if (parse_address(p->member.address, t->options.port, &a) != 0)
         return;
     struct link *l = link_new(t, LINK_WAITS_CHALLENGE);
     l->peer = p;
@@ -497,8 +603,24 @@ static void peer_connect(struct transport *t, struct peer *p)
     memcpy(l->shake.key, self->secret, SECRET_LEN);
     l->shake.key_len = SECRET_LEN;
     uv_timer_start(&l->timer, link_timeout, CONNECT_MS, 0);
+    /* From where we listen: by that address, and no other of this machine, we are known. */
+    struct sockaddr_in own;
+    if (uv_ip4_addr(t->options.listen_address, 0, &own) == 0)
+        (void)uv_tcp_bind(&l->tcp, (const struct sockaddr *)&own, 0);
     if (uv_tcp_connect(&l->connect, &l->tcp, (const struct sockaddr *)&a, connected) != 0)
         link_close(l);
+}
+
+/* The last one takes its place. */
+static void peer_remove(struct transport *t, unsigned i)
+{
+    struct peer *p = &t->peers[i];
+
+    if (p->link != NULL)
+        link_close(p->link);
+    *p = t->peers[--t->peers_n];
+    if (i < t->peers_n && p->link != NULL)
+        p->link->peer = p;
 }
 
 static void tick(uv_timer_t *timer)
@@ -511,7 +633,9 @@ static void tick(uv_timer_t *timer)
         t->alive_ms = now_ms + ALIVE_MS;
     for (unsigned i = 0; i < t->peers_n; i++) {
         struct peer *p = &t->peers[i];
-        if (p->link == NULL && now_ms >= p->next_ms)
+        if (p->guest && now_ms > p->heard_ms + GUEST_MS)
+            peer_remove(t, i--);
+        else if (p->link == NULL && now_ms >= p->next_ms)
             peer_connect(t, p);
         else if (p->link != NULL && p->link->stage == LINK_SENDS && is_due)
             frame_add(p->link, "", 0);
@@ -522,24 +646,20 @@ void transport_set_peers(struct transport *t, const struct raft_members *peers)
 {
     /* Links point at their peers' places: end those that go or move, keep the rest. */
     for (unsigned i = 0; i < t->peers_n; i++)
-        t->peers[i].wanted = false;
+        t->peers[i].wanted = t->peers[i].guest;
     for (unsigned i = 0; i < peers->n; i++) {
         struct peer *p = peer_of(t, peers->v[i].id);
-        if (p != NULL && strcmp(p->member.address, peers->v[i].address) == 0)
-            p->wanted = true;
+        if (p == NULL)
+            continue;
+        p->wanted = strcmp(p->member.address, peers->v[i].address) == 0;
+        p->guest = false;
+        p->member = peers->v[i];
     }
     for (unsigned i = 0; i < t->peers_n;) {
-        struct peer *p = &t->peers[i], *last = &t->peers[t->peers_n - 1];
-        if (p->wanted) {
+        if (t->peers[i].wanted)
             i++;
-            continue;
-        }
-        if (p->link != NULL)
-            link_close(p->link);
-        *p = *last;
-        if (p->link != NULL)
-            p->link->peer = p;
-        t->peers_n--;
+        else
+            peer_remove(t, i);
     }
     for (unsigned i = 0; i < peers->n; i++) {
         if (peers->v[i].id == t->options.self->id || peer_of(t, peers->v[i].id) != NULL)

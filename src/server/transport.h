@@ -22,7 +22,8 @@
 #define TRANSPORT_FRAME_MAX (8u << 20)  /* of a peer that has proved itself */
 #define TRANSPORT_STRANGER_MAX 1024u    /* of anybody else */
 #define TRANSPORT_QUEUE_MAX (32u << 20) /* unsent to one peer; above it is dropped */
-#define TRANSPORT_STRANGERS_MAX 64      /* connections that have not proved themselves */
+#define TRANSPORT_STRANGERS_MAX 64      /* unproved connections; then the oldest goes */
+#define TRANSPORT_GUESTS_MAX 15         /* servers with the secret that are not our peers */
 #define TRANSPORT_PROOF_MS 5000         /* how long they may take */
 
 enum transport_channel { CHANNEL_MEMBER = 0, CHANNEL_AGENT = 1, CHANNELS };
@@ -49,7 +50,9 @@ struct transport;
 int transport_start(struct transport **out, uv_loop_t *loop,
                     const struct transport_options *options, struct buf *why);
 void transport_stop(struct transport *t); /* freed when the loop has closed its handles */
-/* To whom connections are kept open. */
+/* To whom connections are kept open. Beside them, while it is heard, to who has proved itself
+ * and is not among them: it may know of a change of which we have not been told, and can tell
+ * us only if it gets an answer. */
 void transport_set_peers(struct transport *t, const struct raft_members *peers);
 void transport_send(struct transport *t, uint64_t to, enum transport_channel channel,
                     const uint8_t *data, size_t len);
