@@ -170,7 +170,8 @@ class Machine:
         def is_over():
             pids = self.pids(name)
             killed.update(pids)
-            for p in pids:
+            # Children first: keepalived's would use the moment to say good-bye.
+            for p in sorted(pids, reverse=True):
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(p, how)
             self.reap()
