@@ -183,7 +183,8 @@ int cmd_join(struct cmd_env *env, int argc, char **argv)
     if ((err = identity_options(&o, &id, "join ADDRESS TOKEN")) != 0)
         return err;
     struct identity old;
-    if (identity_load(&old, o.dir, &why) == 0) {
+    err = identity_load(&old, o.dir, &why);
+    if (err == 0) {
         fprintf(
             stderr,
             "muster: %s holds the machine %s already; nothing was changed.\nStart it: muster "
@@ -191,6 +192,14 @@ int cmd_join(struct cmd_env *env, int argc, char **argv)
             o.dir, old.name, o.dir);
         buf_free(&why);
         return EXIT_UNSAFE;
+    }
+    if (err != ERR_NOT_FOUND) { /* before the cluster takes in what cannot be made */
+        fprintf(stderr,
+                "muster: %s holds something that cannot be read as a machine: %s.\nNothing was "
+                "changed. Move the directory away, or name another: --data DIR\n",
+                o.dir, buf_text(&why));
+        buf_free(&why);
+        return EXIT_FAILED;
     }
     buf_clear(&why);
     fprintf(stderr, "Asking %s ...\n", o.rest[0]);
@@ -200,7 +209,7 @@ int cmd_join(struct cmd_env *env, int argc, char **argv)
         buf_free(&why);
         return err == ERR_SYNTAX ? EXIT_USAGE : EXIT_FAILED;
     }
-    if (identity_create(&id, o.dir, &why) != 0) {
+    if (server_create_joined(o.dir, &id, &why) != 0) {
         fprintf(stderr,
                 "muster: the cluster has taken this machine in, but its files could not be "
                 "written: %s.\nMake room and give the same command again.\n",

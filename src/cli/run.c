@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/file.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -17,9 +18,22 @@
 #include "cli/machine.h"
 #include "cli/run.h"
 #include "host/clock.h"
+#include "server/clients.h"
 #include "server/secret.h"
 
 #define EXIT_DISK 10 /* as ZooKeeper's servers say it */
+
+/* Each client is a file, and 1024, as many systems have it, are few. */
+static void may_open_files(void)
+{
+    const rlim_t wanted = CLIENTS_MAX + 4 * CLIENTS_FILES_KEPT;
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 || files.rlim_cur >= wanted)
+        return;
+    files.rlim_cur = files.rlim_max < wanted ? files.rlim_max : wanted;
+    (void)setrlimit(RLIMIT_NOFILE, &files); /* clients.c goes by what there is */
+}
 
 /* Two processes on one directory would each believe that it is the machine. The lock goes
  * with the process, however it ends. */
@@ -27,6 +41,7 @@ int run_lock_directory(const char *dir)
 {
     struct buf path = {0};
 
+    (void)mkdir(dir, 0700); /* if that fails, the next step says why */
     buf_printf(&path, "%s/lock", dir);
     int fd = open(buf_text(&path), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
     int err = fd < 0 ? errno : flock(fd, LOCK_EX | LOCK_NB) != 0 ? errno : 0;
@@ -77,6 +92,7 @@ int run_until_stopped(struct run *r, const struct server_options *options)
     struct buf why = {0};
 
     log_init(stderr, r->self.name, LOG_NOTICE, clock_wall_ms);
+    may_open_files();
     if (server_start(&r->server, r->loop, options, &why) != 0) {
         fprintf(stderr,
                 "muster: the server cannot start: %s.\nIf another process has the port: ss "
@@ -158,7 +174,8 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
     http_port = (uint16_t)(client_port - 1);
     if (o.http != NULL && (err = split(o.http, http_ip, &http_port)) != 0)
         return err;
-    if ((err = make_alone(&r.self, o.dir)) != 0 || (err = run_lock_directory(o.dir)) != 0)
+    /* First the lock: two that found it empty would each make a machine there. */
+    if ((err = run_lock_directory(o.dir)) != 0 || (err = make_alone(&r.self, o.dir)) != 0)
         return err;
     const struct server_options s = {
         .dir = o.dir,

@@ -82,8 +82,9 @@ static void run(struct http *h)
     MHD_UNSIGNED_LONG_LONG ms;
 
     (void)MHD_run(h->daemon);
-    if (MHD_get_timeout(h->daemon, &ms) == MHD_YES)
-        uv_timer_set_repeat(&h->timer, ms < 10 ? 10 : ms > 1000 ? 1000 : ms);
+    if (MHD_get_timeout(h->daemon, &ms) != MHD_YES || ms > 1000)
+        ms = 1000;
+    uv_timer_set_repeat(&h->timer, ms < 10 ? 10 : ms);
 }
 
 static void ready(uv_poll_t *poll, int status, int events)
@@ -112,6 +113,7 @@ int http_start(struct http **out, uv_loop_t *loop, const char *address, uint16_t
             MHD_USE_EPOLL | MHD_USE_ERROR_LOG, port, NULL, NULL, handle, h,
             MHD_OPTION_EXTERNAL_LOGGER, no_log, NULL, MHD_OPTION_SOCK_ADDR, &a,
             MHD_OPTION_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_MAX,
+            MHD_OPTION_PER_IP_CONNECTION_LIMIT, (unsigned)HTTP_CONNECTIONS_FROM_ONE_MAX,
             MHD_OPTION_CONNECTION_TIMEOUT, (unsigned)IDLE_S, MHD_OPTION_CONNECTION_MEMORY_LIMIT,
             (size_t)MEMORY_BYTES, MHD_OPTION_LISTENING_ADDRESS_REUSE, 1u, MHD_OPTION_END);
     if (h->daemon == NULL) {

@@ -8,6 +8,7 @@
 #include "base/buf.h"
 
 #define HTTP_CONNECTIONS_MAX 100
+#define HTTP_CONNECTIONS_FROM_ONE_MAX 25 /* of one address: who is slow must not take all */
 
 /* One page: fills body; returns the status code (200, 503, ...). */
 struct http_page {

@@ -4,6 +4,7 @@
 #include <arpa/inet.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 
 #include "base/check.h"
 #include "base/err.h"
@@ -13,6 +14,8 @@
 #include "base/mem.h"
 
 #define READ_CHUNK 65536
+#define KEEPALIVE_S 30    /* a client whose machine is gone is noticed */
+#define SAY_AGAIN_MS 1000 /* what may happen a thousand times a second is logged once */
 
 struct client_conn {
     struct hash_link by_id;
@@ -20,7 +23,7 @@ struct client_conn {
     struct clients *clients;
     uint64_t id;
     uv_tcp_t tcp;
-    uv_timer_t timer; /* until the first frame */
+    uv_timer_t timer; /* until the first frame; until the last bytes are taken */
     unsigned handles;
     bool any_frame; /* so a four-letter word is no longer possible */
     bool known;     /* the member has been told of it, and has not closed it */
@@ -37,6 +40,9 @@ struct clients {
     struct hash_table conns;
     TAILQ_HEAD(, client_conn) paused;
     uint64_t last_id;
+    size_t max;               /* connections */
+    uint64_t refused, say_ms; /* connections since it was said; when it may be said again */
+    char chunk[READ_CHUNK];   /* of who reads now: the idle hold no memory */
     bool stopping, listener_closed;
 };
 
@@ -157,12 +163,16 @@ void clients_send(struct clients *c, uint64_t conn, const uint8_t *data, size_t 
         send_bytes(k, data, len);
 }
 
+static void too_long(uv_timer_t *timer) { conn_close_now(timer->data); }
+
 static void end(struct client_conn *k)
 {
     k->ending = true;
     uv_read_stop((uv_stream_t *)&k->tcp);
     if (k->unsent == 0)
         conn_close_now(k);
+    else
+        uv_timer_start(&k->timer, too_long, CLIENT_IDLE_MS, 0);
 }
 
 void clients_close(struct clients *c, uint64_t conn)
@@ -184,21 +194,27 @@ static void conn_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
     struct client_conn *k = h->data;
 
     (void)suggested;
-    *out = uv_buf_init((char *)buf_reserve(&k->in, READ_CHUNK), READ_CHUNK);
+    *out = uv_buf_init(k->clients->chunk, READ_CHUNK);
 }
 
 static void conn_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 {
     struct client_conn *k = s->data;
 
-    (void)b;
     if (n < 0) {
         conn_close_now(k);
         return;
     }
-    buf_added(&k->in, (size_t)n);
+    buf_add(&k->in, b->base, (size_t)n);
     k->clients->options.woken(k->clients->options.ctx);
     take_frames(k);
+}
+
+/* It has asked for more than it has taken, or than has been answered. */
+static bool is_blocked(const struct client_conn *k)
+{
+    return k->known && (k->unsent >= CLIENT_UNSENT_PAUSE ||
+                        member_client_is_busy(k->clients->options.member, k->id));
 }
 
 static void pause_reading(struct client_conn *k)
@@ -223,7 +239,7 @@ static bool take_word(struct client_conn *k)
     return true;
 }
 
-static void take_frames(struct client_conn *k)
+static void take_all_frames(struct client_conn *k)
 {
     struct member *m = k->clients->options.member;
 
@@ -231,9 +247,10 @@ static void take_frames(struct client_conn *k)
         uint32_t len = be32_get(k->in.data);
         if (!k->any_frame && take_word(k))
             return;
-        if (len == 0 || len > MEMBER_FRAME_MAX) {
+        if (len == 0 || len > (k->any_frame ? MEMBER_FRAME_MAX : CLIENT_CONNECT_MAX)) {
             log_event(LOG_WARNING, "client_closed", LOG_U("conn", k->id),
-                      LOG_S("limit", "MEMBER_FRAME_MAX"), LOG_U("frame", len));
+                      LOG_S("limit", k->any_frame ? "MEMBER_FRAME_MAX" : "CLIENT_CONNECT_MAX"),
+                      LOG_U("frame", len));
             conn_close_now(k);
             return;
         }
@@ -246,11 +263,28 @@ static void take_frames(struct client_conn *k)
         if (k->known)
             member_client_frame(m, k->id, k->in.data + 4, len);
         buf_consume(&k->in, 4 + (size_t)len);
-        if (k->known && member_client_is_busy(m, k->id)) {
+        if (is_blocked(k)) {
             pause_reading(k);
             return;
         }
     }
+}
+
+static void take_frames(struct client_conn *k)
+{
+    take_all_frames(k);
+    if (k->in.len == 0)
+        buf_free(&k->in);
+}
+
+bool clients_wait(const struct clients *c)
+{
+    struct client_conn *k;
+
+    TAILQ_FOREACH (k, &c->paused, in_paused)
+        if (!is_blocked(k))
+            return true;
+    return false;
 }
 
 void clients_resume(struct clients *c)
@@ -259,7 +293,7 @@ void clients_resume(struct clients *c)
 
     TAILQ_FOREACH_SAFE(k, &c->paused, in_paused, next)
     {
-        if (k->known && member_client_is_busy(c->options.member, k->id))
+        if (is_blocked(k))
             continue;
         TAILQ_REMOVE(&c->paused, k, in_paused);
         k->paused = false;
@@ -269,7 +303,17 @@ void clients_resume(struct clients *c)
     }
 }
 
-static void idle_too_long(uv_timer_t *timer) { conn_close_now(timer->data); }
+/* Somebody who tries again at once must not fill the log. */
+static void refused(struct clients *c, const char *limit)
+{
+    c->refused++;
+    if (uv_now(c->loop) < c->say_ms)
+        return;
+    c->say_ms = uv_now(c->loop) + SAY_AGAIN_MS;
+    log_event(LOG_WARNING, "client_refused", LOG_S("limit", limit),
+              LOG_U("connections", c->conns.count), LOG_U("times", c->refused));
+    c->refused = 0;
+}
 
 static void accepted(uv_stream_t *listener, int status)
 {
@@ -279,8 +323,10 @@ static void accepted(uv_stream_t *listener, int status)
     int size = sizeof a;
     char text[INET_ADDRSTRLEN] = "?";
 
-    if (status != 0)
+    if (status != 0) {
+        refused(c, uv_strerror(status));
         return;
+    }
     k = mem_new(struct client_conn);
     k->clients = c;
     k->id = ++c->last_id;
@@ -292,18 +338,19 @@ static void accepted(uv_stream_t *listener, int status)
         conn_close_now(k);
         return;
     }
-    if (c->conns.count > CLIENTS_MAX) {
-        log_event(LOG_WARNING, "client_refused", LOG_S("limit", "CLIENTS_MAX"));
+    if (c->conns.count > c->max) {
+        refused(c, c->max < CLIENTS_MAX ? "CLIENTS_FILES_KEPT" : "CLIENTS_MAX");
         conn_close_now(k);
         return;
     }
     uv_tcp_nodelay(&k->tcp, 1);
+    uv_tcp_keepalive(&k->tcp, 1, KEEPALIVE_S);
     if (uv_tcp_getpeername(&k->tcp, (struct sockaddr *)&a, &size) == 0)
         inet_ntop(AF_INET, &a.sin_addr, text, sizeof text);
     c->options.woken(c->options.ctx);
     member_client_opened(c->options.member, k->id, text);
     k->known = true;
-    uv_timer_start(&k->timer, idle_too_long, CLIENT_IDLE_MS, 0);
+    uv_timer_start(&k->timer, too_long, CLIENT_IDLE_MS, 0);
     if (uv_read_start((uv_stream_t *)&k->tcp, conn_alloc, conn_read) != 0)
         conn_close_now(k);
 }
@@ -318,6 +365,18 @@ static void listener_closed(uv_handle_t *h)
     free_if_done(c);
 }
 
+/* Without a file to spare the store could not open its next one, and the server would end. */
+static size_t connections_max(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) != 0 ||
+        files.rlim_cur >= CLIENTS_MAX + CLIENTS_FILES_KEPT)
+        return CLIENTS_MAX;
+    return files.rlim_cur > 2 * CLIENTS_FILES_KEPT ? files.rlim_cur - CLIENTS_FILES_KEPT
+                                                   : files.rlim_cur / 2;
+}
+
 int clients_start(struct clients **out, uv_loop_t *loop, const struct clients_options *options,
                   struct buf *why)
 {
@@ -326,6 +385,7 @@ int clients_start(struct clients **out, uv_loop_t *loop, const struct clients_op
 
     c->options = *options;
     c->loop = loop;
+    c->max = connections_max();
     TAILQ_INIT(&c->paused);
     CHECK(uv_tcp_init(loop, &c->listener) == 0);
     c->listener.data = c;

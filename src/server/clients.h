@@ -11,9 +11,14 @@
 
 #include "server/member.h"
 
-#define CLIENTS_MAX 20000             /* connections */
-#define CLIENT_UNSENT_MAX (64u << 20) /* bytes that a client does not read */
-#define CLIENT_IDLE_MS 15000          /* without a connect request: closed */
+#define CLIENTS_MAX 20000       /* connections; fewer if the process may open fewer files */
+#define CLIENTS_FILES_KEPT 256  /* that many are left for the log, peers, agent */
+#define CLIENT_CONNECT_MAX 1024 /* bytes of the first frame, a connect request */
+#define CLIENT_UNSENT_PAUSE (1u << 20) /* bytes that a client has not read: nor do we */
+#define CLIENT_UNSENT_MAX (64u << 20)  /* above it (events still come): closed */
+#define CLIENT_IDLE_MS                                                    \
+    15000 /* without a connect request, or to take the last bytes: closed \
+           */
 
 struct clients_options {
     const char *listen_address;
@@ -34,5 +39,7 @@ void clients_send(struct clients *c, uint64_t conn, const uint8_t *data, size_t 
 void clients_close(struct clients *c, uint64_t conn);
 /* After the member has been flushed: reads again from those that are no longer busy. */
 void clients_resume(struct clients *c);
+/* Somebody could be resumed now: another turn is due. */
+bool clients_wait(const struct clients *c);
 
 #endif

@@ -43,7 +43,10 @@ struct server {
     unsigned handles;
     uint64_t started_ms, stop_until_ms, handed_over_ms;
     struct join joins[JOINS_MAX];
-    struct raft_members members;
+    struct raft_members members, saving_members;
+    uv_work_t saving; /* the file peers */
+    bool is_saving, save_again;
+    int save_err;
     enum raft_role role_seen;
     bool serving_seen, stopping, closed;
     int load_err;
@@ -126,7 +129,7 @@ static int join_standing(struct server *s, const struct raft_member *joiner)
     const struct raft_member *m = find_member(&now, joiner);
 
     if (m == NULL)
-        return ERR_NOT_FOUND;
+        return now.n < RAFT_MEMBERS_MAX ? ERR_NOT_FOUND : ERR_TOO_BIG;
     return m->id == joiner->id && strcmp(m->name, joiner->name) == 0 &&
                    strcmp(m->address, joiner->address) == 0
                ? 0
@@ -175,6 +178,37 @@ static void join_asked(void *ctx, uint64_t ticket, const struct raft_member *joi
 
 /* ---- the turn ---- */
 
+/* On the pool's thread: it waits for the disk. */
+static void save_peers(uv_work_t *work)
+{
+    struct server *s = work->data;
+
+    s->save_err = identity_save_peers(s->options.dir, &s->saving_members);
+}
+
+static void peers_saved(uv_work_t *work, int status)
+{
+    struct server *s = work->data;
+
+    (void)status;
+    s->is_saving = false;
+    if (s->save_err !=
+        0) /* the log has them, too; this is for a store that holds nothing yet */
+        log_event(LOG_WARNING, "peers_not_saved", LOG_S("dir", s->options.dir),
+                  LOG_S("why", err_text(s->save_err)));
+}
+
+static void start_saving_peers(struct server *s)
+{
+    if (!s->save_again || s->is_saving)
+        return;
+    s->save_again = false;
+    s->is_saving = true;
+    s->saving_members = s->members;
+    s->saving.data = s;
+    CHECK(uv_queue_work(s->loop, &s->saving, save_peers, peers_saved) == 0);
+}
+
 static void note_changes(struct server *s)
 {
     static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
@@ -197,8 +231,7 @@ static void note_changes(struct server *s)
     }
     if (now->n > 0 && memcmp(now, &s->members, sizeof *now) != 0) {
         s->members = *now;
-        if (identity_save_peers(s->options.dir, now) != 0)
-            log_event(LOG_WARNING, "peers_not_saved", LOG_S("dir", s->options.dir));
+        s->save_again = true;
         if (s->transport != NULL)
             transport_set_peers(s->transport, now);
         log_event(LOG_NOTICE, "members", LOG_U("count", now->n));
@@ -238,17 +271,18 @@ static void turn(uv_prepare_t *prepare)
     member_flush(s->member);
     writer_work(s->writer);
     note_changes(s);
+    start_saving_peers(s);
     leave_sick_disk(s);
     if (s->transport != NULL)
         transport_flush(s->transport);
-    uint64_t at_ms = member_deadline(s->member);
+    uint64_t at_ms = clients_wait(s->clients) ? now_ms : member_deadline(s->member);
     for (unsigned i = 0; i < JOINS_MAX; i++)
         if (s->joins[i].ticket != 0 && s->joins[i].again_ms < at_ms)
             at_ms = s->joins[i].again_ms;
     if (s->stopping && s->stop_until_ms < at_ms)
         at_ms = s->stop_until_ms;
     uv_timer_start(&s->timer, timer_due, at_ms > now_ms ? at_ms - now_ms : 0, 0);
-    if (s->stopping && writer_is_idle(s->writer) &&
+    if (s->stopping && writer_is_idle(s->writer) && !s->is_saving &&
         (raft_role(member_raft(s->member)) != RAFT_LEADER || now_ms >= s->stop_until_ms))
         close_all(s);
 }
@@ -438,6 +472,17 @@ int server_create(const char *dir, const struct identity *self, struct buf *why)
     return err;
 }
 
+int server_create_joined(const char *dir, const struct identity *self, struct buf *why)
+{
+    int err = identity_prepare(self, dir, why);
+
+    if (err == 0)
+        err = clear_store(dir, why);
+    if (err == 0)
+        err = identity_finish(self, dir, why);
+    return err;
+}
+
 static void disk_failed(void *ctx, int err)
 {
     struct server *s = ctx;
@@ -526,6 +571,7 @@ static void close_all(struct server *s)
     clients_stop(s->clients);
     if (s->transport != NULL)
         transport_stop(s->transport);
+    s->transport = NULL;
     if (s->http != NULL)
         http_stop(s->http);
     writer_stop(s->writer);

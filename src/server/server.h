@@ -55,5 +55,7 @@ bool server_disk_is_full(const struct server *s);
 /* Makes a new cluster of this one machine in dir: a store with one voter and an empty tree,
  * then the machine. ERR_EXISTS: dir holds a machine already. */
 int server_create(const char *dir, const struct identity *self, struct buf *why);
+/* Likewise for a machine that a cluster has taken in: its store is empty. */
+int server_create_joined(const char *dir, const struct identity *self, struct buf *why);
 
 #endif
