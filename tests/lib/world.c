@@ -202,7 +202,7 @@ static void pipe_due(void *ctx, uint64_t generation, uint64_t due_us)
             pipe_wake(p, w->hosts[p->to].frozen_until_us);
             return;
         }
-        if (!world_reaches(w, p->from, p->to)) {
+        if (!world_reaches(w, p->from, p->to) || (p->cut != NULL && *p->cut)) {
             pipe_wake(p, w->now_us + RETRY_US + world_below(w, RETRY_US));
             return;
         }

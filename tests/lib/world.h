@@ -107,6 +107,7 @@ struct pipe {
     size_t first, n, cap;
     uint64_t last_due_us, wake_us;
     uint64_t generation;
+    const bool *cut; /* NULL, or: this one is blocked while it is true */
 };
 void pipe_init(struct pipe *p, struct world *w, unsigned from, unsigned to,
                void (*deliver)(void *ctx, const uint8_t *data, size_t len), void *ctx);

@@ -29,6 +29,7 @@ enum fault {
     FAULT_RESET,
     FAULT_CLOCK,
     FAULT_OUTAGE,
+    FAULT_BLIND,
     FAULTS
 };
 
@@ -130,6 +131,8 @@ static void change_clock(struct town *t)
         w->hosts[host].wall_offset_ms = (int64_t)world_below(w, 4000000000) - 2000000000;
     if (t->agents_n > 0 && world_chance(w, 500))
         town_agent_foreign(t);
+    if (world_chance(w, 500))
+        town_client_intrude(t);
     if (world_chance(w, 300))
         town_client_kill(t, (unsigned)world_below(w, t->clients_n));
 }
@@ -165,6 +168,28 @@ static void outage(struct town *t)
     }
 }
 
+static void sighted(void *ctx, uint64_t host, uint64_t b)
+{
+    (void)b;
+    ((struct town *)ctx)->is_blind[host] = false;
+}
+
+/* Most machines do not reach the tree for a while, but each other: the time of failsafe.h. */
+static void blind(struct town *t)
+{
+    struct world *w = &t->w;
+    unsigned spared = world_chance(w, 600) ? any_server(t)->n : t->servers_n;
+
+    for (unsigned i = 0; i < t->servers_n; i++) {
+        unsigned host = t->servers[i].host;
+        if (i == spared || t->is_blind[host] || !world_chance(w, 900))
+            continue;
+        world_note(w, "s%u is blind", i);
+        t->is_blind[host] = true;
+        world_at(w, w->now_us + world_between(w, 500000, 6000000), sighted, t, host, 0);
+    }
+}
+
 static void one_fault(struct town *t, enum fault which)
 {
     struct world *w = &t->w;
@@ -190,6 +215,7 @@ static void one_fault(struct town *t, enum fault which)
     case FAULT_RESET: reset(t); break;
     case FAULT_CLOCK: change_clock(t); break;
     case FAULT_OUTAGE: outage(t); break;
+    case FAULT_BLIND: blind(t); break;
     case FAULTS: UNREACHABLE("drawn below FAULTS");
     }
 }
@@ -222,6 +248,7 @@ static void end_faults(struct town *t)
     t->quiet = true;
     town_agent_quiet(t);
     memset(w->blocked, 0, sizeof w->blocked);
+    memset(t->is_blind, 0, sizeof t->is_blind);
     w->net.lose_permille = w->net.slow_permille = 0;
     if (w->net.delay_max_us > 10000)
         w->net.delay_max_us = w->net.delay_min_us + 10000;
@@ -301,6 +328,8 @@ static void draw(struct town *t)
     w->net.delay_min_us = 100;
     w->net.delay_max_us = 300 + (uint32_t)world_below(w, world_chance(w, 200) ? 60000 : 5000);
     w->net.slow_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 30) : 0;
+    if (world_chance(w, 150))
+        w->net.slow_permille = 100 + (uint32_t)world_below(w, 200);
     w->net.slow_max_us = w->net.delay_max_us + 50000 + (uint32_t)world_below(w, 500000);
     w->net.lose_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 60) : 0;
     for (unsigned i = 0; i < FAULTS; i++)

@@ -86,6 +86,7 @@ struct town {
     uint32_t faults_us, restart_us, save_min_us, save_max_us;
     uint64_t snapshot_every, keep;
     uint64_t connections_total;
+    bool is_blind[WORLD_HOSTS_MAX]; /* its clients reach no server, also not its own */
     bool quiet;
 };
 
@@ -122,6 +123,8 @@ uint64_t shell_now_ms(const struct shell *h);
 /* ---- clients ---- */
 void town_client_add(struct town *t);
 void town_client_kill(struct town *t, unsigned n);
+/* Somebody tries to take over a session without knowing its password. */
+void town_client_intrude(struct town *t);
 void town_client_end(struct town *t); /* the last checks */
 const char *town_client_not_live(struct town *t);
 void town_client_quiet(struct town *t);

@@ -7,6 +7,10 @@
  *   /x       a register of all: its versions must be in the order of real time for writes and
  *            for reads after sync; a watch fires before a newer version is seen
  *   /e/..    an ephemeral of each session: there as long as the session
+ *   /s/..    sequential znodes that are deleted again: their numbers only grow
+ *   /w<n>    two watches on it, then it is deleted: told before the answer
+ *   /multi   part of transactions that fail: it never changes
+ * A persistent watch on its own znode tells a client of each of its sets before the answer.
  */
 #include <inttypes.h>
 #include <stdio.h>
@@ -36,6 +40,14 @@ enum op_type {
     OP_X_GET, /* after a sync */
     OP_X_WATCH,
     OP_EPHEMERAL,
+    OP_SEQUENCE,
+    OP_SEQUENCE_DELETE,
+    OP_DOOMED_CREATE,
+    OP_DOOMED_WATCH,
+    OP_DOOMED_DELETE,
+    OP_MULTI,
+    OP_MULTI_GET,
+    OP_PERSISTENT,
     OP_END_QUEUE,
     OP_END_LOG,
     OP_END_X,
@@ -75,6 +87,7 @@ struct town_client {
     unsigned outstanding;
     uint64_t life;
     bool is_set_up, is_idle, has_own;
+    bool is_reader; /* only reads, which any server answers */
     uint32_t think_us, timeout_ms;
     int64_t zxid, zxid_session;
     uint64_t own_issued, own_acked, own_unsure; /* own_unsure: lost since the last ack */
@@ -90,6 +103,13 @@ struct town_client {
     int64_t ephemeral_session; /* asked for, for this one */
     struct session_seen seen[SEEN_MAX];
     unsigned seen_n;
+    int64_t persistent_session; /* asked for in this one */
+    bool is_persistent;         /* and set */
+    uint64_t own_events;
+    uint64_t sequence_last;
+    int64_t sequence_session;
+    bool is_dooming;
+    unsigned doomed_watches; /* set; told: 0 again */
     uint64_t replies, events;
 };
 
@@ -130,6 +150,12 @@ static void own_set_done(struct town_client *c, struct op *op, const struct clie
              c->n, (unsigned)op->value, r->stat.version, low, high);
     if (op->value <= c->own_acked)
         FAIL(c, "client %u: its sets are answered out of order", c->n);
+    if (c->is_persistent && c->persistent_session == client_session(c->shell.client)) {
+        if (c->own_events == 0)
+            FAIL(c, "client %u: its set is answered, and its persistent watch was silent",
+                 c->n);
+        c->own_events--;
+    }
     c->own_acked = op->value;
     c->own_session = client_session(c->shell.client);
     c->own_version = r->stat.version;
@@ -207,13 +233,31 @@ static struct session_seen *seen(struct town_client *c, int64_t id)
 }
 
 static void end_done(struct town_client *c, struct op *op, const struct client_reply *r);
+static void sequence_delete(struct town_client *c, const char *path);
+
+static void sequence_done(struct town_client *c, const struct client_reply *r)
+{
+    int64_t session = client_session(c->shell.client);
+
+    if (r->err != 0)
+        return;
+    uint64_t n = 0;
+    for (const char *p = r->path + strlen(r->path) - 10; *p != 0; p++)
+        n = 10 * n + (uint64_t)(*p - '0');
+    if (c->sequence_session == session && n <= c->sequence_last)
+        FAIL(c, "client %u: sequence number %u after %u", c->n, (unsigned)n,
+             (unsigned)c->sequence_last);
+    c->sequence_session = session;
+    c->sequence_last = n;
+    sequence_delete(c, r->path);
+}
 
 static void dispatch(struct town_client *c, struct op *op, const struct client_reply *r)
 {
     switch (op->type) {
     case OP_SETUP:
         if (r->err == 0 || r->err == ERR_NODE_EXISTS)
-            c->is_set_up = op->value == 3 || c->is_set_up;
+            c->is_set_up = op->value == 5 || c->is_set_up;
         break;
     case OP_OWN_CREATE:
         if (r->err == 0 || r->err == ERR_NODE_EXISTS)
@@ -272,6 +316,27 @@ static void dispatch(struct town_client *c, struct op *op, const struct client_r
         } else if (op->session == client_session(c->shell.client)) {
             c->ephemeral_session = 0; /* tried again */
         }
+        break;
+    case OP_SEQUENCE: sequence_done(c, r); break;
+    case OP_SEQUENCE_DELETE:
+    case OP_DOOMED_CREATE: break;
+    case OP_DOOMED_WATCH: c->doomed_watches += r->err == 0; break;
+    case OP_DOOMED_DELETE:
+        if (r->err == 0 && c->doomed_watches > 0)
+            FAIL(c, "client %u: its znode is deleted, and its watches were silent", c->n);
+        c->doomed_watches = 0;
+        c->is_dooming = false;
+        break;
+    case OP_MULTI: break; /* its parts say what became of them */
+    case OP_MULTI_GET:
+        if (r->err == 0 && r->stat.version != 0)
+            FAIL(c, "client %u: a part of a failed transaction was carried out", c->n);
+        break;
+    case OP_PERSISTENT:
+        c->is_persistent = r->err == 0;
+        c->own_events = 0;
+        if (r->err != 0)
+            c->persistent_session = 0;
         break;
     case OP_END_QUEUE:
     case OP_END_LOG:
@@ -352,22 +417,74 @@ static void own_path(const struct town_client *c, char path[48])
     snprintf(path, 48, "/c%u-%u", c->n, (unsigned)c->life);
 }
 
+static void sequence_delete(struct town_client *c, const char *path)
+{
+    client_delete(c->shell.client, now_ms(c), path, -1, done, op_new(c, OP_SEQUENCE_DELETE, 0));
+}
+
+static void add_string(struct buf *b, const char *text)
+{
+    buf_add_be32(b, (uint32_t)strlen(text));
+    buf_add_str(b, text);
+}
+
+static void multi_header(struct buf *b, int32_t type, bool is_end)
+{
+    buf_add_be32(b, (uint32_t)type);
+    buf_add_u8(b, is_end);
+    buf_add_be32(b, UINT32_MAX);
+}
+
+/* A set that would do, and a check that cannot. */
+static void ask_multi(struct town_client *c)
+{
+    struct buf b = {0};
+
+    multi_header(&b, WIRE_OP_SET_DATA, false);
+    add_string(&b, "/multi");
+    add_string(&b, "no");
+    buf_add_be32(&b, UINT32_MAX);
+    multi_header(&b, WIRE_OP_CHECK, false);
+    add_string(&b, "/x");
+    buf_add_be32(&b, 1u << 30);
+    multi_header(&b, -1, true);
+    client_request(c->shell.client, now_ms(c), WIRE_OP_MULTI, b.data, b.len, done,
+                   op_new(c, OP_MULTI, 0));
+    buf_free(&b);
+    client_get(c->shell.client, now_ms(c), "/multi", false, done, op_new(c, OP_MULTI_GET, 0));
+}
+
+static void ask_doomed(struct town_client *c)
+{
+    struct client *k = c->shell.client;
+    char path[48];
+
+    if (c->is_dooming)
+        return;
+    c->is_dooming = true;
+    snprintf(path, sizeof path, "/w%u-%u", c->n, (unsigned)c->life);
+    client_create(k, now_ms(c), path, NULL, 0, 0, done, op_new(c, OP_DOOMED_CREATE, 0));
+    client_get(k, now_ms(c), path, true, done, op_new(c, OP_DOOMED_WATCH, 0));
+    client_children(k, now_ms(c), path, true, done, op_new(c, OP_DOOMED_WATCH, 0));
+    client_delete(k, now_ms(c), path, -1, done, op_new(c, OP_DOOMED_DELETE, 0));
+}
+
 static void set_up(struct town_client *c)
 {
-    static const char *const paths[] = {"/q", "/e", "/log", "/x"};
+    static const char *const paths[] = {"/q", "/e", "/log", "/x", "/s", "/multi"};
     char own[48];
     uint8_t zero[8] = {0};
     struct client *k = c->shell.client;
 
-    for (unsigned i = 0; i < 4; i++)
+    for (unsigned i = 0; i < 6; i++)
         client_create(k, now_ms(c), paths[i], zero, i == 3 ? 8 : 0, 0, done,
                       op_new(c, OP_SETUP, i));
     if (c->town->agents_n > 0) {
         struct buf site = {0};
         town_agent_site(c->town, &site);
-        client_create(k, now_ms(c), "/muster", NULL, 0, 0, done, op_new(c, OP_SETUP, 4));
+        client_create(k, now_ms(c), "/muster", NULL, 0, 0, done, op_new(c, OP_SETUP, 6));
         client_create(k, now_ms(c), "/muster/site", site.data, site.len, 0, done,
-                      op_new(c, OP_SETUP, 5));
+                      op_new(c, OP_SETUP, 7));
         buf_free(&site);
     }
     own_path(c, own);
@@ -390,6 +507,21 @@ static void make_ephemeral(struct town_client *c)
                   op_new(c, OP_EPHEMERAL, 0));
 }
 
+/* Once in each session. */
+static void watch_own(struct town_client *c)
+{
+    char path[48];
+    struct client *k = c->shell.client;
+
+    if (!c->has_own || client_state(k) != CLIENT_CONNECTED ||
+        c->persistent_session == client_session(k))
+        return;
+    c->persistent_session = client_session(k);
+    c->is_persistent = false;
+    own_path(c, path);
+    client_add_watch(k, now_ms(c), path, false, done, op_new(c, OP_PERSISTENT, 0));
+}
+
 static void ask(struct town_client *c)
 {
     struct client *k = c->shell.client;
@@ -397,7 +529,17 @@ static void ask(struct town_client *c)
     uint8_t data[8];
 
     own_path(c, path);
-    switch (world_below(&c->town->w, 9)) {
+    if (c->is_reader) {
+        client_get(k, now_ms(c), path, false, done, op_new(c, OP_OWN_GET, c->own_issued));
+        return;
+    }
+    switch (world_below(&c->town->w, 12)) {
+    case 9:
+        client_create(k, now_ms(c), "/s/x-", NULL, 0, WIRE_SEQUENTIAL, done,
+                      op_new(c, OP_SEQUENCE, 0));
+        break;
+    case 10: ask_doomed(c); break;
+    case 11: ask_multi(c); break;
     case 0:
     case 1:
         be64_put(data, ++c->own_issued);
@@ -455,6 +597,9 @@ static void think(void *ctx, uint64_t life, uint64_t unused)
                 set_up(c);
         } else {
             make_ephemeral(c);
+            watch_own(c);
+            if (world_chance(w, 10))
+                c->is_reader = !c->is_reader && world_chance(w, 300);
             for (unsigned i = 1 + (unsigned)world_below(w, 3); i > 0; i--)
                 ask(c);
         }
@@ -473,8 +618,12 @@ static void on_event(void *ctx, enum client_event ev)
     world_note(&c->town->w, "client %u: %s, session %" PRIx64, c->n, names[ev],
                (uint64_t)client_session(c->shell.client));
     c->events++;
-    if (ev == CLIENT_EV_EXPIRED)
-        c->is_armed = false;
+    if (ev == CLIENT_EV_EXPIRED || ev == CLIENT_EV_DISCONNECTED)
+        c->own_events = 0; /* what it was told of has ended unanswered */
+    if (ev == CLIENT_EV_EXPIRED) {
+        c->is_armed = c->is_persistent = false;
+        c->doomed_watches = 0;
+    }
 }
 
 static void on_watch(void *ctx, int type, const char *path)
@@ -483,6 +632,10 @@ static void on_watch(void *ctx, int type, const char *path)
 
     if (strcmp(path, "/x") == 0 && type == WATCH_DATA_CHANGED)
         c->is_armed = false;
+    if (strncmp(path, "/w", 2) == 0 && type == WATCH_DELETED)
+        c->doomed_watches = 0;
+    if (strncmp(path, "/c", 2) == 0 && type == WATCH_DATA_CHANGED)
+        c->own_events++;
 }
 
 static void client_begin(struct town_client *c)
@@ -543,9 +696,59 @@ void town_client_kill(struct town *t, unsigned n)
     c->own_issued = c->own_acked = c->own_unsure = 0;
     c->own_version = 0;
     c->is_set_up = c->has_own = false;
-    c->is_armed = c->is_logging = false;
+    c->is_armed = c->is_logging = c->is_persistent = c->is_dooming = c->is_reader = false;
+    c->own_events = c->doomed_watches = 0;
+    c->persistent_session = c->sequence_session = 0;
     c->zxid_session = c->ephemeral_session = 0;
     client_begin(c);
+}
+
+/* ---- somebody who does not know a session's password ---- */
+
+static void intruder_opened(void *ctx, struct link *l)
+{
+    struct town_client *c = ctx;
+    struct buf b = {0};
+
+    if (client_session(c->shell.client) == 0) { /* expired meanwhile */
+        link_leave(l);
+        return;
+    }
+    buf_add_be32(&b, 44);
+    buf_add_be32(&b, 0); /* the protocol's version */
+    buf_add_be64(&b, 0); /* the last zxid seen */
+    buf_add_be32(&b, 30000);
+    buf_add_be64(&b, (uint64_t)client_session(c->shell.client));
+    buf_add_be32(&b, 16);
+    for (unsigned i = 0; i < 16; i++)
+        buf_add_u8(&b, (uint8_t)i);
+    link_send(l, b.data, b.len);
+    buf_free(&b);
+}
+
+static void intruder_received(void *ctx, struct link *l, const uint8_t *data, size_t len)
+{
+    struct town_client *c = ctx;
+
+    if (len >= 20 && be64_get(data + 12) != 0)
+        FAIL(c, "client %u: its session was taken over without its password", c->n);
+    link_leave(l);
+}
+
+static void intruder_closed(void *ctx, struct link *l) { (void)ctx, (void)l; }
+
+void town_client_intrude(struct town *t)
+{
+    struct town_client *c = t->clients[world_below(&t->w, t->clients_n)];
+    struct link *l;
+
+    if (client_session(c->shell.client) == 0)
+        return;
+    l = link_dial(t, c->host, (unsigned)world_below(&t->w, t->servers_n));
+    l->ctx = c;
+    l->opened = intruder_opened;
+    l->received = intruder_received;
+    l->closed = intruder_closed;
 }
 
 /* Called when a server has applied something: are the sessions there that must be? */

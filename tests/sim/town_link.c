@@ -93,7 +93,8 @@ static void accept_due(void *ctx, uint64_t tries, uint64_t b)
     (void)b;
     if (l->is_gone)
         return;
-    if (!world_reaches(w, l->host, s->host) || !world_reaches(w, s->host, l->host)) {
+    if (!world_reaches(w, l->host, s->host) || !world_reaches(w, s->host, l->host) ||
+        l->town->is_blind[l->host]) {
         if (tries < 4) /* asked again, as TCP does */
             world_at(w, w->now_us + (200000u << tries), accept_due, l, tries + 1, 0);
         return;
@@ -134,6 +135,7 @@ struct link *link_dial(struct town *t, unsigned host, unsigned server)
     }
     pipe_init(&l->up, w, host, l->server->host, to_server, l);
     pipe_init(&l->down, w, l->server->host, host, to_client, l);
+    l->up.cut = l->down.cut = &t->is_blind[host];
     world_at(w, w->now_us + world_delay_us(w), accept_due, l, 0, 0);
     return l;
 }
