@@ -284,6 +284,7 @@ static void leave_step(struct agent_uv *a)
     if (a->stage != LEAVING || !agent_is_done(a->agent))
         return;
     a->stage = CLOSING;
+    uv_timer_stop(&a->timer);
     client_close(client_uv_client(a->client), clock_now_ms());
 }
 
@@ -293,7 +294,10 @@ static void decide(void *ctx)
     struct agent_uv *a = ctx;
     struct agent_action act;
 
-    if (a->agent == NULL || a->is_turning || a->stage == GONE)
+    /* A client that closes answers every question at once, with an error: an agent that went
+     * on asking would keep the loop, and the server in this process with it, from ever
+     * hearing the answer to the close. */
+    if (a->agent == NULL || a->is_turning || a->stage == CLOSING || a->stage == GONE)
         return;
     a->is_turning = true;
     for (unsigned round = 0; round < ROUNDS_MAX; round++) {
@@ -307,7 +311,7 @@ static void decide(void *ctx)
     }
     leave_step(a);
     a->is_turning = false;
-    if (a->stage != GONE)
+    if (a->stage == RUNNING || a->stage == LEAVING)
         arm(a);
 }
 
