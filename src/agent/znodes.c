@@ -11,6 +11,8 @@
 /* The flags of a create (CreateMode). */
 enum { FLAG_PERSISTENT = 0, FLAG_EPHEMERAL = 1 };
 
+enum ask { NOTHING, CREATE, DELETE, SET };
+
 struct entry {
     struct znodes *z;
     struct entry *next;
@@ -20,7 +22,7 @@ struct entry {
     bool is_wanted, in_flight;
     /* The last request. The same again: not before again_ms, since the mirror may need a
      * moment to show what it did. */
-    enum { NOTHING, CREATE, DELETE, SET } asked;
+    enum ask asked;
     uint64_t asked_hash; /* of the data */
     uint64_t again_ms;
 };
@@ -123,8 +125,8 @@ static void make_so(struct znodes *z, struct entry *e, const struct mirror *m, u
     if (!must_create && !must_delete && !must_set)
         return;
     uint64_t hash = hash_bytes(0, e->data.data, e->data.len);
-    int ask = must_create ? CREATE : must_delete ? DELETE : SET;
-    if (now_ms < e->again_ms && (int)e->asked == ask && e->asked_hash == hash) {
+    enum ask ask = must_create ? CREATE : must_delete ? DELETE : SET;
+    if (now_ms < e->again_ms && e->asked == ask && e->asked_hash == hash) {
         if (e->again_ms < z->due_ms)
             z->due_ms = e->again_ms;
         return;

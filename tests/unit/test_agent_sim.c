@@ -45,7 +45,7 @@ struct snap {
 struct request {
     struct request *next;
     uint64_t id, asked_ms;
-    enum { R_CONNECT, R_PING, R_CREATE, R_DELETE, R_SET, R_GET } type;
+    enum request_type { R_CONNECT, R_PING, R_CREATE, R_DELETE, R_SET, R_GET } type;
     char path[64];
     char *data;
     size_t len;
@@ -429,7 +429,7 @@ static void serve(const struct item *it)
 
 /* ---- the client, as the agent sees it ---- */
 
-static struct request *submit(struct client *c, int type, const char *path)
+static struct request *submit(struct client *c, enum request_type type, const char *path)
 {
     struct request *r = mem_new(struct request), **at = &c->first;
 
@@ -473,8 +473,8 @@ static void request_free(struct request *r)
     mem_free(r);
 }
 
-static void ask(struct client *c, int type, const char *path, const void *data, size_t len,
-                int flags, client_done *done, void *ctx)
+static void ask(struct client *c, enum request_type type, const char *path, const void *data,
+                size_t len, int flags, client_done *done, void *ctx)
 {
     if (c->state != CLIENT_CONNECTED) {
         struct client_reply lost = {.err = ERR_CONNECTION_LOST};
