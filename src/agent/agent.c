@@ -407,6 +407,11 @@ static void set_balance(struct agent *a)
     agent_due(a, balance_deadline(b));
 }
 
+void agent_members(struct agent *a, const char *const *names, size_t n)
+{
+    view_members(a, names, n);
+}
+
 void agent_flush(struct agent *a)
 {
     a->due_ms = AGENT_NEVER;

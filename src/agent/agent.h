@@ -97,6 +97,11 @@ void agent_result(struct agent *a, const struct agent_result *r);
 /* What only the shell can measure; shown in status. Call it when it changes, seldom. */
 void agent_facts(struct agent *a, uint32_t load_x100, uint64_t uptime_s);
 
+/* The machines that are members of the ensemble, by name, as this machine's server knows
+ * them; none where there is no server. Before agent_flush(), whenever they may have changed:
+ * whom the failsafe asks must be known to the moment. */
+void agent_members(struct agent *a, const char *const *names, size_t n);
+
 /* Decides on all that came since the last call. */
 void agent_flush(struct agent *a);
 /* When agent_time() and agent_flush() are due again, though nothing has happened. */

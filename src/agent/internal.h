@@ -114,7 +114,8 @@ struct agent {
     struct claim_request *requests;
     struct spread spread;
     struct failsafe failsafe;
-    struct failsafe_machines known; /* from the last whole view */
+    struct failsafe_machines known;   /* from the last whole view, and members */
+    struct failsafe_machines members; /* of the ensemble, as our server knows them */
     uint64_t ask_next_ms;
     struct services services;
     struct balance balance;
@@ -140,6 +141,7 @@ uint64_t agent_op(struct agent *a);
 
 /* view.c: true if the site has changed */
 bool view_read(struct agent *a);
+void view_members(struct agent *a, const char *const *names, size_t n);
 void view_free(struct view *v);
 
 /* holder.c */

@@ -128,16 +128,54 @@ static void read_machines(struct agent *a)
     v->me = (unsigned)(machine_find(machines, n, a->self.name) - machines);
 }
 
-/* Whom the failsafe asks: everybody who was ever here, alive or not. */
+static int by_text(const void *a, const void *b) { return strcmp(a, b); }
+
+/* False: there are too many. */
+static bool know(struct failsafe_machines *k, const char *name)
+{
+    for (unsigned i = 0; i < k->n; i++)
+        if (strcmp(k->name[i], name) == 0)
+            return true;
+    if (k->n == FAILSAFE_MACHINES_MAX)
+        return false;
+    memset(k->name[k->n], 0, SITE_NAME_MAX);
+    memcpy(k->name[k->n++], name, strlen(name) + 1);
+    return true;
+}
+
+/* Whom the failsafe asks: everybody who was ever here, alive or not, and every member of the
+ * ensemble. A machine whose server has a vote may help to end a session before its agent has
+ * written itself into the tree, and then take what that session held. */
 static void read_known(struct agent *a)
 {
+    bool fits = true;
+
     a->known.n = 0;
-    if (a->view.machines_n > FAILSAFE_MACHINES_MAX)
-        return; /* nobody is asked then, and addresses go at the end of their lease */
     for (unsigned i = 0; i < a->view.machines_n; i++)
-        memcpy(a->known.name[i], a->view.machines[i].id.name, SITE_NAME_MAX);
-    a->known.n = a->view.machines_n;
-    a->known.me = a->view.me;
+        fits = know(&a->known, a->view.machines[i].id.name) && fits;
+    for (unsigned i = 0; i < a->members.n; i++)
+        fits = know(&a->known, a->members.name[i]) && fits;
+    if (!fits)
+        a->known.n = 0; /* nobody is asked then, and addresses go at the end of their lease */
+    qsort(a->known.name, a->known.n, sizeof a->known.name[0], by_text);
+    for (unsigned i = 0; i < a->known.n; i++)
+        if (strcmp(a->known.name[i], a->self.name) == 0)
+            a->known.me = i;
+}
+
+void view_members(struct agent *a, const char *const *names, size_t n)
+{
+    struct failsafe_machines now = {.n = 0};
+
+    for (size_t i = 0; i < n; i++)
+        if (site_is_name(names[i], strlen(names[i])))
+            (void)know(&now, names[i]);
+    qsort(now.name, now.n, sizeof now.name[0], by_text);
+    if (now.n == a->members.n && memcmp(now.name, a->members.name, sizeof now.name) == 0)
+        return;
+    a->members = now;
+    if (a->view.is_known)
+        read_known(a);
 }
 
 /* ---- instances ---- */

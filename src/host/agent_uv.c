@@ -54,6 +54,18 @@ static void tell_time(struct agent_uv *a)
     agent_time(a->agent, clock_now_ms(), (int64_t)clock_wall_ms());
 }
 
+static void tell_members(struct agent_uv *a)
+{
+    struct status_server server = {0};
+    const char *names[STATUS_MEMBERS_MAX];
+
+    if (a->options.server_facts == NULL || !a->options.server_facts(a->options.ctx, &server))
+        return;
+    for (unsigned i = 0; i < server.members_n; i++)
+        names[i] = server.members[i].name;
+    agent_members(a->agent, names, server.members_n);
+}
+
 static void tell(struct agent_uv *a, const struct agent_result *r)
 {
     if (a->agent == NULL)
@@ -303,6 +315,7 @@ static void decide(void *ctx)
     for (unsigned round = 0; round < ROUNDS_MAX; round++) {
         a->has_news = false;
         tell_time(a);
+        tell_members(a);
         agent_flush(a->agent);
         while (agent_action_take(a->agent, &act))
             carry_out(a, &act);

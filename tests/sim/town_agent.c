@@ -333,6 +333,19 @@ static void timer_due(void *ctx, uint64_t life, uint64_t due_us)
     shell_turn(&a->shell);
 }
 
+/* As the shell of a machine does it: from the server beside the agent. */
+static void tell_members(struct town_agent *a)
+{
+    const char *names[RAFT_MEMBERS_MAX];
+
+    if (a->server->member == NULL)
+        return;
+    const struct raft_members *all = raft_members(member_raft(a->server->member));
+    for (unsigned i = 0; i < all->n; i++)
+        names[i] = all->v[i].name;
+    agent_members(a->agent, names, all->n);
+}
+
 static void after(void *ctx)
 {
     struct town_agent *a = ctx;
@@ -341,6 +354,7 @@ static void after(void *ctx)
 
     for (unsigned i = 0; i < 8; i++) {
         a->has_news = false;
+        tell_members(a);
         agent_flush(a->agent);
         while (agent_action_take(a->agent, &act))
             carry_out(a, &act);
