@@ -403,6 +403,7 @@ static void what_reads_ask_for_is_made_in_portions(void **state)
         }
         assert_true(behind || member_client_is_busy(l.member, 1));
         for (int i = 0; i < 200 && total < (behind ? 100u : 50u); i++) {
+            assert_true(i == 0 || member_deadline(l.member) <= l.now_ms);
             member_flush(l.member);
             most = l.out[1].len > most ? l.out[1].len : most;
             size_t len;

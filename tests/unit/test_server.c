@@ -402,7 +402,7 @@ static void clients_leave_files_for_the_log(void **state)
 {
     struct bench b;
     struct rlimit files, few = {.rlim_cur = 300};
-    int fds[140];
+    int fds[200];
     (void)state;
     assert_int_equal(getrlimit(RLIMIT_NOFILE, &files), 0);
     few.rlim_max = files.rlim_max;
@@ -413,7 +413,7 @@ static void clients_leave_files_for_the_log(void **state)
     /* Each is two files here: this process has both ends. */
     few.rlim_cur = 600;
     assert_int_equal(setrlimit(RLIMIT_NOFILE, &few), 0);
-    for (size_t i = 0; i < 140; i++) {
+    for (size_t i = 0; i < 200; i++) {
         fds[i] = dial(&b);
         turns(&b, 2);
     }
@@ -421,7 +421,7 @@ static void clients_leave_files_for_the_log(void **state)
     member_facts(server_member(b.server), &facts);
     assert_true(facts.connections <= 150);
     assert_int_equal(create(&b, good, "/x", 1), 0);
-    for (size_t i = 0; i < 140; i++)
+    for (size_t i = 0; i < 200; i++)
         close(fds[i]);
     turns(&b, 20);
     int again = dial(&b);
