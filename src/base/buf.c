@@ -30,12 +30,13 @@ uint8_t *buf_reserve(struct buf *b, size_t n)
     CHECK(n < SIZE_MAX / 4);
     if (b->room - b->len < n || b->data == NULL) { /* never NULL + 0 */
         /* Take back what was consumed when that is most of it; else grow. */
-        if (b->gone > 0 && b->gone >= b->len && b->gone + b->room - b->len >= n) {
+        if (b->data != NULL && b->gone > 0 && b->gone >= b->len &&
+            b->gone + b->room - b->len >= n) {
             memmove(b->data - b->gone, b->data, b->len);
         } else {
             size_t cap = b->len + n < 64 ? 64 : (b->len + n) + (b->len + n) / 2;
             uint8_t *bigger = mem_alloc(cap);
-            if (b->len > 0)
+            if (b->data != NULL && b->len > 0)
                 memcpy(bigger, b->data, b->len);
             if (b->data != NULL)
                 mem_free(b->data - b->gone);

@@ -6,7 +6,7 @@
 #include <sys/queue.h>
 
 #ifndef TAILQ_FOREACH_SAFE
-#define TAILQ_FOREACH_SAFE(var, head, field, tvar)                                     \
+#define TAILQ_FOREACH_SAFE(var, head, field, tvar)                                         \
     for ((var) = TAILQ_FIRST(head); (var) != NULL && ((tvar) = TAILQ_NEXT(var, field), 1); \
          (var) = (tvar))
 #endif

@@ -7,10 +7,9 @@ enum mutant mutant_active;
 
 static const struct {
     const char *name, *text;
-} rows[] = {
-    {"none", "nothing is wrong"},
+} rows[] = {{"none", "nothing is wrong"},
 #define M(name, text) {#name, text},
-    MUTANT_TABLE(M)
+            MUTANT_TABLE(M)
 #undef M
 };
 

@@ -63,7 +63,7 @@ enum mutant {
 #define M(name, text) MUTANT_##name,
     MUTANT_TABLE(M)
 #undef M
-    MUTANTS_END
+        MUTANTS_END
 };
 extern enum mutant mutant_active; /* base/mutant.c; set by the simulation's main only */
 const char *mutant_name(enum mutant m);

@@ -154,7 +154,7 @@ const char *cmd_nearest(const char *typed, const char *const *names, unsigned n)
         }
     }
     for (unsigned i = 0; best == NULL && strlen(typed) >= 2 && i < n; i++)
-        if (strncmp(typed, names[i], strlen(typed)) == 0)
+        if (strncmp(typed, names[i], strlen(typed)) == 0) /* NOLINT: no name is NULL */
             best = names[i];
     return best;
 }
@@ -354,10 +354,9 @@ static int take_globals(struct parse *p)
 static int dispatch(struct parse *p)
 {
     struct cmd_env *env = p->env;
-    const struct cmd *cmd = env->cmd;
     int err = take_words(p);
+    const struct cmd *cmd = env->cmd;
 
-    cmd = env->cmd;
     /* Help is what is wanted most when the rest is wrong. */
     if (p->global[GLOBAL_HELP] != NULL && (err == 0 || cmd != NULL)) {
         if (cmd != NULL)

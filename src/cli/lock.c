@@ -366,7 +366,7 @@ static void names(struct lock *l, const char *name)
 int cmd_lock(struct cmd_env *env, int argc, char **argv)
 {
     struct lock l = {.env = env};
-    uint32_t session_ms;
+    uint32_t session_ms = SESSION_TIMEOUT_MS;
     int code = options(&l, argv[1], &session_ms);
 
     (void)argc;

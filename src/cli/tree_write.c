@@ -158,7 +158,7 @@ int cmd_set(struct cmd_env *env, int argc, char **argv)
     struct client_sync *s;
     struct client_sync_reply r = {0};
     struct buf data = {0};
-    int32_t version;
+    int32_t version = -1;
     int code = session_check_path(argv[1]);
 
     (void)argc;
@@ -235,7 +235,7 @@ int cmd_delete(struct cmd_env *env, int argc, char **argv)
 {
     struct client_sync *s;
     const char *path = argv[1];
-    int32_t version;
+    int32_t version = -1;
     int code = session_check_path(path);
 
     (void)argc;

@@ -209,6 +209,18 @@ static void start_saving_peers(struct server *s)
     CHECK(uv_queue_work(s->loop, &s->saving, save_peers, peers_saved) == 0);
 }
 
+/* Member by member: bytes between the fields may differ. */
+static bool are_same(const struct raft_members *a, const struct raft_members *b)
+{
+    bool is_same = a->n == b->n;
+
+    for (unsigned i = 0; is_same && i < a->n; i++)
+        is_same = a->v[i].id == b->v[i].id && a->v[i].voter == b->v[i].voter &&
+                  strcmp(a->v[i].name, b->v[i].name) == 0 &&
+                  strcmp(a->v[i].address, b->v[i].address) == 0;
+    return is_same;
+}
+
 static void note_changes(struct server *s)
 {
     static const char *const roles[] = {"follower", "pre-candidate", "candidate", "leader"};
@@ -229,7 +241,7 @@ static void note_changes(struct server *s)
                   s->serving_seen ? "serving" : "not_serving", LOG_U("term", raft_term(r)),
                   LOG_S("why", s->serving_seen ? "there is a quorum" : "no leader is heard"));
     }
-    if (now->n > 0 && memcmp(now, &s->members, sizeof *now) != 0) {
+    if (now->n > 0 && !are_same(now, &s->members)) {
         s->members = *now;
         s->save_again = true;
         if (s->transport != NULL)

@@ -152,7 +152,7 @@ static void link_address(const struct link *l, char text[INET_ADDRSTRLEN])
     struct sockaddr_in a;
     int len = sizeof a;
 
-    strcpy(text, "?");
+    snprintf(text, INET_ADDRSTRLEN, "?");
     if (uv_tcp_getpeername(&l->tcp, (struct sockaddr *)&a, &len) == 0)
         inet_ntop(AF_INET, &a.sin_addr, text, INET_ADDRSTRLEN);
 }

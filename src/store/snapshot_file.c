@@ -107,8 +107,8 @@ int snapshot_file_read(struct disk *d, uint64_t index, struct snapshot_file *s,
         return err;
     err = d->ops->size(d, file, &bytes);
     if (err == 0) {
-        err =
-            d->ops->read(d, file, 0, buf_reserve(&s->buf, (size_t)bytes + 1), (size_t)bytes, &got);
+        err = d->ops->read(d, file, 0, buf_reserve(&s->buf, (size_t)bytes + 1), (size_t)bytes,
+                           &got);
         buf_added(&s->buf, err == 0 ? got : 0);
     }
     d->ops->close(d, file);
