@@ -68,7 +68,7 @@ class Row:
             answered = sum(r.writes["answered"] for r in self.results)
             missing = f"**{'; '.join(wrong)}**" if wrong else f"0 of {answered}"
         if stayed:
-            time_text += f" ({stayed} of {n}: no other machine took it)"
+            time_text += f" ({stayed} of {n}: the client met no other machine)"
         return [f"{self.fault}, {self.role}" if self.role else self.fault, str(n), time_text,
                 double_text, late_text, missing]
 
@@ -145,7 +145,8 @@ answer at once, which the client alone cannot.
         text += "".join("| " + " | ".join(r.cells()) + " |\n" for r in mine) + "\n"
     text += f"""keepalived: {version_of("keepalived", "--version")}. Where it does not hear, its master
 goes on sending advertisements, and nobody takes over: that is right for VRRP, which has no other
-knowledge. Where it says "two machines answered", they did so until the fault was healed.
+knowledge; that the old machine answers after 2 s is no fault there. Where two machines answered,
+they did so until the fault was healed: how long is a matter of the trial, not of keepalived.
 """
     return text
 
