@@ -62,6 +62,9 @@ struct sim {
     uint32_t proposals_us, faults_us, restart_us, save_min_us, save_max_us;
     uint64_t snapshot_every;
     bool quiet, is_shrinking; /* is_shrinking: down to one server */
+    bool is_hasty;            /* leaders fall soon after they rise */
+    unsigned leaders_seen;
+    uint32_t batch_max;
 };
 
 static void turn(struct server *s);
@@ -117,7 +120,8 @@ static void load_entry(void *ctx, struct raft_entry *e)
 static void start(struct server *s)
 {
     struct sim *sim = s->sim;
-    const struct raft_options o = {.id = s->n + 1, .seed = rng_next(&sim->w.rng)};
+    const struct raft_options o = {
+        .id = s->n + 1, .seed = rng_next(&sim->w.rng), .batch_max = sim->batch_max};
     const struct store_load load = {s, load_state, load_snapshot, load_entry};
 
     CHECK(s->raft == NULL);
@@ -301,6 +305,44 @@ static void timer_due(void *ctx, uint64_t life, uint64_t due_us)
     turn(s);
 }
 
+static void crash_all(struct sim *sim)
+{
+    for (unsigned i = 0; i < sim->n; i++) {
+        crash(&sim->servers[i], true);
+        world_at(&sim->w, sim->w.now_us + world_below(&sim->w, 1000000), restart_due, sim, i,
+                 0);
+    }
+}
+
+static void fall_due(void *ctx, uint64_t n, uint64_t all)
+{
+    struct sim *sim = ctx;
+
+    if (sim->quiet)
+        return;
+    if (all) {
+        crash_all(sim);
+    } else {
+        crash(&sim->servers[n], true);
+        world_at(&sim->w, sim->w.now_us + world_below(&sim->w, 2 * sim->restart_us),
+                 restart_due, sim, n, 0);
+    }
+}
+
+/* [R] figure 8: while what a new leader has just done is on some disks and not on others. */
+static void look_for_new_leader(struct server *s)
+{
+    struct sim *sim = s->sim;
+    unsigned leaders = raft_watch_leaders(sim->watch);
+
+    if (leaders == sim->leaders_seen)
+        return;
+    sim->leaders_seen = leaders;
+    if (sim->is_hasty && world_chance(&sim->w, 700))
+        world_at(&sim->w, sim->w.now_us + world_below(&sim->w, 2 * sim->save_max_us), fall_due,
+                 sim, s->n, world_chance(&sim->w, 400));
+}
+
 static void turn(struct server *s)
 {
     struct world *w = &s->sim->w;
@@ -309,6 +351,7 @@ static void turn(struct server *s)
     take_out(s);
     box_work(&s->box);
     raft_watch_look(s->sim->watch, s->n, s->raft);
+    look_for_new_leader(s);
     uint64_t due_us = world_host_due(w, s->host, raft_deadline(s->raft));
     if (due_us < s->timer_us) {
         s->timer_us = due_us;
@@ -522,12 +565,7 @@ static void fault_due(void *ctx, uint64_t a, uint64_t b)
         crash(s, which == 1);
         world_at(w, w->now_us + world_below(w, sim->restart_us), restart_due, sim, s->n, 0);
         break;
-    case 2:
-        for (unsigned i = 0; i < sim->n; i++) {
-            crash(&sim->servers[i], true);
-            world_at(w, w->now_us + world_below(w, 1000000), restart_due, sim, i, 0);
-        }
-        break;
+    case 2: crash_all(sim); break;
     case 3: cut(sim, true); break;
     case 4: cut(sim, false); break;
     case 5:
@@ -639,6 +677,7 @@ static void draw_world(struct sim *sim)
         sim->weights[0] = sim->weights[1] = 6;
         sim->weights[3] = 4;
         sim->weights[5] = 6;
+        sim->is_hasty = true;
     } else if (kind == 1) { /* members come and go */
         sim->weights[9] += 20;
         sim->is_shrinking = true;
@@ -656,8 +695,11 @@ static void draw_world(struct sim *sim)
         sim->save_max_us = 20000 + (uint32_t)world_below(w, 200000);
         sim->proposals_us = 5000 + (uint32_t)world_below(w, 50000);
     }
+    sim->batch_max =
+        sim->is_hasty || world_chance(w, 200) ? 1 + (uint32_t)world_below(w, 3) : 0;
     sim->snapshot_every = 5 + world_below(w, 200);
-    sim->founders = 1 + (unsigned)world_below(w, 5);
+    sim->founders =
+        kind == 0 ? 3 + 2 * (unsigned)world_below(w, 2) : 1 + (unsigned)world_below(w, 5);
     members.n = sim->founders;
     for (unsigned i = 0; i < sim->founders; i++) {
         members.v[i] = (struct raft_member){.id = i + 1, .voter = true};

@@ -178,15 +178,16 @@ static void sighted(void *ctx, uint64_t host, uint64_t b)
 static void blind(struct town *t)
 {
     struct world *w = &t->w;
-    unsigned spared = world_chance(w, 600) ? any_server(t)->n : t->servers_n;
+    unsigned spared = world_chance(w, 500) ? any_server(t)->n : t->servers_n;
+    uint64_t least_us = (uint64_t)t->lease_ms * 1000;
 
     for (unsigned i = 0; i < t->servers_n; i++) {
         unsigned host = t->servers[i].host;
-        if (i == spared || t->is_blind[host] || !world_chance(w, 900))
+        if (i == spared || t->is_blind[host])
             continue;
         world_note(w, "s%u is blind", i);
         t->is_blind[host] = true;
-        world_at(w, w->now_us + world_between(w, 500000, 6000000), sighted, t, host, 0);
+        world_at(w, w->now_us + world_between(w, least_us, 4 * least_us), sighted, t, host, 0);
     }
 }
 
@@ -344,6 +345,14 @@ static void draw(struct town *t)
     t->keep = world_below(w, 100);
     t->addresses_n = world_chance(w, 600) ? 1 + (unsigned)world_below(w, 4) : 0;
     t->lease_ms = 800 + (uint32_t)world_below(w, 2000);
+    if (t->addresses_n > 0 && world_chance(w, 300)) {
+        memset(t->weights, 0, sizeof t->weights);
+        t->weights[FAULT_BLIND] = 6;
+        t->weights[FAULT_HEAL] = 3;
+        t->weights[FAULT_CUT] = (unsigned)world_below(w, 4);
+        t->weights[FAULT_CUT_ONE_WAY] = (unsigned)world_below(w, 4);
+        t->faults_us = 2000000;
+    }
     t->has_balance = world_chance(w, 500);
     t->probe_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 10000 : 500000);
     t->remove_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 400000 : 20000);

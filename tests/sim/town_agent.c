@@ -16,6 +16,7 @@
 
 enum { ADDRESSES_MAX = 4, KERNEL_LATE_US = 30000, WORK_US = 20000, PROBE_OLD_US = 3000000 };
 
+struct work;
 struct kernel_address {
     bool is_there;
     uint64_t until_ms;   /* the host's clock */
@@ -32,6 +33,7 @@ struct town_agent {
     uint64_t life, timer_us;
     struct kernel_address kernel[ADDRESSES_MAX];
     uint64_t busy_until_us[ADDRESSES_MAX]; /* the host works on an address in order */
+    struct work *adding[ADDRESSES_MAX];    /* under way */
     struct pipe peers[TOWN_SERVERS_MAX];
     bool is_failing;                 /* its instance */
     bool pool[TOWN_SERVERS_MAX + 1]; /* HAProxy sends to these machines */
@@ -195,6 +197,8 @@ static void work_due(void *ctx, uint64_t unused, uint64_t b)
         return;
     }
     struct agent_result r = {.op = k->op};
+    if (k->type == AGENT_ADDRESS_ADD && a->adding[k->address] == k)
+        a->adding[k->address] = NULL;
     if (k->type == AGENT_CHECK_RUN) {
         r.type = AGENT_CHECKED;
         r.check.outcome = k->failing ? SERVICE_REFUSED : SERVICE_OK;
@@ -231,6 +235,8 @@ static void begin_work(struct town_agent *a, const struct agent_action *act)
         if (a->busy_until_us[k->address] > w->now_us)
             us += a->busy_until_us[k->address] - w->now_us;
         a->busy_until_us[k->address] = w->now_us + us;
+        if (act->type == AGENT_ADDRESS_ADD)
+            a->adding[k->address] = k;
     }
     world_at(w, w->now_us + us, work_due, k, 0, 0);
 }
@@ -239,7 +245,9 @@ static void renew(struct town_agent *a, const struct agent_action *act)
 {
     unsigned address = address_number(a, act->address);
 
-    if (has(a, address) && act->until_ms > now_ms(a))
+    if (a->adding[address] != NULL) /* in order: it comes after that */
+        a->adding[address]->until_ms = act->until_ms;
+    else if (has(a, address) && act->until_ms > now_ms(a))
         hold(a, address, act->until_ms);
     else
         tell(a, &(struct agent_result){.type = AGENT_EXPIRED, .address = act->address});
@@ -394,7 +402,7 @@ void town_agent_start(struct town *t, unsigned n)
         return;
     snprintf(id, sizeof id, "id-%u", n);
     for (unsigned i = 0; i < ADDRESSES_MAX; i++)
-        drop(a, i); /* what an earlier process left */
+        drop(a, i), a->adding[i] = NULL; /* what an earlier process left */
     const struct client_options c = {.timeout_ms = 2000,
                                      .seed = rng_next(&w->rng),
                                      .servers = TOWN_SERVERS_MAX,
@@ -537,6 +545,14 @@ const char *town_agent_not_live(struct town *t)
 
 void town_agent_free(struct town *t)
 {
+    for (unsigned k = 0; k < t->agents_n; k++)
+        if (t->agents[k]->agent != NULL) {
+            struct agent_counters n;
+            agent_counters(t->agents[k]->agent, &n);
+            world_note(&t->w, "%s: failsafe rounds %u, kept %u; addresses taken %u",
+                       t->agents[k]->name, (unsigned)n.failsafe_rounds_total,
+                       (unsigned)n.failsafe_kept_total, (unsigned)n.addresses_taken_total);
+        }
     for (size_t i = 0; i < t->w.events_n; i++)
         if (t->w.heap[i].run == work_due)
             mem_free(t->w.heap[i].ctx);
