@@ -218,7 +218,8 @@ static void arm(struct client_uv *u)
         return;
     }
     uv_update_time(u->options.loop);
-    uv_timer_start(u->timer, on_timer, at > t ? at - t : 0, 0);
+    /* Never 0: libuv would run it before it looks at anything else, again and again. */
+    uv_timer_start(u->timer, on_timer, at > t ? at - t : 1, 0);
 }
 
 /* Carries out what the core wants. True if that gave it something new to think about. */

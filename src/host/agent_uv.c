@@ -288,7 +288,9 @@ static void arm(struct agent_uv *a)
         return;
     }
     uv_update_time(a->loop);
-    uv_timer_start(&a->timer, on_time, at_ms > now_ms ? at_ms - now_ms : 0, 0);
+    /* Never 0: libuv runs a timer that its own callback arms for now before it looks at
+     * anything else, again and again. */
+    uv_timer_start(&a->timer, on_time, at_ms > now_ms ? at_ms - now_ms : 1, 0);
 }
 
 static void leave_step(struct agent_uv *a)
