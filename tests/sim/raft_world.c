@@ -600,6 +600,8 @@ static void end_faults(struct sim *sim)
 
     world_note(w, "the faults end");
     sim->quiet = true;
+    if (sim->proposals_us < 100000)
+        sim->proposals_us = 100000;
     memset(w->blocked, 0, sizeof w->blocked);
     w->net.lose_permille = w->net.slow_permille = 0;
     if (w->net.delay_max_us > 20000)
@@ -607,6 +609,9 @@ static void end_faults(struct sim *sim)
     for (unsigned i = 0; i < sim->n; i++) {
         struct server *s = &sim->servers[i];
         box_heal(&s->box);
+        s->box.min_us =
+            50; /* what has piled up, perhaps entry by entry, must be done in time */
+        s->box.max_us = 500;
         if (s->raft == NULL && s->joined)
             start(s);
     }

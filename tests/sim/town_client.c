@@ -87,7 +87,8 @@ struct town_client {
     unsigned outstanding;
     uint64_t life;
     bool is_set_up, is_idle, has_own;
-    bool is_reader; /* only reads, which any server answers */
+    bool is_reader;          /* only reads, which any server answers */
+    bool is_reader_for_good; /* once it is set up */
     uint32_t think_us, timeout_ms;
     int64_t zxid, zxid_session;
     uint64_t own_issued, own_acked, own_unsure; /* own_unsure: lost since the last ack */
@@ -529,7 +530,7 @@ static void ask(struct town_client *c)
     uint8_t data[8];
 
     own_path(c, path);
-    if (c->is_reader) {
+    if (c->is_reader || c->is_reader_for_good) {
         client_get(k, now_ms(c), path, false, done, op_new(c, OP_OWN_GET, c->own_issued));
         return;
     }
@@ -671,6 +672,7 @@ void town_client_add(struct town *t)
     c->host = world_add_host(&t->w, name, (int32_t)world_below(&t->w, 20001) - 10000);
     c->think_us =
         5000 + (uint32_t)world_below(&t->w, world_chance(&t->w, 300) ? 20000 : 300000);
+    c->is_reader_for_good = c->n > 0 && world_chance(&t->w, 250);
     c->timeout_ms = 300 + (uint32_t)world_below(&t->w, 3000);
     client_begin(c);
 }
