@@ -189,7 +189,8 @@ def sim(part):
 
 def mutants(part):
     directory = part.build("--mutants")
-    simulate(part, "planted faults", directory, "--mutants")
+    code, out = part.run("tests/sim/mutants.sh", directory)
+    part.result(code == 0, f"planted faults: {last_line(out)}")
 
 
 def fuzz(part):
