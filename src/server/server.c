@@ -408,9 +408,10 @@ static int open_store(struct disk **disk, struct store **store, const char *dir,
                       const struct store_load *load, struct buf *why)
 {
     struct buf path = {0};
-    const struct store_options options = {0};
+    struct store_options options = {0};
 
     buf_printf(&path, "%s/store", dir);
+    secret_random(&options.salt, sizeof options.salt);
     int err = disk_posix_new(disk, buf_text(&path));
     if (err != 0)
         buf_printf(why, "%s: %s", buf_text(&path), err_text(err));
