@@ -279,6 +279,9 @@ def main():
     def interrupted(number, frame):
         raise KeyboardInterrupt
     signal.signal(signal.SIGTERM, interrupted)
+    # Started in the background we may have been left with Ctrl-C ignored, and what we start
+    # would inherit that; the commands' tests press it.
+    signal.signal(signal.SIGINT, interrupted)
     for name in names:
         part = Part(name)
         try:

@@ -101,6 +101,7 @@ def main():
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # see tests/run.py
     try:
         main()
     except Failed as e:
