@@ -123,7 +123,7 @@ static int wait_for(struct client_sync *s, struct call *call, uint64_t until_ms)
     return err;
 }
 
-enum op { OP_CREATE, OP_DELETE, OP_SET, OP_GET, OP_EXISTS, OP_CHILDREN, OP_SYNC, OP_WATCH };
+enum op { OP_CREATE, OP_DELETE, OP_SET, OP_GET, OP_EXISTS, OP_CHILDREN, OP_WATCH };
 
 struct question {
     enum op op;
@@ -147,7 +147,6 @@ static void submit(struct client_sync *s, const struct question *q, struct call 
     case OP_GET: client_get(c, now, q->path, false, on_done, call); break;
     case OP_EXISTS: client_exists(c, now, q->path, false, on_done, call); break;
     case OP_CHILDREN: client_children(c, now, q->path, false, on_done, call); break;
-    case OP_SYNC: client_sync(c, now, q->path, on_done, call); break;
     case OP_WATCH: client_add_watch(c, now, q->path, q->number != 0, on_done, call); break;
     }
 }
@@ -197,11 +196,6 @@ int client_sync_exists(struct client_sync *s, const char *path, struct client_sy
 int client_sync_children(struct client_sync *s, const char *path, struct client_sync_reply *r)
 {
     return ask(s, &(struct question){.op = OP_CHILDREN, .path = path}, r);
-}
-
-int client_sync_sync(struct client_sync *s, const char *path)
-{
-    return ask(s, &(struct question){.op = OP_SYNC, .path = path}, NULL);
 }
 
 int client_sync_add_watch(struct client_sync *s, const char *path, bool recursive)

@@ -50,7 +50,6 @@ int client_sync_set(struct client_sync *s, const char *path, const void *data, s
 int client_sync_get(struct client_sync *s, const char *path, struct client_sync_reply *r);
 int client_sync_exists(struct client_sync *s, const char *path, struct client_sync_reply *r);
 int client_sync_children(struct client_sync *s, const char *path, struct client_sync_reply *r);
-int client_sync_sync(struct client_sync *s, const char *path);
 int client_sync_add_watch(struct client_sync *s, const char *path, bool recursive);
 
 /* Runs the loop, at most until then (now_ms's clock); false when that time has come. */

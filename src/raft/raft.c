@@ -378,13 +378,6 @@ uint64_t raft_log_bytes(const struct raft *r) { return r->log.bytes; }
 
 uint64_t raft_saved_index(const struct raft *r) { return r->saved; }
 
-uint64_t raft_contact_ms(const struct raft *r)
-{
-    if (r->role == RAFT_LEADER)
-        return raft_quorum_contact_ms(r);
-    return r->leader != RAFT_NOBODY ? r->leader_heard_ms : 0;
-}
-
 bool raft_peer_facts(const struct raft *r, uint64_t id, struct raft_peer_facts *out)
 {
     for (unsigned i = 0; i < r->members.n; i++) {

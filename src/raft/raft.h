@@ -214,9 +214,6 @@ const struct raft_members *raft_members(const struct raft *r);  /* the latest in
 const struct raft_members *raft_members_applied(const struct raft *r);
 uint64_t raft_log_bytes(const struct raft *r);   /* the log in memory, structs included */
 uint64_t raft_saved_index(const struct raft *r); /* up to here the log is on disk */
-/* A follower: when it last heard its leader; a leader: when it last was in touch with a
- * quorum. 0: not in this role, or never. */
-uint64_t raft_contact_ms(const struct raft *r);
 /* Leader: when the peer was last heard (0: not in this term) and how far it is. False: not a
  * member. */
 struct raft_peer_facts {

@@ -607,7 +607,6 @@ void server_stop(struct server *s, void (*done)(void *ctx), void *ctx)
 }
 
 const struct member *server_member(const struct server *s) { return s->member; }
-bool server_disk_is_full(const struct server *s) { return writer_is_full(s->writer); }
 
 uint64_t server_silence_ms(const struct server *s, uint64_t id)
 {

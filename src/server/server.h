@@ -50,7 +50,6 @@ const struct member *server_member(const struct server *s);
 void server_send_agent(struct server *s, const char *machine, const uint8_t *data, size_t len);
 /* Since another machine was last heard; UINT64_MAX: never. */
 uint64_t server_silence_ms(const struct server *s, uint64_t id);
-bool server_disk_is_full(const struct server *s);
 
 /* Makes a new cluster of this one machine in dir: a store with one voter and an empty tree,
  * then the machine. ERR_EXISTS: dir holds a machine already. */
