@@ -49,9 +49,9 @@ static double report(const char *what, unsigned n, double start)
 }
 
 static void sink(void *ctx, uint64_t watcher, enum watch_event event, const char *path,
-                 size_t len)
+                 size_t len, const struct wire_list *acl)
 {
-    (void)watcher, (void)event, (void)path, (void)len;
+    (void)watcher, (void)event, (void)path, (void)len, (void)acl;
     ++*(uint64_t *)ctx;
 }
 
@@ -106,6 +106,7 @@ static void put_set(const char *path)
 
 static void reads(unsigned n, unsigned znodes)
 {
+    const struct tree_caller caller = {.watcher = 1, .session = session};
     double start = now();
 
     for (unsigned i = 0; i < n; i++) {
@@ -113,8 +114,8 @@ static void reads(unsigned n, unsigned znodes)
         buf_clear(&body);
         wire_path_watch_request_encode(&r, &body);
         buf_clear(&reply);
-        CHECK(tree_read(tree, NULL, 1, session, WIRE_OP_GET_DATA, body.data, body.len,
-                        &reply) == 0);
+        CHECK(tree_read(tree, NULL, &caller, WIRE_OP_GET_DATA, body.data, body.len, &reply) ==
+              0);
     }
     report("getData, random", n, start);
 }

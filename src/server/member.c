@@ -23,6 +23,7 @@ int member_propose(struct member *m, struct tree_txn *txn)
     uint64_t index;
 
     txn->time_ms = m->wall_ms;
+    txn->rules = m->options.rules;
     tree_txn_encode(txn, &entry);
     int err = raft_propose(m->raft, entry.data, entry.len, &index);
     buf_free(&entry);

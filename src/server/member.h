@@ -40,12 +40,17 @@ struct member_io {
     void (*close_client)(void *ctx, uint64_t conn);
     /* Fills with bytes that nobody can guess: sessions' passwords, incarnations. */
     void (*random)(void *ctx, void *data, size_t len);
+    /* What stands for a password: appends the base64 of its hash (DigestAuthenticationProvider:
+     * of SHA1, unless set otherwise). */
+    void (*digest)(void *ctx, const void *data, size_t len, struct buf *out);
 };
 
 struct member_options {
     struct raft_options raft;
     int32_t session_min_ms, session_max_ms; /* default 500, 60000 */
     uint64_t snapshot_every;                /* entries between snapshots; default 50000 */
+    uint8_t rules;                          /* TREE_RULE_; count while this server leads */
+    const char *super_digest;               /* "super:" and its digest; NULL: nobody is */
 };
 
 struct member;

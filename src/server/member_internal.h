@@ -27,6 +27,7 @@
 #define MEMBER_SNAPSHOT_BYTES (64u << 20)   /* of entries: a snapshot before snapshot_every */
 #define MEMBER_TOUCHES_MAX 10000            /* sessions named in one question */
 #define MEMBER_GRACE_MS 200                 /* to read what came while we did not run */
+#define MEMBER_IDS_BYTES_MAX (64u << 10)    /* of what one connection has proven */
 
 /* The last byte of a message between members (so that raft's own bytes need no copy). */
 enum message_type {
@@ -47,6 +48,15 @@ enum request_kind {
     REQ_LOCAL,    /* answered here without the tree: auth, errors */
 };
 
+/* As whom a connection is known, at some moment: shared by the connection and by the requests
+ * that came at that time. A new proof makes a new list. */
+struct ids {
+    unsigned refs;
+    int32_t count;
+    uint32_t len;
+    uint8_t bytes[]; /* elements: struct wire_id */
+};
+
 TAILQ_HEAD(request_list, request);
 struct request {
     TAILQ_ENTRY(request) in_conn;   /* while conn != NULL */
@@ -54,6 +64,7 @@ struct request {
     TAILQ_ENTRY(request) in_list;   /* REQ_QUESTION: in *list */
     struct request_list *list;      /* REQ_QUESTION: unasked, round.asked or syncing; or NULL */
     struct conn *conn;              /* NULL: the client is gone, the write goes on */
+    struct ids *ids;                /* a reference; NULL: asked before any were known */
     enum request_kind kind;
     int32_t xid, op;
     int err;                             /* REQ_LOCAL: the answer */
@@ -79,6 +90,7 @@ struct conn {
     uint64_t id;
     enum conn_state state;
     char address[48];
+    struct ids *ids;
     int64_t session;
     bool has_read_only_byte;      /* the client knows read-only mode: so the reply has it too */
     struct request_list requests; /* unanswered, oldest first */
@@ -188,6 +200,7 @@ struct member {
 };
 
 /* ---- member_conn.c ---- */
+struct wire_list ids_list(const struct ids *ids);
 void conn_free(struct member *m, struct conn *c);    /* its writes go on without it */
 void conn_close(struct member *m, struct conn *c);   /* and tells the shell */
 void conn_advance(struct member *m, struct conn *c); /* what can be done now, is */
@@ -196,7 +209,7 @@ void conn_write_done(struct member *m, struct request *r, int64_t zxid,
 void conn_question_done(struct member *m, struct request *r);
 void request_free(struct member *m, struct request *r);
 void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
-                      size_t path_len);
+                      size_t path_len, const struct wire_list *acl);
 void conn_flush(struct member *m);
 void conn_close_all(struct member *m);
 struct conn *conn_of_session(struct member *m, int64_t session);

@@ -8,8 +8,9 @@
 #include "tree/state.h"
 
 /* ---- the form of an entry ----
- * op i32, cxid i32, session i64, time i64, origin 2 x u64, seq u64; for the operations that
- * make or attach a session also timeout i32, password; then the body to the end. */
+ * op i32, cxid i32, session i64, time i64, origin 2 x u64, seq u64, rules u8, ids (length
+ * be32, elements); for the operations that make or attach a session also timeout i32,
+ * password; then the body to the end. */
 
 static bool has_password(int32_t op)
 {
@@ -25,6 +26,10 @@ void tree_txn_encode(const struct tree_txn *t, struct buf *out)
     buf_add_be64(out, t->origin.server);
     buf_add_be64(out, t->origin.conn);
     buf_add_be64(out, t->seq);
+    buf_add_u8(out, t->rules);
+    buf_add_be32(out, (uint32_t)t->ids.len);
+    if (t->ids.len > 0)
+        buf_add(out, t->ids.data, t->ids.len);
     if (has_password(t->op)) {
         buf_add_be32(out, (uint32_t)t->timeout_ms);
         buf_add(out, t->password, sizeof t->password);
@@ -45,6 +50,14 @@ int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len)
     t->origin.server = (uint64_t)wire_get_i64(&in);
     t->origin.conn = (uint64_t)wire_get_i64(&in);
     t->seq = (uint64_t)wire_get_i64(&in);
+    const uint8_t *rules = wire_get_raw(&in, 1);
+    struct wire_bytes ids = wire_get_bytes(&in);
+    if (rules != NULL && (*rules & ~TREE_RULES_ALL) == 0)
+        t->rules = *rules;
+    else
+        in.err = ERR_MALFORMED;
+    if (in.err == 0)
+        in.err = wire_ids_decode(&t->ids, ids.data, ids.len > 0 ? (size_t)ids.len : 0);
     if (has_password(t->op)) {
         t->timeout_ms = wire_get_i32(&in);
         const uint8_t *password = wire_get_raw(&in, sizeof t->password);
@@ -255,21 +268,28 @@ static int do_op(const struct step *s, const struct tree_txn *txn, int64_t *sess
     }
 }
 
+#define CHANGE_HEADER 13 /* see struct tree */
+
 static void show_changes(struct tree *t, struct watches *watches)
 {
     const uint8_t *p = t->changes.data, *end = p + t->changes.len;
 
     while (p < end) {
         size_t len = be32_get(p + 1);
-        watches_trigger(watches, (enum watch_event)p[0], (const char *)p + 5, len);
-        p += 5 + len;
+        const char *path = (const char *)p + CHANGE_HEADER;
+        struct wire_list acl = {(const uint8_t *)path + len, be32_get(p + 9),
+                                (int32_t)be32_get(p + 5)};
+        bool is_open = acl.count == 0 || MUTANT(watch_acl_ignored);
+        watches_trigger(watches, (enum watch_event)p[0], path, len, is_open ? NULL : &acl);
+        p += CHANGE_HEADER + len + acl.len;
     }
 }
 
 void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
                 struct watches *watches, struct tree_result *out)
 {
-    struct step s = {.t = t, .zxid = zxid, .time_ms = txn->time_ms};
+    struct step s = {
+        .t = t, .zxid = zxid, .time_ms = txn->time_ms, .rules = txn->rules, .ids = txn->ids};
 
     CHECK(zxid > t->zxid);
     t->zxid = zxid;

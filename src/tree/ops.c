@@ -27,13 +27,23 @@ static bool has_slash(struct wire_bytes b)
 
 static const char *text(struct wire_bytes b) { return (const char *)b.data; }
 
-static void note(const struct step *s, enum watch_event event, const char *path, size_t len)
+/* id: the znode whose access list says who may be told. */
+static void note(const struct step *s, enum watch_event event, uint32_t id, const char *path,
+                 size_t len)
 {
+    struct buf *out = &s->t->changes;
+
     if (!s->t->want_changes)
         return;
-    buf_add_u8(&s->t->changes, (uint8_t)event);
-    buf_add_be32(&s->t->changes, (uint32_t)len);
-    buf_add(&s->t->changes, path, len);
+    const struct acl *acl = acls_at(&s->t->acls, nodes_at(&s->t->nodes, id)->acl);
+    bool is_open = (acl->everyone & WIRE_PERM_READ) != 0;
+    buf_add_u8(out, (uint8_t)event);
+    buf_add_be32(out, (uint32_t)len);
+    buf_add_be32(out, is_open ? 0 : (uint32_t)acl->count);
+    buf_add_be32(out, is_open ? 0 : acl->len);
+    buf_add(out, path, len);
+    if (!is_open)
+        buf_add(out, acl->bytes, acl->len);
 }
 
 static struct undo *undo_add(const struct step *s, enum undo_kind kind, uint32_t id)
@@ -57,7 +67,7 @@ static void parent_changed(const struct step *s, uint32_t id, const char *path, 
     f->pzxid = s->zxid;
     f->creates = (int32_t)((uint32_t)f->creates + (uint32_t)creates);
     t->digest += tree_digest_family(t, id, path, len);
-    note(s, WATCH_CHILDREN_CHANGED, path, len);
+    note(s, WATCH_CHILDREN_CHANGED, id, path, len);
 }
 
 int tree_create_mode(int32_t op, int32_t flags, struct create *out)
@@ -113,7 +123,7 @@ static void create_now(const struct step *s, const struct create *c, uint32_t pa
     if (c->ephemeral)
         v->owner = ephemerals_add(&t->ephemerals, s->session, *id, s->part);
     t->digest += tree_digest_self(t, *id, path, len) + tree_digest_family(t, *id, path, len);
-    note(s, WATCH_CREATED, path, len);
+    note(s, WATCH_CREATED, *id, path, len);
     parent_changed(s, parent, path, parent_len, 1);
 }
 
@@ -126,14 +136,14 @@ int tree_create(const struct step *s, const struct create *c, uint32_t *id)
     if (!has_slash(c->path) || has_nul(c->path))
         return ERR_BAD_ARGUMENTS;
     buf_clear(&t->acl);
-    err = acl_fix(c->acl, &t->acl, &acl_count);
+    err = acl_fix(c->acl, s->ids, s->rules, &t->acl, &acl_count);
     if (err != 0)
         return err;
     size_t len = (size_t)c->path.len;
     uint32_t parent = nodes_find(&t->nodes, text(c->path), path_parent_len(text(c->path), len));
     if (parent == NODE_NONE)
         return ERR_NO_NODE;
-    if (!tree_may(t, parent, WIRE_PERM_CREATE))
+    if (!tree_may(t, parent, s->ids, s->rules, WIRE_PERM_CREATE))
         return ERR_NO_AUTH;
     buf_clear(&t->path);
     buf_add(&t->path, c->path.data, len);
@@ -182,7 +192,7 @@ static void delete_now(const struct step *s, uint32_t id, const char *path, size
     nodes_unlink(&t->nodes, id);
     if (v->owner != NODE_PERSISTENT && v->owner != NODE_CONTAINER)
         ephemerals_unlink(&t->ephemerals, v->owner);
-    note(s, WATCH_DELETED, path, len);
+    note(s, WATCH_DELETED, id, path, len);
     parent_changed(s, parent, path, path_parent_len(path, len),
                    MUTANT(tree_seq_reuse) ? -1 : 0);
     if (!t->in_multi)
@@ -205,7 +215,7 @@ int tree_delete(const struct step *s, struct wire_bytes path, int32_t version)
     uint32_t parent = nodes_find(&t->nodes, text(path), path_parent_len(text(path), len));
     if (parent == NODE_NONE)
         return ERR_NO_NODE;
-    if (!tree_may(t, parent, WIRE_PERM_DELETE))
+    if (!tree_may(t, parent, s->ids, s->rules, WIRE_PERM_DELETE))
         return ERR_NO_AUTH;
     uint32_t id = nodes_find(&t->nodes, text(path), len);
     if (id == NODE_NONE)
@@ -234,7 +244,7 @@ static int find_valid(const struct step *s, struct wire_bytes path, int32_t perm
     *id = nodes_find(&s->t->nodes, text(path), (size_t)path.len);
     if (*id == NODE_NONE)
         return ERR_NO_NODE;
-    return tree_may(s->t, *id, perms) ? 0 : ERR_NO_AUTH;
+    return tree_may(s->t, *id, s->ids, s->rules, perms) ? 0 : ERR_NO_AUTH;
 }
 
 static int32_t next_version(int32_t version) { return (int32_t)((uint32_t)version + 1); }
@@ -266,7 +276,7 @@ int tree_set_data(const struct step *s, const struct wire_set_data_request *r, u
     v->mzxid = s->zxid;
     v->mtime = s->time_ms;
     t->digest += tree_digest_self(t, *id, path, len);
-    note(s, WATCH_DATA_CHANGED, path, len);
+    note(s, WATCH_DATA_CHANGED, *id, path, len);
     return 0;
 }
 
@@ -282,7 +292,7 @@ int tree_set_acl(const struct step *s, const struct wire_set_acl_request *r, uin
     if (err != 0)
         return err;
     buf_clear(&t->acl);
-    err = acl_fix(r->acl, &t->acl, &count);
+    err = acl_fix(r->acl, s->ids, s->rules, &t->acl, &count);
     if (err != 0)
         return err;
     err = find_valid(s, r->path, WIRE_PERM_ADMIN, id);

@@ -43,7 +43,9 @@ struct tree {
     bool want_changes; /* somebody watches */
     struct undo *undo;
     size_t undo_n, undo_cap;
-    struct buf changes;     /* event u8, length be32, path: shown to the watches at the end */
+    /* Shown to the watches at the end: event u8, path's length be32, entries and length of
+     * the access list be32 (both 0: everybody may read it), path, access list. */
+    struct buf changes;
     struct buf path;        /* of the znode that was made */
     struct buf acl, answer; /* scratch */
 };
@@ -54,6 +56,8 @@ struct step {
     int64_t zxid, time_ms;
     struct session *session;
     uint32_t part; /* number of the operation in its multi */
+    uint8_t rules;
+    struct wire_list ids;
 };
 
 /* A tree with nothing but a root that has no ACL yet: for the loader to fill. */
@@ -61,10 +65,9 @@ struct tree *tree_new_bare(uint64_t hash_key);
 uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path, size_t len);
 uint64_t tree_digest_family(const struct tree *t, uint32_t id, const char *path, size_t len);
 uint64_t tree_digest_session(const struct session *x);
-/* Whether the ACL gives one of these permissions to anybody. Entries of the log and
- * connections do not carry identities yet: until they do, a client counts as everybody whom
- * an ACL names. */
-bool tree_may(const struct tree *t, uint32_t id, int32_t perms);
+/* Whether a znode's access list gives one of these permissions to one of these ids. */
+bool tree_may(const struct tree *t, uint32_t id, struct wire_list ids, uint8_t rules,
+              int32_t perms);
 struct wire_stat tree_stat(const struct tree *t, uint32_t id);
 
 /* At the end of each call: gives back scratch that one large request has blown up. */

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/mutant.h"
 #include "tree/state.h"
 
 /* Keys of the digest: any constants, but the same on every replica. */
@@ -62,9 +63,15 @@ uint64_t tree_digest_session(const struct session *x)
     return mix(h, hash_bytes(DIGEST_SESSION, x->password, sizeof x->password));
 }
 
-bool tree_may(const struct tree *t, uint32_t id, int32_t perms)
+bool tree_may(const struct tree *t, uint32_t id, struct wire_list ids, uint8_t rules,
+              int32_t perms)
 {
-    return (acls_at(&t->acls, nodes_at(&t->nodes, id)->acl)->perms & perms) != 0;
+    const struct acl *acl = acls_at(&t->acls, nodes_at(&t->nodes, id)->acl);
+
+    if ((acl->everyone & perms) != 0 || (rules & TREE_RULE_SKIP_ACL) != 0 ||
+        MUTANT(tree_acl_ignored))
+        return true;
+    return tree_acl_lets((struct wire_list){acl->bytes, acl->len, acl->count}, ids, perms);
 }
 
 struct wire_stat tree_stat(const struct tree *t, uint32_t id)
