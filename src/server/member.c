@@ -9,7 +9,8 @@
 #include "base/mem.h"
 #include "base/mutant.h"
 
-#define STALL_MS 300 /* this late for our own deadline: we were not running */
+#define MEMBER_ENTRY_KEPT 65536 /* bytes of the buffer that entries are put together in */
+#define STALL_MS 300            /* this late for our own deadline: we were not running */
 
 void member_send(struct member *m, uint64_t to, struct buf *message, enum message_type type)
 {
@@ -19,14 +20,16 @@ void member_send(struct member *m, uint64_t to, struct buf *message, enum messag
 
 int member_propose(struct member *m, struct tree_txn *txn)
 {
-    struct buf entry = {0};
+    struct buf *entry = &m->entry;
     uint64_t index;
 
     txn->time_ms = m->wall_ms;
     txn->rules = m->options.rules;
-    tree_txn_encode(txn, &entry);
-    int err = raft_propose(m->raft, entry.data, entry.len, &index);
-    buf_free(&entry);
+    buf_clear(entry);
+    tree_txn_encode(txn, entry);
+    int err = raft_propose(m->raft, entry->data, entry->len, &index);
+    if (entry->len > MEMBER_ENTRY_KEPT)
+        buf_free(entry);
     if (err == 0 && txn->op == TREE_OP_ATTACH_SESSION)
         session_attaching(m, txn->session, index);
     return err;
@@ -82,6 +85,7 @@ void member_free(struct member *m)
     if (m->snapshot != NULL)
         raft_blob_unref(m->snapshot);
     buf_free(&m->scratch);
+    buf_free(&m->entry);
     buf_free(&m->reply);
     watches_free(m->watches);
     tree_free(m->tree);

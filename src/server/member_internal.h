@@ -197,7 +197,7 @@ struct member {
     struct raft_blob *snapshot; /* to be taken by the shell */
     uint64_t snapshot_index;
     uint64_t snapshot_bytes; /* of entries applied since */
-    struct buf scratch, reply;
+    struct buf scratch, reply, entry;
     struct member_facts facts;
 };
 
