@@ -23,9 +23,9 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
-#include "mutant_env.h"
 #include "base/rng.h"
 #include "client/mirror.h"
+#include "mutant_env.h"
 
 enum { SEEDS = 150, MACHINES_MAX = 4, ADDRESSES_MAX = 4, SESSIONS_MAX = 400, NODES_MAX = 64 };
 enum { FAULTS_MS = 20000, QUIET_MS = 16000, KERNEL_LATE_MS = 20 };

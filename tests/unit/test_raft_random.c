@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "mutant_env.h"
 #include "test_raft_world.h"
 
 #define SEEDS 1000
