@@ -34,6 +34,7 @@
     X(EXIT_UNSAFE, 6, "refused, because it would not be safe")                   \
     X(EXIT_TIMED_OUT, 7, "no answer in time; it may still have happened")        \
     X(EXIT_LOCK_LOST, 13, "lock: the lock was lost, the command was stopped")    \
+    X(EXIT_CONFIG, 78, "server: the configuration file cannot be used")          \
     X(EXIT_NO_COMMAND, 127, "lock: the command cannot be run")                   \
     X(EXIT_INTERRUPTED, 130, "Ctrl-C")
 /* clang-format on */

@@ -30,7 +30,8 @@ static const struct cmd_option token_options[] = {DATA, END};
 static const struct cmd_option server_options[] = {
     DATA,
     {"listen", 0, "IP:PORT", "for clients; default 127.0.0.1:2181"},
-    {"http", 0, "IP:PORT", "for metrics and status; default: the port below"}, END};
+    {"http", 0, "IP:PORT", "for metrics and status; default: the port below"},
+    {"check", 0, NULL, "with FILE: say what would be set, and from where; start nothing"}, END};
 static const struct cmd_option set_options[] = {
     {"if-version", 0, "N", "only if it has this version"}, END};
 static const struct cmd_option status_options[] = {
@@ -92,10 +93,12 @@ const struct cmd cmd_table[] = {
         "  muster ls /\n"
         "  muster ls /services/web\n",
         cmd_ls},
-    {"server", "", "Run one ZooKeeper-protocol server alone, in the foreground",
-        0, 0, CMD_RAW, server_options,
+    {"server", "[FILE]", "Run one ZooKeeper-protocol server, alone or as FILE (a zoo.cfg) says",
+        0, 1, CMD_RAW, server_options,
         "  muster server --data /tmp/try\n"
-        "  muster server --data /tmp/try --listen 127.0.0.1:12181\n",
+        "  muster server --data /tmp/try --listen 127.0.0.1:12181\n"
+        "  muster server /etc/zookeeper/conf/zoo.cfg          in ZooKeeper's place\n"
+        "  muster server zoo.cfg --check                      what would be set\n",
         cmd_server},
     {"set", "PATH DATA", "Set the data of a znode",
         2, 2, 0, set_options,

@@ -526,8 +526,15 @@ static int listen_all(struct server *s, struct buf *why)
 
     if (err == 0 && o->peer_address != NULL)
         err = transport_start(&s->transport, s->loop, &t, why);
-    if (err == 0 && o->http_address != NULL)
-        err = http_start(&s->http, s->loop, o->http_address, o->http_port, pages, s, why);
+    if (err != 0 || o->http_address == NULL)
+        return err;
+    err = http_start(&s->http, s->loop, o->http_address, o->http_port, pages, s, why);
+    if (err != 0 && o->http_may_fail) {
+        log_event(LOG_WARNING, "http_not_started", LOG_S("why", buf_text(why)),
+                  LOG_S("effect", "no metrics, no admin pages: choose another admin.serverPort"));
+        buf_clear(why);
+        err = 0;
+    }
     return err;
 }
 

@@ -26,6 +26,7 @@ struct server_options {
     const char *peer_address; /* NULL: alone, no port for peers */
     const char *http_address; /* NULL: none */
     uint16_t http_port;
+    bool http_may_fail; /* its port is taken: the server starts without it, as ZooKeeper's does */
     const char *version;
     void *ctx;
     /* A message from another machine's agent; NULL: not wanted. */
