@@ -179,6 +179,7 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
         return err;
     const struct server_options s = {
         .dir = o.dir,
+        .settings = settings_default(),
         .self = &r.self,
         .client_address = client_ip,
         .client_port = client_port,

@@ -58,6 +58,55 @@ struct conn *conn_of_session(struct member *m, int64_t session)
     return NULL;
 }
 
+/* ---- identities ---- */
+
+struct wire_list ids_list(const struct ids *ids)
+{
+    return ids != NULL ? (struct wire_list){ids->bytes, ids->len, ids->count}
+                       : (struct wire_list){0};
+}
+
+static void ids_unref(struct ids *ids)
+{
+    if (ids != NULL && --ids->refs == 0)
+        mem_free(ids);
+}
+
+static bool ids_has(const struct ids *ids, const struct buf *one)
+{
+    struct wire_list rest = ids_list(ids);
+    struct wire_id id;
+
+    for (const uint8_t *at = rest.data; wire_ids_next(&rest, &id); at = rest.data)
+        if ((size_t)(rest.data - at) == one->len && memcmp(at, one->data, one->len) == 0)
+            return true;
+    return false;
+}
+
+/* False: the connection has proven too much already. */
+static bool ids_add(struct conn *c, const char *scheme, const void *id, size_t len)
+{
+    const struct wire_id one = {wire_bytes(scheme, strlen(scheme)), wire_bytes(id, len)};
+    struct wire_list old = ids_list(c->ids);
+    struct buf b = {0};
+    bool fits = len <= MEMBER_IDS_BYTES_MAX;
+
+    if (fits)
+        wire_id_encode(&one, &b);
+    fits = fits && old.len + b.len <= MEMBER_IDS_BYTES_MAX;
+    if (fits && !ids_has(c->ids, &b)) {
+        struct ids *now = mem_alloc(sizeof *now + old.len + b.len);
+        *now = (struct ids){1, old.count + 1, (uint32_t)(old.len + b.len)};
+        if (old.len > 0)
+            memcpy(now->bytes, old.data, old.len);
+        memcpy(now->bytes + old.len, b.data, b.len);
+        ids_unref(c->ids);
+        c->ids = now;
+    }
+    buf_free(&b);
+    return fits;
+}
+
 static struct request *request_new(struct member *m, enum request_kind kind, int32_t xid,
                                    int32_t op, const uint8_t *body, size_t len)
 {
@@ -76,6 +125,7 @@ static struct request *request_new(struct member *m, enum request_kind kind, int
 void request_free(struct member *m, struct request *r)
 {
     m->requests_bytes -= sizeof *r + r->len;
+    ids_unref(r->ids);
     mem_free(r);
 }
 
@@ -84,6 +134,9 @@ static void push(struct member *m, struct conn *c, struct request *r)
     r->conn = c;
     r->conn_id = c->id;
     r->session = c->session;
+    r->ids = c->ids;
+    if (r->ids != NULL)
+        r->ids->refs++;
     TAILQ_INSERT_TAIL(&c->requests, r, in_conn);
     if (c->unsent == NULL)
         c->unsent = r;
@@ -118,12 +171,15 @@ static void reply(struct member *m, struct conn *c, int32_t xid, int64_t zxid, i
 }
 
 void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
-                      size_t path_len)
+                      size_t path_len, const struct wire_list *acl)
 {
     struct member *m = member;
     struct conn *c = conn_find(m, watcher);
 
     if (c == NULL || c->doomed)
+        return;
+    if (acl != NULL && (m->options.rules & TREE_RULE_SKIP_ACL) == 0 &&
+        !tree_acl_lets(*acl, ids_list(c->ids), WIRE_PERM_READ))
         return;
     const struct wire_reply_header h = {.xid = WIRE_XID_NOTIFICATION, .zxid = -1};
     const struct wire_watcher_event e = {(int32_t)event, WIRE_STATE_CONNECTED,
@@ -154,22 +210,28 @@ static void connect_reply(struct member *m, struct conn *c, int64_t session, int
     mark_dirty(m, c);
 }
 
-static void serve_read(struct member *m, struct conn *c, int32_t xid, int32_t op,
-                       const uint8_t *body, size_t len)
+static void serve_read(struct member *m, struct conn *c, const struct ids *ids, int32_t xid,
+                       int32_t op, const uint8_t *body, size_t len)
 {
+    const struct tree_caller caller = {c->id, c->session, m->options.rules, ids_list(ids)};
+
     buf_clear(&m->reply);
-    int err = tree_read(m->tree, m->watches, c->id, c->session, op, body, len, &m->reply);
+    int err = tree_read(m->tree, m->watches, &caller, op, body, len, &m->reply);
     reply(m, c, xid, tree_zxid(m->tree), err, &m->reply);
 }
 
 static void serve_local(struct member *m, struct conn *c, const struct request *r)
 {
     /* An unknown operation carries zxid -1, an answer to auth 0: as ZooKeeper does. */
-    int64_t zxid = r->op == WIRE_OP_AUTH         ? 0
-                   : r->err == ERR_UNIMPLEMENTED ? -1
-                                                 : tree_zxid(m->tree);
+    int64_t zxid = r->op == WIRE_OP_AUTH || r->op == WIRE_OP_SASL ? 0
+                   : r->err == ERR_UNIMPLEMENTED                  ? -1
+                                                                  : tree_zxid(m->tree);
+    const struct wire_sasl_response no_token = {{NULL, -1}};
 
-    reply(m, c, r->xid, zxid, r->err, NULL);
+    buf_clear(&m->reply);
+    if (r->op == WIRE_OP_SASL)
+        wire_sasl_response_encode(&no_token, &m->reply);
+    reply(m, c, r->xid, zxid, r->err, &m->reply);
     if (r->close_after)
         doom(m, c);
 }
@@ -186,7 +248,7 @@ void conn_advance(struct member *m, struct conn *c)
         if (c->out.len >= MEMBER_REPLY_BYTES_MAX)
             break; /* a few small requests may ask for gigabytes: the rest next turn */
         if (r->kind == REQ_READ)
-            serve_read(m, c, r->xid, r->op, r->body, r->len);
+            serve_read(m, c, r->ids, r->xid, r->op, r->body, r->len);
         else
             serve_local(m, c, r);
         pop(m, c, r);
@@ -328,22 +390,47 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
     stream_add(m, r);
 }
 
-/* auth is answered here: identities do not matter before access lists are enforced. */
-static int auth_result(const uint8_t *body, size_t len)
+/* user:password becomes the id user:hash. The superuser is super, and that too. */
+static int digest_auth(struct member *m, struct conn *c, struct wire_bytes auth)
+{
+    const char *user = (const char *)auth.data, *super = m->options.super_digest;
+    size_t len = auth.len > 0 ? (size_t)auth.len : 0;
+    const char *colon = len > 0 ? memchr(user, ':', len) : NULL;
+    struct buf id = {0};
+
+    if ((m->options.rules & TREE_RULE_NO_DIGEST) != 0)
+        return ERR_AUTH_FAILED;
+    if (len > 0)
+        buf_add(&id, user, colon != NULL ? (size_t)(colon - user) : len);
+    buf_add_u8(&id, ':');
+    m->io.digest(m->io.ctx, user, len, &id);
+    bool is_super =
+        super != NULL && strlen(super) == id.len && memcmp(super, id.data, id.len) == 0;
+    bool fits =
+        (!is_super || ids_add(c, "super", "", 0)) && ids_add(c, "digest", id.data, id.len);
+    buf_free(&id);
+    return fits ? 0 : ERR_AUTH_FAILED;
+}
+
+/* What a client has proven counts for what it asks from now on, so it is looked at when it
+ * comes; the answer takes its turn. */
+static int auth_result(struct member *m, struct conn *c, const uint8_t *body, size_t len)
 {
     struct wire_auth_request q;
     struct wire_in in = wire_in(body, len);
 
     if (wire_auth_request_decode(&q, &in) != 0)
         return ERR_MALFORMED;
-    if ((q.scheme.len == 6 && memcmp(q.scheme.data, "digest", 6) == 0) ||
-        (q.scheme.len == 2 && memcmp(q.scheme.data, "ip", 2) == 0))
-        return 0;
+    if (q.scheme.len == 6 && memcmp(q.scheme.data, "digest", 6) == 0)
+        return digest_auth(m, c, q.auth);
+    if (q.scheme.len == 2 && memcmp(q.scheme.data, "ip", 2) == 0)
+        return 0; /* it is known from where it is connected */
     return ERR_AUTH_FAILED;
 }
 
-static struct request *request_of(struct member *m, const struct wire_request_header *h,
-                                  const uint8_t *body, size_t len)
+static struct request *request_of(struct member *m, struct conn *c,
+                                  const struct wire_request_header *h, const uint8_t *body,
+                                  size_t len)
 {
     struct wire_path_request path;
     struct wire_in in = wire_in(body, len);
@@ -358,9 +445,12 @@ static struct request *request_of(struct member *m, const struct wire_request_he
     if (tree_op_is_read(h->op))
         return request_new(m, REQ_READ, h->xid, h->op, body, len);
     r = request_new(m, REQ_LOCAL, h->xid, h->op, NULL, 0);
-    r->err = h->op == WIRE_OP_AUTH   ? auth_result(body, len)
-             : h->op == WIRE_OP_SYNC ? (int)ERR_MALFORMED
-                                     : (int)ERR_UNIMPLEMENTED;
+    switch (h->op) {
+    case WIRE_OP_AUTH: r->err = auth_result(m, c, body, len); break;
+    case WIRE_OP_SYNC: r->err = ERR_MALFORMED; break;
+    case WIRE_OP_SASL: break; /* there is none: an empty token says so */
+    default: r->err = ERR_UNIMPLEMENTED; break;
+    }
     r->close_after = r->err == ERR_UNIMPLEMENTED || r->err == ERR_AUTH_FAILED;
     return r;
 }
@@ -372,6 +462,7 @@ void member_client_opened(struct member *m, uint64_t conn, const char *address)
     CHECK(conn != 0 && conn_find(m, conn) == NULL);
     c->id = conn;
     strncpy(c->address, address, sizeof c->address - 1);
+    (void)ids_add(c, "ip", c->address, strlen(c->address));
     TAILQ_INIT(&c->requests);
     hash_insert(&m->conns, &c->by_id, hash_u64(conn));
     m->facts.connections++;
@@ -402,10 +493,10 @@ void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, s
     size_t body_len = (size_t)(in.end - in.at);
     if (TAILQ_EMPTY(&c->requests) && c->out.len < MEMBER_REPLY_BYTES_MAX &&
         tree_op_is_read(h.op)) {
-        serve_read(m, c, h.xid, h.op, in.at, body_len); /* the common case: no copy */
+        serve_read(m, c, c->ids, h.xid, h.op, in.at, body_len); /* the common case: no copy */
         return;
     }
-    push(m, c, request_of(m, &h, in.at, body_len));
+    push(m, c, request_of(m, c, &h, in.at, body_len));
     conn_advance(m, c);
 }
 
@@ -443,6 +534,7 @@ void conn_free(struct member *m, struct conn *c)
     watches_forget(m->watches, c->id);
     hash_remove(&m->conns, &c->by_id);
     m->facts.connections--;
+    ids_unref(c->ids);
     buf_free(&c->out);
     buf_free(&c->late);
     mem_free(c);

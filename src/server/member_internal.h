@@ -5,6 +5,7 @@
  *   member_conn.c     one client's connection: its queue of requests, in order
  *   member_stream.c   writes on their way to the leader, each once, in order
  *   member_session.c  questions to the leader (ping, sync) and the expiry of sessions
+ *   member_sweep.c    containers and TTL znodes whose time has come
  */
 #ifndef MUSTER_MEMBER_INTERNAL_H
 #define MUSTER_MEMBER_INTERNAL_H
@@ -27,6 +28,7 @@
 #define MEMBER_SNAPSHOT_BYTES (64u << 20)   /* of entries: a snapshot before snapshot_every */
 #define MEMBER_TOUCHES_MAX 10000            /* sessions named in one question */
 #define MEMBER_GRACE_MS 200                 /* to read what came while we did not run */
+#define MEMBER_IDS_BYTES_MAX (64u << 10)    /* of what one connection has proven */
 
 /* The last byte of a message between members (so that raft's own bytes need no copy). */
 enum message_type {
@@ -47,6 +49,15 @@ enum request_kind {
     REQ_LOCAL,    /* answered here without the tree: auth, errors */
 };
 
+/* As whom a connection is known, at some moment: shared by the connection and by the requests
+ * that came at that time. A new proof makes a new list. */
+struct ids {
+    unsigned refs;
+    int32_t count;
+    uint32_t len;
+    uint8_t bytes[]; /* elements: struct wire_id */
+};
+
 TAILQ_HEAD(request_list, request);
 struct request {
     TAILQ_ENTRY(request) in_conn;   /* while conn != NULL */
@@ -54,6 +65,7 @@ struct request {
     TAILQ_ENTRY(request) in_list;   /* REQ_QUESTION: in *list */
     struct request_list *list;      /* REQ_QUESTION: unasked, round.asked or syncing; or NULL */
     struct conn *conn;              /* NULL: the client is gone, the write goes on */
+    struct ids *ids;                /* a reference; NULL: asked before any were known */
     enum request_kind kind;
     int32_t xid, op;
     int err;                             /* REQ_LOCAL: the answer */
@@ -79,6 +91,7 @@ struct conn {
     uint64_t id;
     enum conn_state state;
     char address[48];
+    struct ids *ids;
     int64_t session;
     bool has_read_only_byte;      /* the client knows read-only mode: so the reply has it too */
     struct request_list requests; /* unanswered, oldest first */
@@ -172,6 +185,7 @@ struct member {
     uint64_t origins_term;
     struct origin origins[MEMBER_ORIGINS_MAX]; /* the oldest first */
     unsigned origins_n;
+    uint64_t sweep_ms; /* when the next round is due */
     TAILQ_HEAD(, asked) asked;
     uint64_t asked_ids;
 
@@ -183,11 +197,12 @@ struct member {
     struct raft_blob *snapshot; /* to be taken by the shell */
     uint64_t snapshot_index;
     uint64_t snapshot_bytes; /* of entries applied since */
-    struct buf scratch, reply;
+    struct buf scratch, reply, entry;
     struct member_facts facts;
 };
 
 /* ---- member_conn.c ---- */
+struct wire_list ids_list(const struct ids *ids);
 void conn_free(struct member *m, struct conn *c);    /* its writes go on without it */
 void conn_close(struct member *m, struct conn *c);   /* and tells the shell */
 void conn_advance(struct member *m, struct conn *c); /* what can be done now, is */
@@ -196,7 +211,7 @@ void conn_write_done(struct member *m, struct request *r, int64_t zxid,
 void conn_question_done(struct member *m, struct request *r);
 void request_free(struct member *m, struct request *r);
 void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
-                      size_t path_len);
+                      size_t path_len, const struct wire_list *acl);
 void conn_flush(struct member *m);
 void conn_close_all(struct member *m);
 struct conn *conn_of_session(struct member *m, int64_t session);
@@ -229,6 +244,9 @@ void session_grace(struct member *m, uint64_t late_ms); /* so long we did not ru
 void session_expire(struct member *m);
 uint64_t session_deadline(const struct member *m);
 void session_forget(struct member *m, struct request *r); /* a question's client is gone */
+
+/* ---- member_sweep.c ---- */
+void sweep_work(struct member *m);
 
 /* ---- member.c ---- */
 /* Puts a txn into the log; we lead. 0 or raft_propose's errors. */

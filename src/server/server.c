@@ -87,6 +87,13 @@ static void random_bytes(void *ctx, void *data, size_t len)
     secret_random(data, len);
 }
 
+static void password_digest(void *ctx, const void *data, size_t len, struct buf *out)
+{
+    const struct server *s = ctx;
+
+    CHECK(secret_digest(s->options.settings.digest_algorithm, data, len, out) == 0);
+}
+
 /* ---- loading ---- */
 
 static void load_state(void *ctx, uint64_t term, uint64_t vote)
@@ -528,9 +535,21 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
                  struct buf *why)
 {
     struct server *s = mem_new(struct server);
-    const struct member_io io = {s, send_peer, send_client, close_client, random_bytes};
+    const struct member_io io = {
+        s, send_peer, send_client, close_client, random_bytes, password_digest};
     const struct store_load load = {s, load_state, load_snapshot, load_entry};
-    struct member_options m = {.raft = {.id = options->self->id}};
+    const struct settings *set = &options->settings;
+    struct member_options m = {
+        .raft = {.id = options->self->id},
+        .session_min_ms = set->session_min_ms,
+        .session_max_ms = set->session_max_ms,
+        .snapshot_every = (uint64_t)set->snapshot_every,
+        .lapse_check_ms = (uint32_t)set->container_check_ms,
+        .lapse_per_minute_max = (uint32_t)set->container_per_minute_max,
+        .container_never_used_ms = set->container_never_used_ms,
+        .rules = settings_rules(set),
+        .super_digest = set->super_digest[0] != 0 ? set->super_digest : NULL,
+    };
 
     s->options = *options;
     s->loop = loop;

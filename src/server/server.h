@@ -10,6 +10,7 @@
 #include "http/http.h"
 #include "server/identity.h"
 #include "server/member.h"
+#include "server/settings.h"
 #include "server/transport.h"
 
 #define SERVER_CLIENT_PORT 2181
@@ -19,6 +20,7 @@
 struct server_options {
     const char *dir;
     const struct identity *self; /* borrowed */
+    struct settings settings;    /* copied: server_start() does not need them to last */
     const char *client_address;  /* IPv4; "0.0.0.0" for all */
     uint16_t client_port;
     const char *peer_address; /* NULL: alone, no port for peers */

@@ -331,7 +331,7 @@ uint64_t watches_count(const struct watches *w) { return w->count; }
 /* Tells one entry's watcher, if it was not told of this change already, and uses up what
  * serves once. */
 static void fire(struct watches *w, uint32_t id, uint8_t kinds, enum watch_event event,
-                 const char *path, size_t len)
+                 const char *path, size_t len, const struct wire_list *acl)
 {
     struct entry *e = &w->entries[id];
     struct watcher *x = e->watcher;
@@ -341,7 +341,7 @@ static void fire(struct watches *w, uint32_t id, uint8_t kinds, enum watch_event
         return;
     if (x->told != w->change && !(MUTANT(watch_lost) && used == ONCE)) {
         x->told = w->change;
-        w->sink(w->ctx, x->id, event, path, len);
+        w->sink(w->ctx, x->id, event, path, len, acl);
     }
     if (MUTANT(watch_persistent_once))
         used |= hit & BIT(WATCH_PERSISTENT);
@@ -350,7 +350,7 @@ static void fire(struct watches *w, uint32_t id, uint8_t kinds, enum watch_event
 }
 
 void watches_trigger(struct watches *w, enum watch_event event, const char *path,
-                     size_t path_len)
+                     size_t path_len, const struct wire_list *acl)
 {
     if (w->count == 0)
         return;
@@ -358,7 +358,7 @@ void watches_trigger(struct watches *w, enum watch_event event, const char *path
     struct spot *s = spot_find(w, path, path_len);
     for (uint32_t id = s != NULL ? s->first : 0; id != 0;) {
         uint32_t next = w->entries[id].spot_next;
-        fire(w, id, kinds_for(event), event, path, path_len);
+        fire(w, id, kinds_for(event), event, path, path_len, acl);
         id = next;
     }
     if (w->recursive == 0 || event == WATCH_CHILDREN_CHANGED)
@@ -369,12 +369,12 @@ void watches_trigger(struct watches *w, enum watch_event event, const char *path
         uint32_t id = s != NULL ? s->first : 0;
         for (; id != 0 && (w->entries[id].kinds & RECURSIVE) != 0;
              id = w->entries[id].spot_next)
-            fire(w, id, RECURSIVE, event, path, path_len);
+            fire(w, id, RECURSIVE, event, path, path_len, acl);
     }
 }
 
 void watches_emit(struct watches *w, uint64_t watcher, enum watch_event event, const char *path,
                   size_t path_len)
 {
-    w->sink(w->ctx, watcher, event, path, path_len);
+    w->sink(w->ctx, watcher, event, path, path_len, NULL);
 }

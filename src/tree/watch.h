@@ -12,6 +12,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "wire/wire.h"
+
 enum watch_kind {
     WATCH_DATA,       /* getData, exists; once */
     WATCH_CHILD,      /* getChildren; once */
@@ -28,9 +30,11 @@ enum watch_event {
 };
 
 struct watches;
-/* The sink is called once for each watcher and event, in order. It must not call back. */
+/* The sink is called once for each watcher and event, in order. It must not call back.
+ * acl: the access list of the znode that the event is about, when not everybody may read it
+ * (borrowed); NULL: everybody may. Who may not is not told, but has used up his watch. */
 typedef void watch_sink(void *ctx, uint64_t watcher, enum watch_event event, const char *path,
-                        size_t path_len);
+                        size_t path_len, const struct wire_list *acl);
 struct watches *watches_new(uint64_t hash_key, watch_sink *sink, void *ctx);
 void watches_free(struct watches *w);
 
@@ -46,7 +50,7 @@ uint64_t watches_count(const struct watches *w);
 /* One change of one path. CREATED and DELETED of a node: the caller gives the parent's
  * CHILDREN_CHANGED as a call of its own, after it. */
 void watches_trigger(struct watches *w, enum watch_event event, const char *path,
-                     size_t path_len);
+                     size_t path_len, const struct wire_list *acl);
 /* To one watcher directly: the catch-up of setWatches. */
 void watches_emit(struct watches *w, uint64_t watcher, enum watch_event event, const char *path,
                   size_t path_len);
