@@ -19,7 +19,7 @@ import sys
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ORDER = ["base", "wire", "tree", "raft", "store", "server-core", "server", "client-core",
          "client", "site", "agent", "host", "http", "cli", "main", "testlib", "simlib",
-         "unitlib"]
+         "unitlib", "peerlib"]
 CORES = ["wire", "tree", "raft", "site", "agent", "server-core", "client-core"]
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 # A core has no clock, file, socket, thread, random source or log call: not even the headers.
@@ -48,6 +48,8 @@ def room_of(path):
         return "testlib"
     if parts[:2] == ["tests", "sim"]:
         return "simlib"
+    if parts[:2] == ["tests", "peer"]:
+        return "peerlib"
     if parts[:2] == ["tests", "unit"] and not name.startswith("test_") and name.endswith(".c"):
         return "unitlib"
     return None
@@ -127,7 +129,8 @@ def targets(tree):
     if "main" in tree.rooms and tree.rooms["main"]:
         yield "muster", "muster", tree.closure(["main"])[1:], tree.rooms["main"]
     for kind, pattern in (("unit", "tests/unit/test_*.c"), ("sim", "tests/sim/*.c"),
-                          ("fuzz", "tests/fuzz/*.c"), ("tool", "tests/cluster/*.c"), ("tool", "bench/*.c"),
+                          ("fuzz", "tests/fuzz/*.c"), ("tool", "tests/cluster/*.c"),
+                          ("tool", "tests/peer/*.c"), ("tool", "bench/*.c"),
                           ("client", "tests/clients/*.c")):
         for p in sorted(glob.glob(pattern)):
             entry = kind == "fuzz" and "LLVMFuzzerTestOneInput" in tree.text[p]
