@@ -33,6 +33,7 @@
     X(EXIT_NOT_FOUND, 5, "what was named does not exist")                        \
     X(EXIT_UNSAFE, 6, "refused, because it would not be safe")                   \
     X(EXIT_TIMED_OUT, 7, "no answer in time; it may still have happened")        \
+    X(EXIT_DIFFERENT, 8, "import --compare: the trees differ")                   \
     X(EXIT_LOCK_LOST, 13, "lock: the lock was lost, the command was stopped")    \
     X(EXIT_CONFIG, 78, "server: the configuration file cannot be used")          \
     X(EXIT_NO_COMMAND, 127, "lock: the command cannot be run")                   \
@@ -112,6 +113,8 @@ int cmd_completion(struct cmd_env *env, int argc, char **argv); /* completion.c 
 int cmd_init(struct cmd_env *env, int argc, char **argv);       /* machine.c */
 int cmd_join(struct cmd_env *env, int argc, char **argv);
 int cmd_token(struct cmd_env *env, int argc, char **argv);
+int cmd_import(struct cmd_env *env, int argc, char **argv); /* import.c, copy.c */
+int cmd_export(struct cmd_env *env, int argc, char **argv);
 int cmd_up(struct cmd_env *env, int argc, char **argv); /* run.c */
 int cmd_server(struct cmd_env *env, int argc, char **argv);
 

@@ -17,4 +17,8 @@ struct machine_options {
 /* 0, or EXIT_USAGE when it has been said what is wrong. */
 int machine_options(int argc, char **argv, struct machine_options *out);
 
+struct identity;
+/* The machine of a new cluster of one, from name and address. Likewise. */
+int machine_alone(const struct machine_options *o, struct identity *id, const char *command);
+
 #endif

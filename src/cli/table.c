@@ -22,6 +22,20 @@ static const struct cmd_option delete_options[] = {
     {"recursive", 'r', NULL, "with everything below it"},
     {"yes", 'y', NULL, "do not ask"},
     {"if-version", 0, "N", "only if it has this version"}, END};
+static const struct cmd_option import_options[] = {
+    {"data", 0, "DIR", "where the new machine keeps its data"},
+    {"name", 0, "NAME", "the new machine's name; default: the host's"},
+    {"address", 0, "IP", "its own IPv4 address; without name and address: for muster server"},
+    {"log-dir", 0, "DIR", "ZooKeeper's dataLogDir, if it has one"},
+    {"dry-run", 'n', NULL, "say what is there, change nothing"},
+    {"gaps", 0, NULL, "take what is there, though entries of the log are missing"},
+    {"from", 0, "HOST:PORT[/PATH]", "copy a running ensemble instead, to --server"},
+    {"to", 0, "PATH", "with --from: where the copy goes; default /"},
+    {"compare", 0, NULL, "with --from: change nothing, say what differs"},
+    {"follow", 'f', NULL, "with --from: go on copying what changes, until Ctrl-C"},
+    {"keep", 0, NULL, "with --from: delete nothing that only the copy has"}, END};
+static const struct cmd_option export_options[] = {
+    {"data", 0, "DIR", "the data of a stopped machine; default " CMD_DIR_DEFAULT}, END};
 static const struct cmd_option lock_options[] = {
     {"wait", 0, "SEC", "give up when it is not ours by then; 0: at once"},
     {"session", 0, "SEC", "how long the lock outlives a lost connection; default 10"}, END};
@@ -67,11 +81,23 @@ const struct cmd cmd_table[] = {
         "  muster delete /shop/job-0000000000\n"
         "  muster delete -r --yes /shop          with everything below it\n",
         cmd_delete},
+    {"export", "OUT", "Write a stopped machine's tree as a snapshot of Apache ZooKeeper",
+        1, 1, 0, export_options,
+        "  muster export --data /var/lib/muster /tmp/zk    makes /tmp/zk/version-2/snapshot.N\n",
+        cmd_export},
     {"get", "PATH", "Print the data of a znode",
         1, 1, 0, NULL,
         "  muster get /muster/site\n"
         "  muster get --json /shop               with its stat\n",
         cmd_get},
+    {"import", "[DIR]", "Move over from Apache ZooKeeper: its data, or a running ensemble",
+        0, 1, 0, import_options,
+        "  muster import --dry-run /var/lib/zookeeper             what is there\n"
+        "  muster import /var/lib/zookeeper --data /var/lib/muster --name a --address 10.0.0.11\n"
+        "  muster import --from zk1:2181 --server 10.0.0.11       copy a running ensemble\n"
+        "  muster import --from zk1:2181/app --to /app --follow   and what changes, until Ctrl-C\n"
+        "  muster import --from zk1:2181 --compare                exit code 8: they differ\n",
+        cmd_import},
     {"init", "", "Make a cluster of one machine, and print how others join",
         0, 0, CMD_FIRST_HOUR | CMD_RAW, machine_options,
         "  muster init --name a --address 10.0.0.11\n"
