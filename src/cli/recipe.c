@@ -2,8 +2,11 @@
 #include "cli/recipe.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <signal.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -15,6 +18,7 @@
 #define KILL_BEFORE_MS 150 /* how long before the end of the session the command is killed */
 #define SESSION_MAX_S 60
 #define NAME_MAX_BYTES 200
+#define CREATE_TRIES 3
 
 static const int forwarded[RECIPE_SIGNALS] = {SIGINT,  SIGTERM, SIGHUP, SIGQUIT,
                                               SIGUSR1, SIGUSR2, SIGCHLD};
@@ -23,14 +27,21 @@ static const int forwarded[RECIPE_SIGNALS] = {SIGINT,  SIGTERM, SIGHUP, SIGQUIT,
 
 static void on_event(void *ctx, enum client_event ev)
 {
+    struct recipe *r = ctx;
+
     if (ev == CLIENT_EV_EXPIRED)
-        ((struct recipe *)ctx)->expired = true;
+        r->expired = true;
+    else if (ev == CLIENT_EV_CONNECTED)
+        r->fired = true;
 }
 
 static void on_watch(void *ctx, int type, const char *path)
 {
-    (void)type, (void)path;
-    ((struct recipe *)ctx)->fired = true;
+    struct recipe *r = ctx;
+
+    if (r->on_watch != NULL)
+        r->on_watch(r->ctx, type, path);
+    r->fired = true;
 }
 
 static void on_signal(uv_signal_t *signal, int number)
@@ -39,7 +50,9 @@ static void on_signal(uv_signal_t *signal, int number)
 
     if (number == SIGCHLD)
         return; /* it has woken the loop; that is all */
-    if (r->child.pid == 0)
+    if (number != SIGUSR1 && number != SIGUSR2)
+        r->told_to_end = number;
+    if (r->child.pid == 0 || r->child.is_over)
         r->interrupted = number;
     else if (number != SIGINT || r->child.own_group) /* a terminal sends it to both */
         child_signal(&r->child, number);
@@ -84,7 +97,11 @@ int recipe_open(struct recipe *r, struct cmd_env *env, const char *what)
 {
     uint32_t session_ms;
 
+    uint64_t id[2];
+
     *r = (struct recipe){.env = env, .what = what};
+    CHECK(uv_random(NULL, NULL, id, sizeof id, 0, NULL) == 0);
+    snprintf(r->id, sizeof r->id, "%016" PRIx64 "%016" PRIx64, id[0], id[1]);
     int code = options(r, &session_ms);
     if (code == 0)
         code = session_open(env, session_ms, on_event, on_watch, r, &r->s);
@@ -122,7 +139,7 @@ char *recipe_path(const struct cmd_env *env, const char *parent, const char *nam
     return path;
 }
 
-int recipe_make_dir(struct recipe *r, const char *path)
+int recipe_make_dir(struct client_sync *s, const char *path)
 {
     size_t len = strlen(path);
     int err = 0;
@@ -131,7 +148,12 @@ int recipe_make_dir(struct recipe *r, const char *path)
         if (i < len && path[i] != '/')
             continue;
         char *part = mem_dup_strn(path, i);
-        err = client_sync_create(r->s, part, "", 0, WIRE_PERSISTENT, NULL);
+        /* Whether it was there before does not matter: so it may be asked for twice. */
+        for (int tries = 0; tries < CREATE_TRIES; tries++) {
+            err = client_sync_create(s, part, "", 0, WIRE_PERSISTENT, NULL);
+            if (err != ERR_CONNECTION_LOST)
+                break;
+        }
         if (err == ERR_NODE_EXISTS)
             err = 0;
         mem_free(part);
@@ -144,8 +166,18 @@ void recipe_describe(const struct recipe *r, char out[RECIPE_HOLDER_MAX])
     char host[64] = "?";
 
     (void)gethostname(host, sizeof host - 1);
-    snprintf(out, RECIPE_HOLDER_MAX, "%s, process %d: %s", host, (int)getpid(),
-             r->env->tail[0]);
+    snprintf(out, RECIPE_HOLDER_MAX, "%s, process %d%s%s", host, (int)getpid(),
+             r->env->tail != NULL ? ": " : "", r->env->tail != NULL ? r->env->tail[0] : "");
+}
+
+int recipe_delete(struct recipe *r, const char *path)
+{
+    int err;
+
+    do {
+        err = client_sync_delete(r->s, path, -1);
+    } while (recipe_again(r, err));
+    return err == ERR_NO_NODE ? 0 : err;
 }
 
 /* ---- waiting ---- */
@@ -172,11 +204,24 @@ int recipe_watch(struct recipe *r, const char *path)
     return a.err;
 }
 
+bool recipe_is_late(const struct recipe *r) { return clock_now_ms() >= r->wait_until_ms; }
+
+bool recipe_again(struct recipe *r, int err)
+{
+    if ((err != ERR_CONNECTION_LOST && err != ERR_TIMED_OUT) || r->interrupted != 0 ||
+        recipe_is_late(r))
+        return false;
+    if (!r->said)
+        fputs("muster: the servers do not answer; asking on\n", stderr);
+    r->said = true;
+    return true;
+}
+
 int recipe_wait(struct recipe *r)
 {
     while (!r->fired && !r->expired && r->interrupted == 0) {
         uint64_t until = clock_now_ms() + 60000;
-        if (clock_now_ms() >= r->wait_until_ms)
+        if (recipe_is_late(r))
             return ERR_TIMED_OUT;
         client_sync_turn(r->s, until < r->wait_until_ms ? until : r->wait_until_ms);
     }
@@ -207,19 +252,72 @@ static void stop_in_time(struct recipe *r)
         fprintf(stderr,
                 "muster: the %s is being lost: no server confirms it; the command is stopped\n",
                 r->what);
-        child_signal(&r->child, SIGTERM);
+        child_stop(&r->child, false);
     }
     if (r->asked_to_end && !r->killed && now + KILL_BEFORE_MS >= ends_ms(r)) {
         r->killed = true;
-        child_signal(&r->child, SIGKILL);
+        child_stop(&r->child, true);
     }
 }
 
-int recipe_run(struct recipe *r)
+void recipe_setenv(const char *word, const char *rest, const char *value)
+{
+    struct buf name = {0};
+
+    buf_printf(&name, "MUSTER_%s%s%s", word, *rest != 0 ? "_" : "", rest);
+    setenv(buf_text(&name), value, 1);
+    buf_free(&name);
+}
+
+void recipe_setenv_token(int64_t token)
+{
+    char text[32];
+
+    snprintf(text, sizeof text, "%" PRId64, token);
+    recipe_setenv("FENCING", "TOKEN", text);
+}
+
+int recipe_stdin(const void *data, size_t len)
+{
+    const uint8_t *from = data;
+    int fd = memfd_create("stdin", MFD_CLOEXEC);
+
+    while (fd >= 0 && len > 0) {
+        ssize_t n = write(fd, from, len);
+        if (n < 0 && errno == EINTR)
+            continue;
+        if (n <= 0) {
+            close(fd);
+            return -1;
+        }
+        from += n;
+        len -= (size_t)n;
+    }
+    if (fd >= 0)
+        (void)lseek(fd, 0, SEEK_SET);
+    return fd;
+}
+
+static int lost(struct recipe *r)
 {
     struct buf fact = {0};
 
-    if (!child_start(&r->child, r->env->tail))
+    buf_printf(&fact, "its %s could not be confirmed in time", r->what);
+    cmd_fail(EXIT_LOST, "the command was stopped", buf_text(&fact),
+             "the servers have lost their quorum, or this machine its network",
+             "muster status");
+    buf_free(&fact);
+    return EXIT_LOST;
+}
+
+int recipe_run(struct recipe *r, int stdin_fd)
+{
+    r->child = (struct child){0};
+    r->asked_to_end = clock_now_ms() >= ask_at_ms(r);
+    r->killed = false;
+    if (r->asked_to_end)
+        return lost(r);
+    if (!child_start(&r->child, r->env->tail, stdin_fd))
         return cmd_fail(EXIT_FAILED, "cannot start the command", strerror(errno), NULL, NULL);
     while (!child_reap(&r->child)) {
         uint64_t until = clock_now_ms() + 1000;
@@ -231,12 +329,5 @@ int recipe_run(struct recipe *r)
             until = next;
         client_sync_turn(r->s, until);
     }
-    if (!r->asked_to_end)
-        return child_exit_code(&r->child);
-    buf_printf(&fact, "its %s could not be confirmed in time", r->what);
-    cmd_fail(EXIT_LOCK_LOST, "the command was stopped", buf_text(&fact),
-             "the servers have lost their quorum, or this machine its network",
-             "muster status");
-    buf_free(&fact);
-    return EXIT_LOCK_LOST;
+    return r->asked_to_end ? lost(r) : child_exit_code(&r->child);
 }
