@@ -45,6 +45,11 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.session_max_ms = 60000;
     if (m->options.snapshot_every == 0)
         m->options.snapshot_every = 50000;
+    if (m->options.lapse_check_ms == 0)
+        m->options.lapse_check_ms = 60000;
+    if (m->options.lapse_per_minute_max == 0)
+        m->options.lapse_per_minute_max = 10000;
+    m->sweep_ms = RAFT_NEVER;
     m->io = *io;
     TAILQ_INIT(&m->dirty);
     TAILQ_INIT(&m->touched);
@@ -282,6 +287,7 @@ void member_flush(struct member *m)
     do {
         lead_or_not(m);
         session_expire(m);
+        sweep_work(m);
         stream_send(m);
         session_send(m);
         raft_flush(m->raft, m->now_ms);
@@ -308,6 +314,8 @@ uint64_t member_deadline(const struct member *m)
         at = other;
     if ((other = session_deadline(m)) < at)
         at = other;
+    if (m->sweep_ms < at)
+        at = m->sweep_ms;
     if (m->serving && m->serving_ms + MEMBER_LEADERLESS_MS < at &&
         raft_leader(m->raft) == RAFT_NOBODY)
         at = m->serving_ms + MEMBER_LEADERLESS_MS;

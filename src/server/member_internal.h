@@ -5,6 +5,7 @@
  *   member_conn.c     one client's connection: its queue of requests, in order
  *   member_stream.c   writes on their way to the leader, each once, in order
  *   member_session.c  questions to the leader (ping, sync) and the expiry of sessions
+ *   member_sweep.c    containers and TTL znodes whose time has come
  */
 #ifndef MUSTER_MEMBER_INTERNAL_H
 #define MUSTER_MEMBER_INTERNAL_H
@@ -184,6 +185,7 @@ struct member {
     uint64_t origins_term;
     struct origin origins[MEMBER_ORIGINS_MAX]; /* the oldest first */
     unsigned origins_n;
+    uint64_t sweep_ms; /* when the next round is due */
     TAILQ_HEAD(, asked) asked;
     uint64_t asked_ids;
 
@@ -242,6 +244,9 @@ void session_grace(struct member *m, uint64_t late_ms); /* so long we did not ru
 void session_expire(struct member *m);
 uint64_t session_deadline(const struct member *m);
 void session_forget(struct member *m, struct request *r); /* a question's client is gone */
+
+/* ---- member_sweep.c ---- */
+void sweep_work(struct member *m);
 
 /* ---- member.c ---- */
 /* Puts a txn into the log; we lead. 0 or raft_propose's errors. */

@@ -544,6 +544,9 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
         .session_min_ms = set->session_min_ms,
         .session_max_ms = set->session_max_ms,
         .snapshot_every = (uint64_t)set->snapshot_every,
+        .lapse_check_ms = (uint32_t)set->container_check_ms,
+        .lapse_per_minute_max = (uint32_t)set->container_per_minute_max,
+        .container_never_used_ms = set->container_never_used_ms,
         .rules = settings_rules(set),
         .super_digest = set->super_digest[0] != 0 ? set->super_digest : NULL,
     };

@@ -150,7 +150,7 @@ static int close_session(const struct step *s, const struct tree_txn *txn)
     while (s->session->first != 0) {
         if (MUTANT(tree_ephemeral_kept) && s->session->count == 1)
             return 0;
-        tree_remove_ephemeral(s, ephemerals_at(&t->ephemerals, s->session->first)->node);
+        tree_remove_znode(s, ephemerals_at(&t->ephemerals, s->session->first)->node);
     }
     t->digest -= tree_digest_session(s->session);
     sessions_remove(&t->sessions, s->session);
@@ -179,7 +179,7 @@ static int do_create(const struct step *s, const struct tree_txn *txn)
     uint32_t id;
     int err = in.err;
     if (err == 0)
-        err = tree_create_mode(txn->op, r.flags, &c);
+        err = tree_create_mode(txn->op, r.flags, r.ttl_ms, s->rules, &c);
     if (err == 0)
         err = check_session(s, txn);
     if (err == 0)
@@ -253,6 +253,7 @@ static int do_op(const struct step *s, const struct tree_txn *txn, int64_t *sess
     case TREE_OP_CREATE_SESSION: return create_session(s, txn, session);
     case TREE_OP_ATTACH_SESSION: return attach_session(s, txn);
     case TREE_OP_CLOSE_SESSION: return close_session(s, txn);
+    case TREE_OP_LAPSE: return tree_lapse(s, txn->body, txn->len);
     case WIRE_OP_CREATE:
     case WIRE_OP_CREATE2:
     case WIRE_OP_CREATE_CONTAINER:

@@ -29,6 +29,7 @@ enum {
     TREE_OP_CREATE_SESSION = -10,
     TREE_OP_CLOSE_SESSION = -11,
     TREE_OP_ATTACH_SESSION = -20, /* a client reconnects, here or to another server */
+    TREE_OP_LAPSE = -21,          /* the leader deletes a container or a TTL znode */
 };
 
 /* Where a session's client is connected: the server's incarnation and its connection.
@@ -122,6 +123,15 @@ struct tree_session {
 bool tree_session_get(const struct tree *t, int64_t id, struct tree_session *out);
 /* Walks the sessions in order of id: the first with an id above `after`. */
 bool tree_session_next(const struct tree *t, int64_t after, struct tree_session *out);
+
+/* ---- what the ensemble deletes by itself ---- */
+/* Walks the containers and TTL znodes that may go at this time (wall clock): begin with *at
+ * 0. A container that never had a child may go so long after it was last written to (0: it
+ * may not). Fills path. */
+bool tree_lapse_next(const struct tree *t, uint32_t *at, int64_t time_ms, int64_t never_used_ms,
+                     struct buf *path);
+/* The body of the TREE_OP_LAPSE that deletes it, if it still may go then. */
+void tree_lapse_body(int64_t never_used_ms, const struct buf *path, struct buf *out);
 
 /* ---- snapshots ---- */
 void tree_save(const struct tree *t, struct buf *out);

@@ -71,7 +71,7 @@ class Tree:
     def __init__(self):
         os.chdir(TOP)
         self.sources = sorted(glob.glob("src/*/*.c") + glob.glob("src/*.c") +
-                              glob.glob("tests/*/*.c"))
+                              glob.glob("tests/*/*.c") + glob.glob("bench/*.c"))
         self.headers = sorted(glob.glob("src/*/*.h") + glob.glob("tests/*/*.h"))
         self.text = {p: text_of(p) for p in self.sources + self.headers}
         self.includes = {p: INCLUDE.findall(t) for p, t in self.text.items()}
@@ -127,7 +127,7 @@ def targets(tree):
     if "main" in tree.rooms and tree.rooms["main"]:
         yield "muster", "muster", tree.closure(["main"])[1:], tree.rooms["main"]
     for kind, pattern in (("unit", "tests/unit/test_*.c"), ("sim", "tests/sim/*.c"),
-                          ("fuzz", "tests/fuzz/*.c"), ("tool", "tests/cluster/*.c"),
+                          ("fuzz", "tests/fuzz/*.c"), ("tool", "tests/cluster/*.c"), ("tool", "bench/*.c"),
                           ("client", "tests/clients/*.c")):
         for p in sorted(glob.glob(pattern)):
             entry = kind == "fuzz" and "LLVMFuzzerTestOneInput" in tree.text[p]
