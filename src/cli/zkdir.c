@@ -290,10 +290,6 @@ static void note_odd(struct zkdir *z)
     if (f->config_dropped)
         buf_add_str(&z->odd, "/zookeeper/config named the servers of the old ensemble; it was "
                              "emptied, so that no client goes back to them\n");
-    if (f->ttls > 0 && !tree_has_ttl())
-        buf_printf(&z->odd,
-                   "%" PRIu64 " TTL znodes become persistent: this muster has no TTLs\n",
-                   f->ttls);
 }
 
 int zkdir_read(struct zkdir *out, const char *dir, const char *log_dir, bool gaps_allowed,

@@ -8,8 +8,6 @@
 #include "tree/state.h"
 #include "wire/path.h"
 
-bool tree_has_ttl(void) { return false; }
-
 /* Finds or makes it; *is_new: it counts in no digest yet. */
 static int find_or_add(struct tree *t, const struct tree_image *image, uint32_t *id,
                        bool *is_new)
@@ -17,7 +15,8 @@ static int find_or_add(struct tree *t, const struct tree_image *image, uint32_t 
     const char *path = image->path;
     size_t len = image->path_len;
 
-    if (path_validate(path, len) != 0 || image->kind == TREE_EPHEMERAL)
+    if (path_validate(path, len) != 0 || image->kind == TREE_EPHEMERAL ||
+        (image->kind == TREE_TTL && image->ttl_ms <= 0))
         return ERR_BAD_ARGUMENTS;
     *id = nodes_find(&t->nodes, path, len);
     *is_new = *id == NODE_NONE;
@@ -34,18 +33,16 @@ int tree_import(struct tree *t, const struct tree_image *image)
 {
     const char *path = image->path;
     size_t len = image->path_len;
-    int32_t acl_count;
-    uint32_t id;
-    bool is_new;
+    uint32_t id = NODE_NONE;
+    bool is_new = false;
 
     CHECK(t->zxid == 0);
-    buf_clear(&t->acl);
-    int err = acl_fix(image->acl, &t->acl, &acl_count);
+    int err = image->acl.count > 0 ? 0 : ERR_INVALID_ACL;
     if (err == 0)
         err = find_or_add(t, image, &id, &is_new);
     if (err != 0)
         return err;
-    uint32_t acl = acls_take(&t->acls, t->acl.data, t->acl.len, acl_count);
+    uint32_t acl = acls_take(&t->acls, image->acl.data, image->acl.len, image->acl.count);
     if (!is_new) {
         t->digest -= tree_digest_self(t, id, path, len) + tree_digest_family(t, id, path, len);
         acls_give(&t->acls, nodes_at(&t->nodes, id)->acl);
@@ -59,7 +56,9 @@ int tree_import(struct tree *t, const struct tree_image *image)
     v->version = image->version;
     v->aversion = image->aversion;
     v->acl = acl;
-    v->owner = image->kind == TREE_CONTAINER ? NODE_CONTAINER : NODE_PERSISTENT;
+    v->owner = image->kind == TREE_PERSISTENT
+                   ? NODE_PERSISTENT
+                   : lapses_add(&t->lapses, id, image->kind == TREE_TTL ? image->ttl_ms : 0);
     if (v->family != 0 || image->pzxid != image->czxid || image->creates != 0) {
         struct family *f = nodes_family(&t->nodes, id);
         f->pzxid = image->pzxid;
@@ -81,6 +80,17 @@ int tree_import_end(struct tree *t, int64_t zxid)
 
 uint32_t tree_acl_numbers(const struct tree *t) { return t->acls.n; }
 
+static enum tree_kind kind_of(const struct tree *t, const struct node *v, int64_t *ttl_ms)
+{
+    *ttl_ms = 0;
+    if (v->owner == NODE_PERSISTENT)
+        return TREE_PERSISTENT;
+    if (node_is_ephemeral(v))
+        return TREE_EPHEMERAL;
+    *ttl_ms = lapses_at(&t->lapses, v->owner)->ttl_ms;
+    return *ttl_ms > 0 ? TREE_TTL : TREE_CONTAINER;
+}
+
 bool tree_walk_next(struct tree_walk *w, const struct tree *t, struct tree_image *out)
 {
     w->at = w->at == NODE_NONE ? NODE_ROOT : nodes_below_next(&t->nodes, NODE_ROOT, w->at);
@@ -89,6 +99,7 @@ bool tree_walk_next(struct tree_walk *w, const struct tree *t, struct tree_image
     const struct node *v = nodes_at(&t->nodes, w->at);
     const struct acl *acl = acls_at(&t->acls, v->acl);
     struct family f = nodes_family_get(&t->nodes, w->at);
+    int64_t ttl_ms;
     nodes_path(&t->nodes, w->at, &w->path);
     *out = (struct tree_image){
         .path = (const char *)w->path.data,
@@ -96,9 +107,8 @@ bool tree_walk_next(struct tree_walk *w, const struct tree *t, struct tree_image
         .data = {node_data(v), v->data_len},
         .acl = {acl->bytes, acl->len, acl->count},
         .acl_number = v->acl,
-        .kind = v->owner == NODE_PERSISTENT  ? TREE_PERSISTENT
-                : v->owner == NODE_CONTAINER ? TREE_CONTAINER
-                                             : TREE_EPHEMERAL,
+        .kind = kind_of(t, v, &ttl_ms),
+        .ttl_ms = ttl_ms,
         .czxid = v->czxid,
         .mzxid = v->mzxid,
         .pzxid = f.pzxid,

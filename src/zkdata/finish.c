@@ -264,7 +264,7 @@ int zkdata_finish(struct zkdata *d, struct zkdata_facts *out, struct buf *why)
 static const char *import_fact(int err)
 {
     switch (err) {
-    case ERR_INVALID_ACL: return "its access list names a scheme that muster cannot enforce";
+    case ERR_INVALID_ACL: return "its access list is empty";
     case ERR_BAD_ARGUMENTS: return "its path has characters that a path may not have";
     default: return err_text(err);
     }
