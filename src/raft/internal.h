@@ -209,7 +209,6 @@ bool raft_reads_wait(const struct raft *r); /* for a round that has not begun */
 uint64_t raft_round_confirmed(const struct raft *r);
 
 /* members.c */
-const struct raft_member *raft_member_find(const struct raft_members *m, uint64_t id);
 bool raft_is_voter(const struct raft *r, uint64_t id);
 bool raft_may_campaign(const struct raft *r);
 struct peer *raft_peer_find(struct raft *r, uint64_t id);

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* member_line.h -- a server of an ensemble as ZooKeeper writes it, in zoo.cfg, in a reconfig
+/* ensemble.h -- a server of an ensemble as ZooKeeper writes it, in zoo.cfg, in a reconfig
  * and in /zookeeper/config:
  *
  *   server.N=HOST:QUORUM_PORT:ELECTION_PORT[:participant|:observer][;[CLIENT_HOST:]CLIENT_PORT]
  *
- * A core. muster's servers speak to each other on the quorum port; the election port is only
+ * muster's servers speak to each other on the quorum port; the election port is only
  * kept, because it stands in the text.
  */
-#ifndef MUSTER_MEMBER_LINE_H
-#define MUSTER_MEMBER_LINE_H
+#ifndef MUSTER_ENSEMBLE_H
+#define MUSTER_ENSEMBLE_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
 #include "base/buf.h"
-#include "raft/raft.h"
 
+#define ENSEMBLE_MAX 15   /* servers */
 #define LINE_HOST_MAX 112 /* with the NUL */
 
 struct server_line {

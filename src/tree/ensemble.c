@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "server/member_line.h"
+#include "tree/ensemble.h"
 
 #include <inttypes.h>
 #include <string.h>
