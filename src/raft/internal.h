@@ -216,7 +216,6 @@ void raft_config_appended(struct raft *r, const struct raft_entry *e);
 void raft_config_truncated(struct raft *r, uint64_t from);
 void raft_config_compacted(struct raft *r, uint64_t upto);
 void raft_config_reset(struct raft *r, const struct raft_members *base);
-bool raft_may_change(const struct raft *r);
 void raft_promote_ready(struct raft *r);
 
 #endif

@@ -223,6 +223,8 @@ uint64_t raft_last_index(const struct raft *r);
 uint64_t raft_first_index(const struct raft *r); /* the oldest entry still in memory */
 uint64_t raft_entry_term(const struct raft *r, uint64_t index); /* 0: not in memory */
 const struct raft_members *raft_members(const struct raft *r);  /* the latest in the log */
+/* Leader: a change of the members would be taken now. */
+bool raft_may_change(const struct raft *r);
 /* As of raft_applied(): what belongs into a snapshot taken now. */
 const struct raft_members *raft_members_applied(const struct raft *r);
 const struct raft_member *raft_member_find(const struct raft_members *m, uint64_t id);

@@ -147,6 +147,8 @@ static void apply_data(struct member *m, const struct raft_entry *e)
     }
     if (txn.op == TREE_OP_CLOSE_SESSION && result.err == 0)
         session_gone(m, txn.session);
+    if (txn.op == TREE_OP_SET_CONFIG)
+        reconfig_ended(m, &txn, (int64_t)e->index, &result);
     if (txn.origin.server == m->incarnation)
         stream_applied(m, (int64_t)e->index, &txn, &result);
     /* Closed by somebody else: expired, or through another connection. */
@@ -232,8 +234,10 @@ static void lead_or_not(struct member *m)
 
     if (m->leading_term != 0 && (!leads || m->leading_term != raft_term(m->raft)))
         session_unlead(m);
-    if (leads && m->leading_term == 0)
+    if (leads && m->leading_term == 0) {
         session_lead(m);
+        reconfig_lead(m);
+    }
     if (raft_leader(m->raft) != RAFT_NOBODY && raft_leader(m->raft) != m->leader_seen) {
         m->leader_seen = raft_leader(m->raft);
         m->facts.leader_changes_total++;
@@ -297,6 +301,7 @@ void member_flush(struct member *m)
     do {
         lead_or_not(m);
         session_expire(m);
+        reconfig_drive(m);
         stream_send(m);
         session_send(m);
         raft_flush(m->raft, m->now_ms);

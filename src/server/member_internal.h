@@ -4,6 +4,7 @@
  *   member.c          life; raft's events in and out; applying; snapshots
  *   member_conn.c     one client's connection: its queue of requests, in order
  *   member_stream.c   writes on their way to the leader, each once, in order
+ *   member_reconfig.c who the servers are: /zookeeper/config, and changes that clients ask for
  *   member_session.c  questions to the leader (ping, sync) and the expiry of sessions
  */
 #ifndef MUSTER_MEMBER_INTERNAL_H
@@ -47,6 +48,7 @@ enum request_kind {
     REQ_WRITE,    /* goes through the log */
     REQ_READ,     /* served here, when it has become the first */
     REQ_QUESTION, /* ping, sync: asked of the leader when it has become the first; blocks */
+    REQ_RECONFIG, /* goes through the log when it has become the first, and waits; blocks */
     REQ_LOCAL,    /* answered here without the tree: auth, errors */
 };
 
@@ -189,6 +191,15 @@ struct member {
     TAILQ_HEAD(, asked) asked;
     uint64_t asked_ids;
 
+    /* Who the servers are. */
+    struct request *reconfig;  /* of a client here: its first entry is applied; index: its zxid */
+    uint64_t config_proposed;  /* leader: index of the last SET_CONFIG in this term */
+    uint64_t config_set_ms;    /* leader: when one was applied last, or when it began to lead */
+    int64_t reconfig_zxid;     /* leader: which reconfig the two below are about */
+    uint64_t reconfig_ms;      /* when we began with it */
+    bool reconfig_gives_up;
+    uint64_t hand_over_ms; /* when leadership may be offered again */
+
     uint64_t born_ms; /* when a leader is told next that we have begun with nothing */
 
     uint64_t leader_seen; /* for the count of changes */
@@ -246,6 +257,14 @@ void session_grace(struct member *m, uint64_t late_ms); /* so long we did not ru
 void session_expire(struct member *m);
 uint64_t session_deadline(const struct member *m);
 void session_forget(struct member *m, struct request *r); /* a question's client is gone */
+
+/* ---- member_reconfig.c ---- */
+void reconfig_lead(struct member *m);
+void reconfig_drive(struct member *m); /* the next step towards the servers that are wanted */
+/* The result of a client's request, applied; true: it waits for what comes of it. */
+bool reconfig_begun(struct member *m, struct request *r, int64_t zxid, int err);
+void reconfig_ended(struct member *m, const struct tree_txn *txn, int64_t zxid,
+                    const struct tree_result *result);
 
 /* ---- member.c ---- */
 /* Puts a txn into the log; we lead. 0 or raft_propose's errors. */

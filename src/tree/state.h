@@ -37,6 +37,8 @@ struct tree {
     struct acls acls;
     struct sessions sessions;
     struct ephemerals ephemerals;
+    int64_t reconfig; /* zxid of the one that is under way; 0: none */
+    struct buf reconfig_text;
 
     /* During an apply: */
     bool in_multi;
@@ -88,11 +90,17 @@ int tree_set_acl(const struct step *s, const struct wire_set_acl_request *r, uin
 int tree_check(const struct step *s, struct wire_bytes path, int32_t version);
 /* Removes an ephemeral that has lost its session. */
 void tree_remove_ephemeral(const struct step *s, uint32_t id);
+/* What /zookeeper/config holds, without any check. Returns the znode. */
+uint32_t tree_write_config(const struct step *s, const struct buf *text);
 /* Between begin and one of the others everything can be taken back; abort is told the
  * digest of the beginning. */
 void tree_multi_begin(struct tree *t);
 void tree_multi_commit(struct tree *t);
 void tree_multi_abort(struct tree *t, uint64_t digest);
+
+/* ---- reconfig.c ---- */
+int tree_reconfig_begin(const struct step *s, const uint8_t *body, size_t len);
+int tree_set_config(const struct step *s, const uint8_t *body, size_t len);
 
 /* ---- multi.c ---- */
 /* Appends the results to t->answer. 0, or ERR_MALFORMED with nothing done. */
