@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "host/clock.h"
 #include "server/clients.h"
+#include "server/member_found.h"
 #include "server/secret.h"
 #include "server/words.h"
 #include "server/writer.h"
@@ -223,6 +224,8 @@ static bool are_same(const struct raft_members *a, const struct raft_members *b)
 
     for (unsigned i = 0; is_same && i < a->n; i++)
         is_same = a->v[i].id == b->v[i].id && a->v[i].voter == b->v[i].voter &&
+                  a->v[i].auto_promote == b->v[i].auto_promote &&
+                  a->v[i].birth == b->v[i].birth && strcmp(a->v[i].more, b->v[i].more) == 0 &&
                   strcmp(a->v[i].name, b->v[i].name) == 0 &&
                   strcmp(a->v[i].address, b->v[i].address) == 0;
     return is_same;
@@ -306,11 +309,35 @@ static void turn(uv_prepare_t *prepare)
         close_all(s);
 }
 
+/* Another one has no data, and asks whether we have. */
+static void founding_asked(struct server *s, uint64_t from, const uint8_t *data, size_t len)
+{
+    struct found_message q, a = {.has_data = member_has_data(s->member)};
+    const struct raft_members *all = raft_members(member_raft(s->member));
+    const struct raft_member *self = raft_member_find(all, s->options.self->id);
+    struct buf b = {0};
+
+    if (found_message_decode(&q, data, len) != 0 || q.from.id != from || !q.is_question)
+        return;
+    a.config = found_config(all);
+    a.from.id = s->options.self->id;
+    if (self != NULL)
+        a.from = *self;
+    transport_guest(s->transport, &q.from);
+    found_message_encode(&a, &b);
+    transport_send(s->transport, from, CHANNEL_FOUND, b.data, b.len);
+    buf_free(&b);
+}
+
 static void peer_received(void *ctx, uint64_t from, enum transport_channel channel,
                           const uint8_t *data, size_t len)
 {
     struct server *s = ctx;
 
+    if (channel == CHANNEL_FOUND) {
+        founding_asked(s, from, data, len);
+        return;
+    }
     if (channel == CHANNEL_MEMBER) {
         woken(s);
         if (member_peer(s->member, from, data, len) != 0)
@@ -324,6 +351,18 @@ static void peer_received(void *ctx, uint64_t from, enum transport_channel chann
 
 /* ---- pages and words ---- */
 
+static const char *mode_of(const struct server *s, bool is_leader)
+{
+    const struct raft_member *self = raft_member_find(&s->members, s->options.self->id);
+
+    /* A lone server of a zoo.cfg that wants an ensemble (standaloneEnabled=false) leads. */
+    if (s->members.n == 0 || (s->members.n == 1 && s->members.v[0].more[0] == 0))
+        return "standalone";
+    if (is_leader)
+        return "leader";
+    return self != NULL && !self->voter && !self->auto_promote ? "observer" : "follower";
+}
+
 static void facts(const struct server *s, struct server_facts *f)
 {
     const struct raft *r = member_raft(s->member);
@@ -336,7 +375,7 @@ static void facts(const struct server *s, struct server_facts *f)
     if (s->transport != NULL)
         transport_facts(s->transport, &f->transport);
     f->is_leader = raft_role(r) == RAFT_LEADER;
-    f->mode = s->members.n <= 1 ? "standalone" : f->is_leader ? "leader" : "follower";
+    f->mode = mode_of(s, f->is_leader);
     f->zxid = tree_zxid(t);
     f->term = raft_term(r);
     f->committed = raft_committed(r);
@@ -540,8 +579,13 @@ static int listen_all(struct server *s, struct buf *why)
     const struct server_options *o = &s->options;
     const struct clients_options c = {
         o->client_address, o->client_port, s->member, s, woken, word};
-    const struct transport_options t = {o->self, o->peer_address, SERVER_PEER_PORT,
-                                        s,       peer_received,   join_asked};
+    const struct transport_options t = {
+        o->self,
+        o->peer_address,
+        o->peer_port != 0 ? o->peer_port : (uint16_t)SERVER_PEER_PORT,
+        s,
+        peer_received,
+        join_asked};
     int err = clients_start(&s->clients, s->loop, &c, why);
 
     if (err == 0 && o->peer_address != NULL)
@@ -567,7 +611,7 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
     const struct store_load load = {s, load_state, load_snapshot, load_entry};
     const struct settings *set = &options->settings;
     struct member_options m = {
-        .raft = {.id = options->self->id},
+        .raft = {.id = options->self->id, .birth = options->self->birth},
         .session_min_ms = set->session_min_ms,
         .session_max_ms = set->session_max_ms,
         .snapshot_every = (uint64_t)set->snapshot_every,

@@ -13,7 +13,7 @@ struct server_facts {
     struct store_facts store;
     struct transport_facts transport;
     const char *version; /* of muster */
-    const char *mode;    /* standalone, leader, follower */
+    const char *mode;    /* standalone, leader, follower, observer */
     int64_t zxid;
     uint64_t term, committed, applied, members, voters, uptime_ms;
     bool is_serving, is_leader, disk_is_full;
