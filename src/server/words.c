@@ -275,11 +275,10 @@ static bool watch_of_session(void *ctx, int64_t session, const char *path, size_
 {
     struct listing *l = ctx;
 
-    if (!word_room_take(&l->room, path_len + 20))
-        return false;
-    if (session != l->session)
+    if (session != l->session && word_room_take(&l->room, 20)) {
         buf_printf(l->out, "0x%" PRIx64 "\n", (uint64_t)session);
-    l->session = session;
+        l->session = session;
+    }
     return tabbed_path(ctx, path, path_len);
 }
 
@@ -296,9 +295,11 @@ static bool watch_of_path(void *ctx, int64_t session, const char *path, size_t p
 {
     struct listing *l = ctx;
 
-    if (!word_room_take(&l->room, path_len + 20))
+    bool is_new = l->path->len != path_len || memcmp(l->path->data, path, path_len) != 0;
+
+    if (!word_room_take(&l->room, (is_new ? path_len + 1 : 0) + 20))
         return false;
-    if (l->path->len != path_len || memcmp(l->path->data, path, path_len) != 0) {
+    if (is_new) {
         buf_clear(l->path);
         buf_add(l->path, path, path_len);
         buf_add(l->out, path, path_len);
