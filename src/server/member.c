@@ -174,14 +174,13 @@ static void apply(struct member *m, const struct raft_entry *e)
 {
     switch (e->type) {
     case RAFT_ENTRY_EMPTY: break;
-    case RAFT_ENTRY_DATA: apply_data(m, e); break;
+    case RAFT_ENTRY_DATA:
+        apply_data(m, e);
+        stats_committed(m);
+        break;
     case RAFT_ENTRY_CONFIG: break; /* raft's own */
     }
     m->snapshot_bytes += e->len;
-    if (m->leading_term != 0)
-        m->stats.committed_lead++;
-    else
-        m->stats.committed_follow++;
 }
 
 /* The leader sent a whole tree. Our clients' watches have missed what lies between, and so
@@ -368,7 +367,7 @@ void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms)
     /* What our clients sent meanwhile has not been read yet: they are not to blame. */
     if (late_ms > STALL_MS) {
         m->due_ms = now_ms;
-        summary_add(&m->stats.pause, late_ms);
+        spread_add(&m->stats.pause, late_ms);
         session_grace(m, late_ms);
     }
     if (now_ms >= raft_deadline(m->raft))

@@ -284,6 +284,7 @@ void stats_answered(struct member *m, struct conn *c, int32_t op, int32_t xid, i
                     uint64_t came_ms, bool is_update);
 void stats_conn_clear(struct conn_stats *s);
 void stats_proposed(struct member *m, size_t bytes);
+void stats_committed(struct member *m);
 void stats_leader(struct member *m); /* after each turn: who leads, and whether we serve */
 
 /* ---- member_reconfig.c ---- */
