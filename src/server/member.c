@@ -45,6 +45,12 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.session_max_ms = 60000;
     if (m->options.snapshot_every == 0)
         m->options.snapshot_every = 50000;
+    if (m->options.frame_max == 0)
+        m->options.frame_max = MEMBER_FRAME_MAX;
+    if (m->options.frame_max > MEMBER_FRAME_LIMIT)
+        m->options.frame_max = MEMBER_FRAME_LIMIT;
+    if (m->options.outstanding_max == 0)
+        m->options.outstanding_max = 1000;
     m->io = *io;
     TAILQ_INIT(&m->dirty);
     TAILQ_INIT(&m->touched);
@@ -53,6 +59,7 @@ struct member *member_new(const struct member_options *options, const struct mem
     TAILQ_INIT(&m->syncing);
     TAILQ_INIT(&m->round.asked);
     TAILQ_INIT(&m->asked);
+    TAILQ_INIT(&m->held);
     m->io.random(m->io.ctx, &m->hash_key, sizeof m->hash_key);
     stream_drop(m); /* draws the incarnation */
     m->raft = raft_new(&m->options.raft);
@@ -68,6 +75,8 @@ void member_free(struct member *m)
 
     while ((l = hash_walk_first(&m->conns, &w)) != NULL)
         conn_free(m, HASH_ENTRY(l, struct conn, by_id));
+    readonly_drop(m);
+    hash_free(&m->locals);
     stream_drop(m);
     session_unlead(m);
     mem_free(m->expiries.heap);
@@ -123,6 +132,7 @@ void member_start(struct member *m, uint64_t now_ms, int64_t wall_ms)
     m->now_ms = now_ms;
     m->wall_ms = wall_ms;
     m->due_ms = RAFT_NEVER;
+    m->lost_ms = now_ms;
     raft_start(m->raft, now_ms);
 }
 
@@ -252,6 +262,7 @@ static void serve_or_not(struct member *m)
         m->serving = false;
         conn_close_all(m);
     }
+    readonly_turn(m);
     if (raft_leader(m->raft) == raft_id(m->raft))
         m->facts.heard_leader_ms = m->now_ms;
 }
@@ -282,10 +293,11 @@ void member_flush(struct member *m)
     do {
         lead_or_not(m);
         session_expire(m);
+        any = limits_admit(m);
         stream_send(m);
         session_send(m);
         raft_flush(m->raft, m->now_ms);
-        any = session_reads(m);
+        any = session_reads(m) || any;
         any = session_synced(m) || any; /* what stands behind them goes now, too */
     } while (apply_all(m) || any);
     serve_or_not(m);
@@ -311,6 +323,8 @@ uint64_t member_deadline(const struct member *m)
     if (m->serving && m->serving_ms + MEMBER_LEADERLESS_MS < at &&
         raft_leader(m->raft) == RAFT_NOBODY)
         at = m->serving_ms + MEMBER_LEADERLESS_MS;
+    if ((other = readonly_deadline(m)) < at)
+        at = other;
     return at;
 }
 
@@ -440,9 +454,11 @@ const struct raft_members *member_members(const struct member *m)
     return raft_members_applied(m->raft);
 }
 bool member_is_serving(const struct member *m) { return m->serving; }
+bool member_is_read_only(const struct member *m) { return m->read_only; }
 
 void member_facts(const struct member *m, struct member_facts *out)
 {
     *out = m->facts;
     out->watches = watches_count(m->watches);
+    out->local_sessions = m->locals.count;
 }

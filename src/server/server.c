@@ -11,6 +11,7 @@
 #include "base/mem.h"
 #include "host/clock.h"
 #include "server/clients.h"
+#include "server/limits.h"
 #include "server/secret.h"
 #include "server/words.h"
 #include "server/writer.h"
@@ -48,7 +49,8 @@ struct server {
     bool is_saving, save_again;
     int save_err;
     enum raft_role role_seen;
-    bool serving_seen, stopping, closed;
+    bool serving_seen, read_only_seen, stopping, closed;
+    struct limits_told told;
     int load_err;
     void (*stopped)(void *ctx);
     void *stopped_ctx;
@@ -248,6 +250,12 @@ static void note_changes(struct server *s)
                   s->serving_seen ? "serving" : "not_serving", LOG_U("term", raft_term(r)),
                   LOG_S("why", s->serving_seen ? "there is a quorum" : "no leader is heard"));
     }
+    if (member_is_read_only(s->member) != s->read_only_seen) {
+        s->read_only_seen = !s->read_only_seen;
+        log_event(LOG_NOTICE, s->read_only_seen ? "read_only" : "not_read_only",
+                  LOG_S("why", s->read_only_seen ? "there has been no quorum for a while"
+                                                 : "there is a quorum"));
+    }
     if (now->n > 0 && !are_same(now, &s->members)) {
         s->members = *now;
         s->save_again = true;
@@ -290,6 +298,7 @@ static void turn(uv_prepare_t *prepare)
     member_flush(s->member);
     writer_work(s->writer);
     note_changes(s);
+    limits_tell(&s->told, s->member, now_ms);
     start_saving_peers(s);
     leave_sick_disk(s);
     if (s->transport != NULL)
@@ -337,6 +346,8 @@ static void facts(const struct server *s, struct server_facts *f)
         transport_facts(s->transport, &f->transport);
     f->is_leader = raft_role(r) == RAFT_LEADER;
     f->mode = s->members.n <= 1 ? "standalone" : f->is_leader ? "leader" : "follower";
+    if (member_is_read_only(s->member))
+        f->mode = "read-only";
     f->zxid = tree_zxid(t);
     f->term = raft_term(r);
     f->committed = raft_committed(r);
@@ -346,6 +357,7 @@ static void facts(const struct server *s, struct server_facts *f)
         f->voters += s->members.v[i].voter;
     f->uptime_ms = clock_now_ms() - s->started_ms;
     f->is_serving = member_is_serving(s->member);
+    f->is_read_only = member_is_read_only(s->member);
     f->disk_is_full = writer_is_full(s->writer);
 }
 
@@ -519,7 +531,7 @@ static int listen_all(struct server *s, struct buf *why)
 {
     const struct server_options *o = &s->options;
     const struct clients_options c = {
-        o->client_address, o->client_port, s->member, s, woken, word};
+        o->client_address, o->client_port, s->member, s, woken, word, &o->settings};
     const struct transport_options t = {o->self, o->peer_address, SERVER_PEER_PORT,
                                         s,       peer_received,   join_asked};
     int err = clients_start(&s->clients, s->loop, &c, why);
@@ -546,8 +558,20 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
         .snapshot_every = (uint64_t)set->snapshot_every,
         .rules = settings_rules(set),
         .super_digest = set->super_digest[0] != 0 ? set->super_digest : NULL,
+        .frame_max = (uint32_t)set->frame_max,
+        .outstanding_max = (uint32_t)set->outstanding_max,
+        .throttle_max = (uint32_t)set->throttle_max,
+        .throttled_op_wait_ms = (uint32_t)set->throttled_op_wait_ms,
+        .large_from = set->large_from,
+        .large_bytes_max = (uint32_t)set->large_bytes_max,
+        .enforce_auth = set->enforce_auth ? set->enforce_auth_schemes : NULL,
+        .read_only_after_ms = settings_read_only_after_ms(set),
     };
 
+    if (settings_check(set, why) != 0) {
+        mem_free(s);
+        return ERR_BAD_ARGUMENTS;
+    }
     s->options = *options;
     s->loop = loop;
     secret_random(&m.raft.seed, sizeof m.raft.seed);

@@ -19,7 +19,7 @@
 #include "server/identity.h"
 #include "server/secret.h"
 
-#define TRANSPORT_FRAME_MAX (8u << 20)  /* of a peer that has proved itself */
+#define TRANSPORT_FRAME_MAX (12u << 20) /* of a peer that has proved itself */
 #define TRANSPORT_STRANGER_MAX 1024u    /* of anybody else */
 #define TRANSPORT_QUEUE_MAX (32u << 20) /* unsent to one peer; above it is dropped */
 #define TRANSPORT_STRANGERS_MAX 64      /* unproved connections; then the oldest goes */

@@ -50,7 +50,7 @@ bool word_answer(const struct server_facts *f, const char word[4], struct buf *o
     if (memcmp(word, "ruok", 4) == 0) {
         buf_add_str(out, "imok");
     } else if (memcmp(word, "isro", 4) == 0) {
-        buf_add_str(out, f->is_serving ? "rw" : "null");
+        buf_add_str(out, f->is_serving ? "rw" : f->is_read_only ? "ro" : "null");
     } else if (memcmp(word, "envi", 4) == 0) {
         buf_printf(out, "Environment:\nzookeeper.version=" ZOOKEEPER_VERSION "-muster-%s\n",
                    f->version);

@@ -17,6 +17,7 @@ struct server_facts {
     int64_t zxid;
     uint64_t term, committed, applied, members, voters, uptime_ms;
     bool is_serving, is_leader, disk_is_full;
+    bool is_read_only; /* not serving; who asks for it may read */
 };
 
 /* ruok, srvr, stat, isro, mntr, envi; other known words get the refusal that ZooKeeper
