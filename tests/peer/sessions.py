@@ -12,6 +12,7 @@ The servers stand in a network namespace of their own. Needs root.
 import contextlib
 import ctypes
 import glob
+import logging
 import os
 import re
 import shutil
@@ -508,6 +509,51 @@ def read_only(s):
     yield f"writes: {again.ask(CREATE, create('/back'))}"
 
 
+def kazoo_read_only(s):
+    """kazoo's own read-only clients: at one server of three, and back."""
+    from kazoo.client import KazooClient, KeeperState  # pylint: disable=import-outside-toplevel
+    from kazoo.exceptions import NotReadOnlyCallError  # pylint: disable=import-outside-toplevel
+    logging.getLogger("kazoo").setLevel(logging.CRITICAL)
+    hosts = ",".join(f"{a}:{PORT}" for a in s.addresses)
+    writer = KazooClient(hosts=hosts, timeout=4)
+    writer.start(timeout=LIMIT)
+    writer.create("/k", b"there")
+    writer.sync("/k")
+    left = (leader_of(s) + 1) % 3
+    session(s.addresses[left]).ask(SYNC, text("/k"))
+    writer.stop()
+    writer.close()
+    for i in range(3):
+        if i != left:
+            s.kill(i)
+    c = KazooClient(hosts=hosts, timeout=4, read_only=True)
+    seen = []
+    c.add_listener(lambda state: seen.append(f"{state} {c.client_state}"))
+    try:
+        c.start(timeout=LIMIT)
+        yield f"starts: {c.client_state == KeeperState.CONNECTED_RO}"
+        yield f"get: {c.get('/k')[0]!r}"
+        yield f"exists: {c.exists('/no')}, children: {'k' in c.get_children('/')}"
+        for what, call in (("create", lambda: c.create("/w", b"")), ("set", lambda: c.set("/k", b"")),
+                           ("delete", lambda: c.delete("/k")), ("sync", lambda: c.sync("/k"))):
+            try:
+                call()
+                yield f"{what}: done"
+            except NotReadOnlyCallError:
+                yield f"{what}: NotReadOnlyCallError"
+        for i in range(3):
+            if i != left:
+                s.start(i)
+        s.wait()
+        wait_for(lambda: c.client_state == KeeperState.CONNECTED, lambda: f"kazoo to be back: {seen}")
+        yield f"create: {c.create('/w', b'')}"
+        yield f"get: {c.get('/k')[0]!r}"
+        yield f"the last state: {seen[-1]}"
+    finally:
+        c.stop()
+        c.close()
+
+
 SCENARIOS = {
     "negotiate": (1, {}, negotiate),
     "reconnect": (1, {}, reconnect),
@@ -521,6 +567,7 @@ SCENARIOS = {
     "enforce_ip": (1, {"enforce.auth.enabled": "true", "enforce.auth.schemes": "ip"}, enforce_ip),
     "move": (3, {}, move),
     "read_only": (3, {"readonlymode.enabled": "true"}, read_only),
+    "kazoo_read_only": (3, {"readonlymode.enabled": "true"}, kazoo_read_only),
 }
 
 
