@@ -580,7 +580,7 @@ void admin_command(const struct words *w, const char *name, const char *trace_ma
     if (c == NULL) {
         snprintf(text, sizeof text, "Unknown command: %s", name);
         error = text;
-    } else if (!c->always && !w->facts->is_serving) {
+    } else if (!c->always && !facts_answers(w->facts)) {
         error = WORD_NOT_SERVING;
     } else {
         error = c->fill(w, trace_mask, answer);

@@ -55,6 +55,12 @@ struct member *member_new(const struct member_options *options, const struct mem
     if (m->options.lapse_per_minute_max == 0)
         m->options.lapse_per_minute_max = 10000;
     m->sweep_ms = RAFT_NEVER;
+    if (m->options.frame_max == 0)
+        m->options.frame_max = MEMBER_FRAME_MAX;
+    if (m->options.frame_max > MEMBER_FRAME_LIMIT)
+        m->options.frame_max = MEMBER_FRAME_LIMIT;
+    if (m->options.outstanding_max == 0)
+        m->options.outstanding_max = 1000;
     m->io = *io;
     TAILQ_INIT(&m->dirty);
     TAILQ_INIT(&m->touched);
@@ -63,6 +69,7 @@ struct member *member_new(const struct member_options *options, const struct mem
     TAILQ_INIT(&m->syncing);
     TAILQ_INIT(&m->round.asked);
     TAILQ_INIT(&m->asked);
+    TAILQ_INIT(&m->held);
     m->io.random(m->io.ctx, &m->hash_key, sizeof m->hash_key);
     stream_drop(m); /* draws the incarnation */
     m->raft = raft_new(&m->options.raft);
@@ -78,6 +85,8 @@ void member_free(struct member *m)
 
     while ((l = hash_walk_first(&m->conns, &w)) != NULL)
         conn_free(m, HASH_ENTRY(l, struct conn, by_id));
+    readonly_drop(m);
+    hash_free(&m->locals);
     stream_drop(m);
     session_unlead(m);
     mem_free(m->expiries.heap);
@@ -134,6 +143,7 @@ void member_start(struct member *m, uint64_t now_ms, int64_t wall_ms)
     m->now_ms = now_ms;
     m->wall_ms = wall_ms;
     m->due_ms = RAFT_NEVER;
+    m->lost_ms = now_ms;
     raft_start(m->raft, now_ms);
 }
 
@@ -270,6 +280,7 @@ static void serve_or_not(struct member *m)
         m->serving = false;
         conn_close_all(m);
     }
+    readonly_turn(m);
     if (raft_leader(m->raft) == raft_id(m->raft))
         m->facts.heard_leader_ms = m->now_ms;
 }
@@ -317,10 +328,11 @@ void member_flush(struct member *m)
         session_expire(m);
         sweep_work(m);
         reconfig_drive(m);
+        any = limits_admit(m);
         stream_send(m);
         session_send(m);
         raft_flush(m->raft, m->now_ms);
-        any = session_reads(m);
+        any = session_reads(m) || any;
         any = session_synced(m) || any; /* what stands behind them goes now, too */
     } while (apply_all(m) || any);
     serve_or_not(m);
@@ -352,6 +364,8 @@ uint64_t member_deadline(const struct member *m)
     if (m->serving && m->serving_ms + MEMBER_LEADERLESS_MS < at &&
         raft_leader(m->raft) == RAFT_NOBODY)
         at = m->serving_ms + MEMBER_LEADERLESS_MS;
+    if ((other = readonly_deadline(m)) < at)
+        at = other;
     return at;
 }
 
@@ -502,6 +516,7 @@ const struct raft_members *member_members(const struct member *m)
     return raft_members_applied(m->raft);
 }
 bool member_is_serving(const struct member *m) { return m->serving; }
+bool member_is_read_only(const struct member *m) { return m->read_only; }
 
 bool member_has_data(const struct member *m)
 {
@@ -512,4 +527,5 @@ void member_facts(const struct member *m, struct member_facts *out)
 {
     *out = m->facts;
     out->watches = watches_count(m->watches);
+    out->local_sessions = m->locals.count;
 }

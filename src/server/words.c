@@ -487,14 +487,14 @@ static void ruok(const struct words *w, struct buf *out)
 
 static void isro(const struct words *w, struct buf *out)
 {
-    buf_add_str(out, !w->facts->is_serving ? "null" : w->facts->is_read_only ? "ro" : "rw");
+    buf_add_str(out, w->facts->is_read_only ? "ro" : w->facts->is_serving ? "rw" : "null");
 }
 
 /* ZooKeeper's digests of its tree are computed in another way than ours: there is none to
  * show, as on a server that has not made one yet. */
 static void hash(const struct words *w, struct buf *out)
 {
-    if (!w->facts->is_serving)
+    if (!facts_answers(w->facts))
         buf_add_str(out, WORD_NOT_SERVING);
 }
 
@@ -566,7 +566,7 @@ void word_answer(const struct words *w, const uint8_t *data, struct buf *out)
     }
     if (word->more == MASK_BYTES)
         *w->trace_mask = (int64_t)be64_get(data + 4);
-    if (!word->always && !w->facts->is_serving)
+    if (!word->always && !facts_answers(w->facts))
         buf_add_str(out, WORD_NOT_SERVING "\n");
     else
         word->print(w, out);
