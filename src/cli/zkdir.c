@@ -259,8 +259,8 @@ static void enter(const char *dir, struct buf *out)
     buf_text(out);
 }
 
-static int nothing_there(const char *dir, const struct files *logs, const struct buf *compressed,
-                         struct buf *why)
+static int nothing_there(const char *dir, const struct files *logs,
+                         const struct buf *compressed, struct buf *why)
 {
     buf_clear(why);
     if (compressed->len > 0)
