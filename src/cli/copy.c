@@ -808,7 +808,8 @@ static int compare_all(struct copy *c)
         return code;
     if (!c->env->json)
         printf("compared    %" PRIu64 " znodes, %" PRIu64 " differences\n", looked, different);
-    c->n = before;
+    if (!was_compare)
+        c->n = before;
     c->n.different = different;
     if (refused > before.refused)
         c->n.refused = refused;
