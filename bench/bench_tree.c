@@ -19,7 +19,7 @@
 #define IN_DIRECTORY 1000
 
 static struct tree *tree;
-static struct buf acl, body, reply;
+static struct buf acl_bytes, body, reply;
 static int64_t zxid, session;
 
 static double now(void)
@@ -49,9 +49,9 @@ static double report(const char *what, unsigned n, double start)
 }
 
 static void sink(void *ctx, uint64_t watcher, enum watch_event event, const char *path,
-                 size_t len)
+                 size_t len, const struct wire_list *acl)
 {
-    (void)watcher, (void)event, (void)path, (void)len;
+    (void)watcher, (void)event, (void)path, (void)len, (void)acl;
     ++*(uint64_t *)ctx;
 }
 
@@ -89,7 +89,7 @@ static void put_create(const char *path, int32_t flags)
 {
     static const uint8_t data[DATA_LEN] = "data";
     struct wire_create_request r = {
-        text(path), wire_bytes(data, DATA_LEN), {acl.data, acl.len, 1}, flags};
+        text(path), wire_bytes(data, DATA_LEN), {acl_bytes.data, acl_bytes.len, 1}, flags};
 
     buf_clear(&body);
     wire_create_request_encode(&r, &body);
@@ -106,6 +106,7 @@ static void put_set(const char *path)
 
 static void reads(unsigned n, unsigned znodes)
 {
+    const struct tree_caller caller = {.watcher = 1, .session = session};
     double start = now();
 
     for (unsigned i = 0; i < n; i++) {
@@ -113,8 +114,8 @@ static void reads(unsigned n, unsigned znodes)
         buf_clear(&body);
         wire_path_watch_request_encode(&r, &body);
         buf_clear(&reply);
-        CHECK(tree_read(tree, NULL, 1, session, WIRE_OP_GET_DATA, body.data, body.len,
-                        &reply) == 0);
+        CHECK(tree_read(tree, NULL, &caller, WIRE_OP_GET_DATA, body.data, body.len, &reply) ==
+              0);
     }
     report("getData, random", n, start);
 }
@@ -175,7 +176,7 @@ int main(int argc, char **argv)
     struct wire_acl open = {WIRE_PERM_ALL, wire_bytes("world", 5), wire_bytes("anyone", 6)};
 
     CHECK(n >= IN_DIRECTORY);
-    wire_acl_encode(&open, &acl);
+    wire_acl_encode(&open, &acl_bytes);
     tree = tree_new(1);
     apply(TREE_OP_CREATE_SESSION, NULL);
     double before = resident_mb(), start = now();
@@ -202,6 +203,6 @@ int main(int argc, char **argv)
     apply(TREE_OP_CLOSE_SESSION, NULL);
     report("closing their session, each", 200000, start);
     tree_free(tree);
-    buf_free(&acl), buf_free(&body), buf_free(&reply);
+    buf_free(&acl_bytes), buf_free(&body), buf_free(&reply);
     return 0;
 }

@@ -33,6 +33,7 @@
     E(ERR_SESSION_MOVED, -118, RETRY, "the session has moved to another server")            \
     E(ERR_NOT_READ_ONLY, -119, RETRY, "the server is read-only now")                        \
     E(ERR_NO_WATCHER, -121, REPORT, "there is no such watch")                               \
+    E(ERR_QUOTA_EXCEEDED, -125, REPORT, "a quota's hard limit would be passed")              \
     E(ERR_THROTTLED, -127, RETRY, "too many requests, ask again later")                     \
     E(ERR_TOO_BIG, -201, REPORT, "it is over the size limit")                               \
     E(ERR_BUSY, -202, RETRY, "too much is in flight, ask again later")                      \

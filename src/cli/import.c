@@ -73,17 +73,18 @@ static void print_found(const struct cmd_env *env, struct zkdir *z)
 
     if (env->json) {
         print_json(json_pack(
-            "{s:s#, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o}", "snapshot",
-            (const char *)z->snapshot.data, (int)z->snapshot.len, "logs", (json_int_t)z->logs,
-            "entries", (json_int_t)z->entries, "replayed", (json_int_t)z->applied, "zxid",
-            (json_int_t)f->zxid, "znodes", (json_int_t)f->znodes, "data_bytes",
-            (json_int_t)f->data_bytes, "containers", (json_int_t)f->containers, "ttl_znodes",
-            (json_int_t)f->ttls, "sessions_left_out", (json_int_t)f->sessions,
-            "ephemerals_left_out", (json_int_t)f->ephemerals, "digest",
+            "{s:s#, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:o, s:o}",
+            "snapshot", (const char *)z->snapshot.data, (int)z->snapshot.len, "logs",
+            (json_int_t)z->logs, "entries", (json_int_t)z->entries, "replayed",
+            (json_int_t)z->applied, "zxid", (json_int_t)f->zxid, "znodes",
+            (json_int_t)f->znodes, "data_bytes", (json_int_t)f->data_bytes, "containers",
+            (json_int_t)f->containers, "ttl_znodes", (json_int_t)f->ttls, "sessions_left_out",
+            (json_int_t)f->sessions, "ephemerals_left_out", (json_int_t)f->ephemerals, "digest",
             f->digest == ZKDATA_NO_DIGEST      ? "none"
             : f->digest == ZKDATA_DIGEST_RIGHT ? "right"
                                                : "wrong",
-            "odd", lines_json(&z->odd)));
+            "foreign_access_lists", (json_int_t)f->foreign, "foreign_paths",
+            lines_json(&z->foreign), "odd", lines_json(&z->odd)));
         return;
     }
     printf("snapshot    %s\n", buf_text(&z->snapshot));
@@ -98,6 +99,7 @@ static void print_found(const struct cmd_env *env, struct zkdir *z)
            f->ephemerals);
     printf("check       %s\n", digest_text(f->digest));
     print_lines(stdout, "odd         ", &z->odd);
+    print_lines(stdout, "  access list of ", &z->foreign);
 }
 
 /* ---- import of a directory ---- */
@@ -167,9 +169,8 @@ static int make_machine(struct zkdir *z, const char *dir, const struct identity 
     } else if (err != 0) {
         code = cmd_fail(EXIT_UNSAFE, "nothing was imported",
                         "some znodes cannot be taken as they are",
-                        "access lists with a scheme that muster does not enforce, and leaving "
-                        "them out would give others access",
-                        "give these znodes other access lists in ZooKeeper, then import again");
+                        "their paths have characters that no client may use any more",
+                        "give these znodes other names in ZooKeeper, then import again");
         print_lines(stderr, "  ", &why);
     }
     if (err != 0) {

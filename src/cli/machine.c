@@ -22,10 +22,11 @@ int machine_options(int argc, char **argv, struct machine_options *out)
                                           {"listen", required_argument, NULL, 'l'},
                                           {"http", required_argument, NULL, 'h'},
                                           {"no-balancer", no_argument, NULL, 'b'},
+                                          {"check", no_argument, NULL, 'c'},
                                           {NULL, 0, NULL, 0}};
     int c;
 
-    *out = (struct machine_options){.dir = "/var/lib/muster"};
+    *out = (struct machine_options){0};
     optind = 0;
     while ((c = getopt_long(argc, argv, "", names, NULL)) != -1) {
         switch (c) {
@@ -35,9 +36,13 @@ int machine_options(int argc, char **argv, struct machine_options *out)
         case 'l': out->listen = optarg; break;
         case 'h': out->http = optarg; break;
         case 'b': out->no_balancer = true; break;
+        case 'c': out->check = true; break;
         default: fprintf(stderr, "Try: muster %s --help\n", argv[0]); return EXIT_USAGE;
         }
     }
+    out->has_dir = out->dir != NULL;
+    if (!out->has_dir)
+        out->dir = "/var/lib/muster";
     out->rest = argv + optind;
     out->rest_n = argc - optind;
     return 0;

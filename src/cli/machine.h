@@ -8,7 +8,8 @@
 struct machine_options {
     const char *dir, *name, *address; /* NULL: not given; dir has a default */
     const char *listen, *http;        /* IP:PORT */
-    bool no_balancer;
+    bool has_dir; /* dir was given */
+    bool no_balancer, check;
     char **rest;
     int rest_n;
 };

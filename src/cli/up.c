@@ -239,6 +239,7 @@ int cmd_up(struct cmd_env *env, int argc, char **argv)
     list_servers(&u);
     const struct server_options s = {
         .dir = o.dir,
+        .settings = settings_default(),
         .self = &u.run.self,
         .client_address = "0.0.0.0",
         .client_port = SERVER_CLIENT_PORT,

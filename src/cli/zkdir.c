@@ -290,10 +290,11 @@ static void note_odd(struct zkdir *z)
     if (f->config_dropped)
         buf_add_str(&z->odd, "/zookeeper/config named the servers of the old ensemble; it was "
                              "emptied, so that no client goes back to them\n");
-    if (f->ttls > 0 && !tree_has_ttl())
+    if (f->foreign > 0)
         buf_printf(&z->odd,
-                   "%" PRIu64 " TTL znodes become persistent: this muster has no TTLs\n",
-                   f->ttls);
+                   "%" PRIu64 " znodes have entries in their access lists for schemes that "
+                   "muster does not know: they are kept, but nobody matches them\n",
+                   f->foreign);
 }
 
 int zkdir_read(struct zkdir *out, const char *dir, const char *log_dir, bool gaps_allowed,
@@ -320,7 +321,7 @@ int zkdir_read(struct zkdir *out, const char *dir, const char *log_dir, bool gap
     if (err == 0)
         err = replay_logs(out, buf_text(&log_in), all, gaps_allowed, why);
     if (err == 0)
-        err = zkdata_finish(out->data, &out->facts, why);
+        err = zkdata_finish(out->data, &out->facts, &out->foreign, why);
     if (err == 0)
         note_odd(out);
     free_files(&snapshots);
@@ -339,5 +340,6 @@ void zkdir_free(struct zkdir *z)
     zkdata_free(z->data);
     buf_free(&z->snapshot);
     buf_free(&z->odd);
+    buf_free(&z->foreign);
     *z = (struct zkdir){0};
 }

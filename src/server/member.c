@@ -9,7 +9,8 @@
 #include "base/mem.h"
 #include "base/mutant.h"
 
-#define STALL_MS 300 /* this late for our own deadline: we were not running */
+#define MEMBER_ENTRY_KEPT 65536 /* bytes of the buffer that entries are put together in */
+#define STALL_MS 300            /* this late for our own deadline: we were not running */
 
 void member_send(struct member *m, uint64_t to, struct buf *message, enum message_type type)
 {
@@ -19,13 +20,18 @@ void member_send(struct member *m, uint64_t to, struct buf *message, enum messag
 
 int member_propose(struct member *m, struct tree_txn *txn)
 {
-    struct buf entry = {0};
+    struct buf *entry = &m->entry;
     uint64_t index;
 
     txn->time_ms = m->wall_ms;
-    tree_txn_encode(txn, &entry);
-    int err = raft_propose(m->raft, entry.data, entry.len, &index);
-    buf_free(&entry);
+    txn->rules = m->options.rules;
+    buf_clear(entry);
+    tree_txn_encode(txn, entry);
+    int err = raft_propose(m->raft, entry->data, entry->len, &index);
+    if (err == 0)
+        stats_proposed(m, entry->len);
+    if (entry->len > MEMBER_ENTRY_KEPT)
+        buf_free(entry);
     if (err == 0 && txn->op == TREE_OP_ATTACH_SESSION)
         session_attaching(m, txn->session, index);
     return err;
@@ -44,6 +50,11 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.session_max_ms = 60000;
     if (m->options.snapshot_every == 0)
         m->options.snapshot_every = 50000;
+    if (m->options.lapse_check_ms == 0)
+        m->options.lapse_check_ms = 60000;
+    if (m->options.lapse_per_minute_max == 0)
+        m->options.lapse_per_minute_max = 10000;
+    m->sweep_ms = RAFT_NEVER;
     m->io = *io;
     TAILQ_INIT(&m->dirty);
     TAILQ_INIT(&m->touched);
@@ -76,6 +87,7 @@ void member_free(struct member *m)
     if (m->snapshot != NULL)
         raft_blob_unref(m->snapshot);
     buf_free(&m->scratch);
+    buf_free(&m->entry);
     buf_free(&m->reply);
     watches_free(m->watches);
     tree_free(m->tree);
@@ -164,6 +176,10 @@ static void apply(struct member *m, const struct raft_entry *e)
     case RAFT_ENTRY_CONFIG: break; /* raft's own */
     }
     m->snapshot_bytes += e->len;
+    if (m->leading_term != 0)
+        m->stats.committed_lead++;
+    else
+        m->stats.committed_follow++;
 }
 
 /* The leader sent a whole tree. Our clients' watches have missed what lies between, and so
@@ -281,6 +297,7 @@ void member_flush(struct member *m)
     do {
         lead_or_not(m);
         session_expire(m);
+        sweep_work(m);
         stream_send(m);
         session_send(m);
         raft_flush(m->raft, m->now_ms);
@@ -288,6 +305,7 @@ void member_flush(struct member *m)
         any = session_synced(m) || any; /* what stands behind them goes now, too */
     } while (apply_all(m) || any);
     serve_or_not(m);
+    stats_leader(m);
     snapshots(m);
     /* Sending is last: the messages are ordered by when raft made them, and nothing that
      * the clients get depends on them. */
@@ -307,6 +325,8 @@ uint64_t member_deadline(const struct member *m)
         at = other;
     if ((other = session_deadline(m)) < at)
         at = other;
+    if (m->sweep_ms < at)
+        at = m->sweep_ms;
     if (m->serving && m->serving_ms + MEMBER_LEADERLESS_MS < at &&
         raft_leader(m->raft) == RAFT_NOBODY)
         at = m->serving_ms + MEMBER_LEADERLESS_MS;
@@ -325,6 +345,7 @@ void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms)
     /* What our clients sent meanwhile has not been read yet: they are not to blame. */
     if (late_ms > STALL_MS) {
         m->due_ms = now_ms;
+        summary_add(&m->stats.pause, late_ms);
         session_grace(m, late_ms);
     }
     if (now_ms >= raft_deadline(m->raft))

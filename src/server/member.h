@@ -40,12 +40,20 @@ struct member_io {
     void (*close_client)(void *ctx, uint64_t conn);
     /* Fills with bytes that nobody can guess: sessions' passwords, incarnations. */
     void (*random)(void *ctx, void *data, size_t len);
+    /* What stands for a password: appends the base64 of its hash (DigestAuthenticationProvider:
+     * of SHA1, unless set otherwise). */
+    void (*digest)(void *ctx, const void *data, size_t len, struct buf *out);
 };
 
 struct member_options {
     struct raft_options raft;
     int32_t session_min_ms, session_max_ms; /* default 500, 60000 */
     uint64_t snapshot_every;                /* entries between snapshots; default 50000 */
+    uint32_t lapse_check_ms;                /* between the leader's rounds; default 60000 */
+    uint32_t lapse_per_minute_max;          /* znodes that it deletes; default 10000 */
+    int64_t container_never_used_ms;        /* 0: one that never had a child stays */
+    uint8_t rules;                          /* TREE_RULE_; count while this server leads */
+    const char *super_digest;               /* "super:" and its digest; NULL: nobody is */
 };
 
 struct member;
@@ -96,6 +104,7 @@ struct member_facts {
     uint64_t connections, watches, outstanding, requests_total, replies_total;
     uint64_t sessions_expired_total, forwards_again_total, malformed_total;
     uint64_t refused_total; /* connects, because of all that is in flight */
+    uint64_t lapsed_total;  /* containers and TTL znodes found due, by this leader */
     uint64_t leader_changes_total, heard_leader_ms; /* when the leader was last heard */
 };
 void member_facts(const struct member *m, struct member_facts *out);

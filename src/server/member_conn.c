@@ -34,7 +34,7 @@ static void doom(struct member *m, struct conn *c)
     mark_dirty(m, c);
 }
 
-static struct conn *conn_find(const struct member *m, uint64_t id)
+struct conn *conn_find(const struct member *m, uint64_t id)
 {
     struct hash_link *l = hash_first(&m->conns, hash_u64(id));
 
@@ -58,6 +58,55 @@ struct conn *conn_of_session(struct member *m, int64_t session)
     return NULL;
 }
 
+/* ---- identities ---- */
+
+struct wire_list ids_list(const struct ids *ids)
+{
+    return ids != NULL ? (struct wire_list){ids->bytes, ids->len, ids->count}
+                       : (struct wire_list){0};
+}
+
+static void ids_unref(struct ids *ids)
+{
+    if (ids != NULL && --ids->refs == 0)
+        mem_free(ids);
+}
+
+static bool ids_has(const struct ids *ids, const struct buf *one)
+{
+    struct wire_list rest = ids_list(ids);
+    struct wire_id id;
+
+    for (const uint8_t *at = rest.data; wire_ids_next(&rest, &id); at = rest.data)
+        if ((size_t)(rest.data - at) == one->len && memcmp(at, one->data, one->len) == 0)
+            return true;
+    return false;
+}
+
+/* False: the connection has proven too much already. */
+static bool ids_add(struct conn *c, const char *scheme, const void *id, size_t len)
+{
+    const struct wire_id one = {wire_bytes(scheme, strlen(scheme)), wire_bytes(id, len)};
+    struct wire_list old = ids_list(c->ids);
+    struct buf b = {0};
+    bool fits = len <= MEMBER_IDS_BYTES_MAX;
+
+    if (fits)
+        wire_id_encode(&one, &b);
+    fits = fits && old.len + b.len <= MEMBER_IDS_BYTES_MAX;
+    if (fits && !ids_has(c->ids, &b)) {
+        struct ids *now = mem_alloc(sizeof *now + old.len + b.len);
+        *now = (struct ids){1, old.count + 1, (uint32_t)(old.len + b.len)};
+        if (old.len > 0)
+            memcpy(now->bytes, old.data, old.len);
+        memcpy(now->bytes + old.len, b.data, b.len);
+        ids_unref(c->ids);
+        c->ids = now;
+    }
+    buf_free(&b);
+    return fits;
+}
+
 static struct request *request_new(struct member *m, enum request_kind kind, int32_t xid,
                                    int32_t op, const uint8_t *body, size_t len)
 {
@@ -76,6 +125,7 @@ static struct request *request_new(struct member *m, enum request_kind kind, int
 void request_free(struct member *m, struct request *r)
 {
     m->requests_bytes -= sizeof *r + r->len;
+    ids_unref(r->ids);
     mem_free(r);
 }
 
@@ -84,6 +134,10 @@ static void push(struct member *m, struct conn *c, struct request *r)
     r->conn = c;
     r->conn_id = c->id;
     r->session = c->session;
+    r->came_ms = m->now_ms;
+    r->ids = c->ids;
+    if (r->ids != NULL)
+        r->ids->refs++;
     TAILQ_INSERT_TAIL(&c->requests, r, in_conn);
     if (c->unsent == NULL)
         c->unsent = r;
@@ -115,15 +169,19 @@ static void reply(struct member *m, struct conn *c, int32_t xid, int64_t zxid, i
     wire_frame_end(&c->out, at);
     mark_dirty(m, c);
     m->facts.replies_total++;
+    stats_sent(m, c, c->out.len - at - 4, false);
 }
 
 void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
-                      size_t path_len)
+                      size_t path_len, const struct wire_list *acl)
 {
     struct member *m = member;
     struct conn *c = conn_find(m, watcher);
 
     if (c == NULL || c->doomed)
+        return;
+    if (acl != NULL && (m->options.rules & TREE_RULE_SKIP_ACL) == 0 &&
+        !tree_acl_lets(*acl, ids_list(c->ids), WIRE_PERM_READ))
         return;
     const struct wire_reply_header h = {.xid = WIRE_XID_NOTIFICATION, .zxid = -1};
     const struct wire_watcher_event e = {(int32_t)event, WIRE_STATE_CONNECTED,
@@ -134,6 +192,7 @@ void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, co
     wire_watcher_event_encode(&e, out);
     wire_frame_end(out, at);
     mark_dirty(m, c);
+    stats_sent(m, c, out->len - at - 4, true);
 }
 
 /* sessionId and timeout of 0 say that there is no such session (any more). */
@@ -152,24 +211,32 @@ static void connect_reply(struct member *m, struct conn *c, int64_t session, int
     wire_connect_response_encode(&a, &c->out);
     wire_frame_end(&c->out, at);
     mark_dirty(m, c);
+    stats_sent(m, c, 0, false);
 }
 
-static void serve_read(struct member *m, struct conn *c, int32_t xid, int32_t op,
-                       const uint8_t *body, size_t len)
+static void serve_read(struct member *m, struct conn *c, const struct ids *ids, int32_t xid,
+                       int32_t op, const uint8_t *body, size_t len, uint64_t came_ms)
 {
+    const struct tree_caller caller = {c->id, c->session, m->options.rules, ids_list(ids)};
+
     buf_clear(&m->reply);
-    int err = tree_read(m->tree, m->watches, c->id, c->session, op, body, len, &m->reply);
+    int err = tree_read(m->tree, m->watches, &caller, op, body, len, &m->reply);
     reply(m, c, xid, tree_zxid(m->tree), err, &m->reply);
+    stats_answered(m, c, op, xid, tree_zxid(m->tree), came_ms, false);
 }
 
 static void serve_local(struct member *m, struct conn *c, const struct request *r)
 {
     /* An unknown operation carries zxid -1, an answer to auth 0: as ZooKeeper does. */
-    int64_t zxid = r->op == WIRE_OP_AUTH         ? 0
-                   : r->err == ERR_UNIMPLEMENTED ? -1
-                                                 : tree_zxid(m->tree);
+    int64_t zxid = r->op == WIRE_OP_AUTH || r->op == WIRE_OP_SASL ? 0
+                   : r->err == ERR_UNIMPLEMENTED                  ? -1
+                                                                  : tree_zxid(m->tree);
+    const struct wire_sasl_response no_token = {{NULL, -1}};
 
-    reply(m, c, r->xid, zxid, r->err, NULL);
+    buf_clear(&m->reply);
+    if (r->op == WIRE_OP_SASL)
+        wire_sasl_response_encode(&no_token, &m->reply);
+    reply(m, c, r->xid, zxid, r->err, &m->reply);
     if (r->close_after)
         doom(m, c);
 }
@@ -186,7 +253,7 @@ void conn_advance(struct member *m, struct conn *c)
         if (c->out.len >= MEMBER_REPLY_BYTES_MAX)
             break; /* a few small requests may ask for gigabytes: the rest next turn */
         if (r->kind == REQ_READ)
-            serve_read(m, c, r->xid, r->op, r->body, r->len);
+            serve_read(m, c, r->ids, r->xid, r->op, r->body, r->len, r->came_ms);
         else
             serve_local(m, c, r);
         pop(m, c, r);
@@ -207,6 +274,7 @@ static void open_session(struct member *m, struct conn *c, const struct request 
 
     c->state = CONN_OPEN;
     c->session = session;
+    c->timeout_ms = r->timeout_ms;
     hash_insert(&m->conns_by_session, &c->by_session, hash_u64((uint64_t)session));
     connect_reply(m, c, session, r->timeout_ms, r->password);
     TAILQ_FOREACH (next, &c->requests, in_conn)
@@ -220,6 +288,7 @@ static void connect_done(struct member *m, struct request *r, const struct tree_
     pop(m, c, r);
     if (result->err == 0) {
         open_session(m, c, r, r->op == TREE_OP_CREATE_SESSION ? result->session : r->session);
+        stats_answered(m, c, TREE_OP_CREATE_SESSION, 0, tree_zxid(m->tree), r->came_ms, true);
     } else {
         connect_reply(m, c, 0, 0, NULL);
         doom(m, c);
@@ -238,8 +307,10 @@ void conn_write_done(struct member *m, struct request *r, int64_t zxid,
             pop(m, c, r);
             /* A client whose session lives elsewhere now learns it by the end of the
              * connection, not by an error that it would take for the answer. */
-            if (result->err != ERR_SESSION_MOVED)
+            if (result->err != ERR_SESSION_MOVED) {
                 reply(m, c, r->xid, zxid, result->err, result->reply);
+                stats_answered(m, c, r->op, r->xid, zxid, r->came_ms, true);
+            }
             if (r->op == WIRE_OP_CLOSE_SESSION || result->err == ERR_SESSION_MOVED ||
                 result->err == ERR_SESSION_EXPIRED)
                 doom(m, c);
@@ -277,6 +348,7 @@ void conn_question_done(struct member *m, struct request *r)
     }
     pop(m, c, r);
     reply(m, c, r->xid, tree_zxid(m->tree), 0, &m->reply);
+    stats_answered(m, c, r->op, r->xid, tree_zxid(m->tree), r->came_ms, false);
     request_free(m, r);
     conn_advance(m, c);
 }
@@ -308,7 +380,10 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
         doom(m, c);
         return;
     }
+    m->stats.connects++;
+    m->stats.reconnects += q.session_id != 0;
     if (!m->serving || (q.session_id == 0 && q.last_zxid_seen > tree_zxid(m->tree))) {
+        m->stats.closed_not_serving += !m->serving;
         doom(m, c);
         return;
     }
@@ -328,22 +403,47 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
     stream_add(m, r);
 }
 
-/* auth is answered here: identities do not matter before access lists are enforced. */
-static int auth_result(const uint8_t *body, size_t len)
+/* user:password becomes the id user:hash. The superuser is super, and that too. */
+static int digest_auth(struct member *m, struct conn *c, struct wire_bytes auth)
+{
+    const char *user = (const char *)auth.data, *super = m->options.super_digest;
+    size_t len = auth.len > 0 ? (size_t)auth.len : 0;
+    const char *colon = len > 0 ? memchr(user, ':', len) : NULL;
+    struct buf id = {0};
+
+    if ((m->options.rules & TREE_RULE_NO_DIGEST) != 0)
+        return ERR_AUTH_FAILED;
+    if (len > 0)
+        buf_add(&id, user, colon != NULL ? (size_t)(colon - user) : len);
+    buf_add_u8(&id, ':');
+    m->io.digest(m->io.ctx, user, len, &id);
+    bool is_super =
+        super != NULL && strlen(super) == id.len && memcmp(super, id.data, id.len) == 0;
+    bool fits =
+        (!is_super || ids_add(c, "super", "", 0)) && ids_add(c, "digest", id.data, id.len);
+    buf_free(&id);
+    return fits ? 0 : ERR_AUTH_FAILED;
+}
+
+/* What a client has proven counts for what it asks from now on, so it is looked at when it
+ * comes; the answer takes its turn. */
+static int auth_result(struct member *m, struct conn *c, const uint8_t *body, size_t len)
 {
     struct wire_auth_request q;
     struct wire_in in = wire_in(body, len);
 
     if (wire_auth_request_decode(&q, &in) != 0)
         return ERR_MALFORMED;
-    if ((q.scheme.len == 6 && memcmp(q.scheme.data, "digest", 6) == 0) ||
-        (q.scheme.len == 2 && memcmp(q.scheme.data, "ip", 2) == 0))
-        return 0;
+    if (q.scheme.len == 6 && memcmp(q.scheme.data, "digest", 6) == 0)
+        return digest_auth(m, c, q.auth);
+    if (q.scheme.len == 2 && memcmp(q.scheme.data, "ip", 2) == 0)
+        return 0; /* it is known from where it is connected */
     return ERR_AUTH_FAILED;
 }
 
-static struct request *request_of(struct member *m, const struct wire_request_header *h,
-                                  const uint8_t *body, size_t len)
+static struct request *request_of(struct member *m, struct conn *c,
+                                  const struct wire_request_header *h, const uint8_t *body,
+                                  size_t len)
 {
     struct wire_path_request path;
     struct wire_in in = wire_in(body, len);
@@ -358,9 +458,15 @@ static struct request *request_of(struct member *m, const struct wire_request_he
     if (tree_op_is_read(h->op))
         return request_new(m, REQ_READ, h->xid, h->op, body, len);
     r = request_new(m, REQ_LOCAL, h->xid, h->op, NULL, 0);
-    r->err = h->op == WIRE_OP_AUTH   ? auth_result(body, len)
-             : h->op == WIRE_OP_SYNC ? (int)ERR_MALFORMED
-                                     : (int)ERR_UNIMPLEMENTED;
+    switch (h->op) {
+    case WIRE_OP_AUTH:
+        r->err = auth_result(m, c, body, len);
+        m->stats.auth_failed += r->err != 0;
+        break;
+    case WIRE_OP_SYNC: r->err = ERR_MALFORMED; break;
+    case WIRE_OP_SASL: break; /* there is none: an empty token says so */
+    default: r->err = ERR_UNIMPLEMENTED; break;
+    }
     r->close_after = r->err == ERR_UNIMPLEMENTED || r->err == ERR_AUTH_FAILED;
     return r;
 }
@@ -371,7 +477,11 @@ void member_client_opened(struct member *m, uint64_t conn, const char *address)
 
     CHECK(conn != 0 && conn_find(m, conn) == NULL);
     c->id = conn;
+    c->opened_wall_ms = m->wall_ms;
+    c->heard_ms = m->now_ms;
+    stats_conn_clear(&c->stats);
     strncpy(c->address, address, sizeof c->address - 1);
+    (void)ids_add(c, "ip", c->address, strlen(c->address));
     TAILQ_INIT(&c->requests);
     hash_insert(&m->conns, &c->by_id, hash_u64(conn));
     m->facts.connections++;
@@ -386,6 +496,10 @@ void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, s
     if (c == NULL || c->doomed)
         return;
     m->facts.requests_total++;
+    m->stats.received++;
+    m->stats.received_bytes += len + 4;
+    c->stats.received++;
+    c->heard_ms = m->now_ms;
     if (c->state == CONN_NEW) {
         connect_frame(m, c, data, len);
         return;
@@ -402,10 +516,11 @@ void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, s
     size_t body_len = (size_t)(in.end - in.at);
     if (TAILQ_EMPTY(&c->requests) && c->out.len < MEMBER_REPLY_BYTES_MAX &&
         tree_op_is_read(h.op)) {
-        serve_read(m, c, h.xid, h.op, in.at, body_len); /* the common case: no copy */
+        serve_read(m, c, c->ids, h.xid, h.op, in.at, body_len,
+                   m->now_ms); /* the common case: no copy */
         return;
     }
-    push(m, c, request_of(m, &h, in.at, body_len));
+    push(m, c, request_of(m, c, &h, in.at, body_len));
     conn_advance(m, c);
 }
 
@@ -443,6 +558,7 @@ void conn_free(struct member *m, struct conn *c)
     watches_forget(m->watches, c->id);
     hash_remove(&m->conns, &c->by_id);
     m->facts.connections--;
+    ids_unref(c->ids);
     buf_free(&c->out);
     buf_free(&c->late);
     mem_free(c);

@@ -5,6 +5,8 @@
  *   member_conn.c     one client's connection: its queue of requests, in order
  *   member_stream.c   writes on their way to the leader, each once, in order
  *   member_session.c  questions to the leader (ping, sync) and the expiry of sessions
+ *   member_sweep.c    containers and TTL znodes whose time has come
+ *   member_stats.c    what is counted, for those who watch over it
  */
 #ifndef MUSTER_MEMBER_INTERNAL_H
 #define MUSTER_MEMBER_INTERNAL_H
@@ -12,6 +14,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "server/member.h"
+#include "server/member_stats.h"
 
 #define MEMBER_REQUESTS_MAX 1000            /* of one connection, before it is not read */
 #define MEMBER_REQUEST_BYTES_MAX (8u << 20) /* likewise */
@@ -27,6 +30,7 @@
 #define MEMBER_SNAPSHOT_BYTES (64u << 20)   /* of entries: a snapshot before snapshot_every */
 #define MEMBER_TOUCHES_MAX 10000            /* sessions named in one question */
 #define MEMBER_GRACE_MS 200                 /* to read what came while we did not run */
+#define MEMBER_IDS_BYTES_MAX (64u << 10)    /* of what one connection has proven */
 
 /* The last byte of a message between members (so that raft's own bytes need no copy). */
 enum message_type {
@@ -47,6 +51,15 @@ enum request_kind {
     REQ_LOCAL,    /* answered here without the tree: auth, errors */
 };
 
+/* As whom a connection is known, at some moment: shared by the connection and by the requests
+ * that came at that time. A new proof makes a new list. */
+struct ids {
+    unsigned refs;
+    int32_t count;
+    uint32_t len;
+    uint8_t bytes[]; /* elements: struct wire_id */
+};
+
 TAILQ_HEAD(request_list, request);
 struct request {
     TAILQ_ENTRY(request) in_conn;   /* while conn != NULL */
@@ -54,11 +67,13 @@ struct request {
     TAILQ_ENTRY(request) in_list;   /* REQ_QUESTION: in *list */
     struct request_list *list;      /* REQ_QUESTION: unasked, round.asked or syncing; or NULL */
     struct conn *conn;              /* NULL: the client is gone, the write goes on */
+    struct ids *ids;                /* a reference; NULL: asked before any were known */
     enum request_kind kind;
     int32_t xid, op;
     int err;                             /* REQ_LOCAL: the answer */
     bool close_after;                    /* REQ_LOCAL: and then the connection ends */
     int64_t session;                     /* of the write, kept when the client is gone */
+    uint64_t came_ms;                    /* when its frame came */
     int32_t timeout_ms;                  /* REQ_CONNECT */
     uint8_t password[TREE_PASSWORD_LEN]; /* REQ_CONNECT */
     uint64_t conn_id;
@@ -79,6 +94,7 @@ struct conn {
     uint64_t id;
     enum conn_state state;
     char address[48];
+    struct ids *ids;
     int64_t session;
     bool has_read_only_byte;      /* the client knows read-only mode: so the reply has it too */
     struct request_list requests; /* unanswered, oldest first */
@@ -90,7 +106,11 @@ struct conn {
     TAILQ_ENTRY(conn) in_dirty;
     TAILQ_ENTRY(conn) in_touched;
     bool dirty, touched;
-    bool doomed; /* close when out has been handed over */
+    bool doomed;        /* close when out has been handed over */
+    int32_t timeout_ms; /* of the session */
+    int64_t opened_wall_ms;
+    uint64_t heard_ms;
+    struct conn_stats stats;
 };
 TAILQ_HEAD(conn_list, conn);
 
@@ -172,6 +192,7 @@ struct member {
     uint64_t origins_term;
     struct origin origins[MEMBER_ORIGINS_MAX]; /* the oldest first */
     unsigned origins_n;
+    uint64_t sweep_ms; /* when the next round is due */
     TAILQ_HEAD(, asked) asked;
     uint64_t asked_ids;
 
@@ -183,11 +204,15 @@ struct member {
     struct raft_blob *snapshot; /* to be taken by the shell */
     uint64_t snapshot_index;
     uint64_t snapshot_bytes; /* of entries applied since */
-    struct buf scratch, reply;
+    struct buf scratch, reply, entry;
     struct member_facts facts;
+    struct member_stats stats;
+    uint64_t leaderless_ms, unavailable_ms; /* since when; 0: it is not so */
+    uint64_t lead_ms;                       /* since when we lead */
 };
 
 /* ---- member_conn.c ---- */
+struct wire_list ids_list(const struct ids *ids);
 void conn_free(struct member *m, struct conn *c);    /* its writes go on without it */
 void conn_close(struct member *m, struct conn *c);   /* and tells the shell */
 void conn_advance(struct member *m, struct conn *c); /* what can be done now, is */
@@ -196,10 +221,11 @@ void conn_write_done(struct member *m, struct request *r, int64_t zxid,
 void conn_question_done(struct member *m, struct request *r);
 void request_free(struct member *m, struct request *r);
 void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
-                      size_t path_len);
+                      size_t path_len, const struct wire_list *acl);
 void conn_flush(struct member *m);
 void conn_close_all(struct member *m);
 struct conn *conn_of_session(struct member *m, int64_t session);
+struct conn *conn_find(const struct member *m, uint64_t id);
 
 /* ---- member_stream.c ---- */
 void stream_add(struct member *m, struct request *r);
@@ -224,11 +250,25 @@ void session_unlead(struct member *m);
 void session_born(struct member *m, int64_t session, int32_t timeout_ms);
 void session_gone(struct member *m, int64_t session);
 void session_attaching(struct member *m, int64_t session, uint64_t index);
-bool session_touch(struct member *m, int64_t session);  /* false: unknown, or ending */
+bool session_touch(struct member *m, int64_t session); /* false: unknown, or ending */
+/* Until when it lives if nothing is heard of it; false: we do not lead, or it is ending. */
+bool session_until(const struct member *m, int64_t session, uint64_t *until_ms);
 void session_grace(struct member *m, uint64_t late_ms); /* so long we did not run */
 void session_expire(struct member *m);
 uint64_t session_deadline(const struct member *m);
 void session_forget(struct member *m, struct request *r); /* a question's client is gone */
+
+/* ---- member_sweep.c ---- */
+void sweep_work(struct member *m);
+
+/* ---- member_stats.c ---- */
+void stats_sent(struct member *m, struct conn *c, size_t bytes, bool is_event);
+/* A request was answered; its reply may still be in c->out. */
+void stats_answered(struct member *m, struct conn *c, int32_t op, int32_t xid, int64_t zxid,
+                    uint64_t came_ms, bool is_update);
+void stats_conn_clear(struct conn_stats *s);
+void stats_proposed(struct member *m, size_t bytes);
+void stats_leader(struct member *m); /* after each turn: who leads, and whether we serve */
 
 /* ---- member.c ---- */
 /* Puts a txn into the log; we lead. 0 or raft_propose's errors. */

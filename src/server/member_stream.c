@@ -27,6 +27,8 @@ static struct tree_txn txn_of(const struct member *m, const struct request *r)
         .session = r->op == TREE_OP_CREATE_SESSION ? 0 : r->session,
         .origin = {m->incarnation, r->conn_id},
         .seq = r->seq,
+        .rules = m->options.rules,
+        .ids = ids_list(r->ids),
         .timeout_ms = r->timeout_ms,
         .body = r->body,
         .len = r->len,
@@ -84,7 +86,8 @@ static void forward_all(struct member *m, uint64_t leader)
         number(m, m->next_send);
         forward_header(m, out, m->next_send->sent_n, 0);
         for (struct request *r = m->next_send; r != NULL; r = TAILQ_NEXT(r, in_stream)) {
-            if (count > 0 && out->len + r->len > MEMBER_FORWARD_BYTES_MAX)
+            if (count > 0 &&
+                out->len + r->len + ids_list(r->ids).len > MEMBER_FORWARD_BYTES_MAX)
                 break;
             struct tree_txn t = txn_of(m, r);
             number(m, r);

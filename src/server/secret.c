@@ -36,6 +36,21 @@ bool secret_equal(const void *a, const void *b, size_t len)
     return CRYPTO_memcmp(a, b, len) == 0;
 }
 
+int secret_digest(const char *algorithm, const void *data, size_t len, struct buf *out)
+{
+    const EVP_MD *md = EVP_get_digestbyname(algorithm);
+    uint8_t hash[EVP_MAX_MD_SIZE], text[4 * ((EVP_MAX_MD_SIZE + 2) / 3) + 1];
+    unsigned hash_len = 0;
+
+    if (md == NULL)
+        return ERR_NOT_FOUND;
+    CHECK(EVP_Digest(data, len, hash, &hash_len, md, NULL) == 1);
+    int text_len = EVP_EncodeBlock(text, hash, (int)hash_len);
+    CHECK(text_len > 0);
+    buf_add(out, text, (size_t)text_len);
+    return 0;
+}
+
 void token_key(const uint8_t secret[SECRET_LEN], uint64_t id, uint64_t expires_s,
                uint8_t key[TOKEN_KEY_LEN])
 {

@@ -34,6 +34,10 @@ void secret_proof(const uint8_t *key, size_t key_len, const char *label, const v
                   size_t len, uint8_t proof[PROOF_LEN]);
 bool secret_equal(const void *a, const void *b, size_t len); /* in constant time */
 
+/* Appends the base64 of a hash ("SHA1", "SHA256", "SHA3-256", ... as OpenSSL names them).
+ * ERR_NOT_FOUND: there is no such one. */
+int secret_digest(const char *algorithm, const void *data, size_t len, struct buf *out);
+
 void token_make(struct token *t, const uint8_t secret[SECRET_LEN], uint64_t now_s);
 void token_print(const struct token *t, char text[TOKEN_TEXT_MAX]);
 int token_parse(struct token *t, const char *text); /* ERR_SYNTAX */

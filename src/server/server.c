@@ -87,6 +87,13 @@ static void random_bytes(void *ctx, void *data, size_t len)
     secret_random(data, len);
 }
 
+static void password_digest(void *ctx, const void *data, size_t len, struct buf *out)
+{
+    const struct server *s = ctx;
+
+    CHECK(secret_digest(s->options.settings.digest_algorithm, data, len, out) == 0);
+}
+
 /* ---- loading ---- */
 
 static void load_state(void *ctx, uint64_t term, uint64_t vote)
@@ -539,8 +546,15 @@ static int listen_all(struct server *s, struct buf *why)
 
     if (err == 0 && o->peer_address != NULL)
         err = transport_start(&s->transport, s->loop, &t, why);
-    if (err == 0 && o->http_address != NULL)
-        err = http_start(&s->http, s->loop, o->http_address, o->http_port, pages, s, why);
+    if (err != 0 || o->http_address == NULL)
+        return err;
+    err = http_start(&s->http, s->loop, o->http_address, o->http_port, pages, s, why);
+    if (err != 0 && o->http_may_fail) {
+        log_event(LOG_WARNING, "http_not_started", LOG_S("why", buf_text(why)),
+                  LOG_S("effect", "no metrics, no admin pages: choose another admin.serverPort"));
+        buf_clear(why);
+        err = 0;
+    }
     return err;
 }
 
@@ -548,9 +562,21 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
                  struct buf *why)
 {
     struct server *s = mem_new(struct server);
-    const struct member_io io = {s, send_peer, send_client, close_client, random_bytes};
+    const struct member_io io = {
+        s, send_peer, send_client, close_client, random_bytes, password_digest};
     const struct store_load load = {s, load_state, load_snapshot, load_entry};
-    struct member_options m = {.raft = {.id = options->self->id}};
+    const struct settings *set = &options->settings;
+    struct member_options m = {
+        .raft = {.id = options->self->id},
+        .session_min_ms = set->session_min_ms,
+        .session_max_ms = set->session_max_ms,
+        .snapshot_every = (uint64_t)set->snapshot_every,
+        .lapse_check_ms = (uint32_t)set->container_check_ms,
+        .lapse_per_minute_max = (uint32_t)set->container_per_minute_max,
+        .container_never_used_ms = set->container_never_used_ms,
+        .rules = settings_rules(set),
+        .super_digest = set->super_digest[0] != 0 ? set->super_digest : NULL,
+    };
 
     s->options = *options;
     s->loop = loop;

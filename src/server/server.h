@@ -10,6 +10,7 @@
 #include "http/http.h"
 #include "server/identity.h"
 #include "server/member.h"
+#include "server/settings.h"
 #include "server/transport.h"
 
 #define SERVER_CLIENT_PORT 2181
@@ -19,11 +20,13 @@
 struct server_options {
     const char *dir;
     const struct identity *self; /* borrowed */
+    struct settings settings;    /* copied: server_start() does not need them to last */
     const char *client_address;  /* IPv4; "0.0.0.0" for all */
     uint16_t client_port;
     const char *peer_address; /* NULL: alone, no port for peers */
     const char *http_address; /* NULL: none */
     uint16_t http_port;
+    bool http_may_fail; /* its port is taken: the server starts without it, as ZooKeeper's does */
     const char *version;
     void *ctx;
     /* A message from another machine's agent; NULL: not wanted. */

@@ -94,6 +94,7 @@ bool word_answer(const struct server_facts *f, const char word[4], struct buf *o
     M(counter, muster_server_requests_total, member.requests_total, "Frames received from clients") \
     M(counter, muster_server_replies_total, member.replies_total, "Replies sent to clients")    \
     M(counter, muster_server_sessions_expired_total, member.sessions_expired_total, "Sessions that this leader let expire") \
+    M(counter, muster_server_lapsed_total, member.lapsed_total, "Containers and TTL znodes that this leader found due") \
     M(counter, muster_server_forwards_again_total, member.forwards_again_total, "Times writes were given to a new leader") \
     M(counter, muster_server_malformed_total, member.malformed_total, "Client frames that were no request") \
     M(counter, muster_server_refused_total, member.refused_total, "Connects refused: too much in flight") \

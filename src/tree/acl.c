@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "tree/tree.h"
 
 #define DIGEST_KEY 0x61636c2064696765 /* any constant: the same on every replica */
 
@@ -38,13 +39,31 @@ static struct acl *find(const struct acls *a, uint64_t hash, const void *element
     return NULL;
 }
 
-static int32_t all_perms(struct wire_list list)
+static bool is_text(struct wire_bytes b, const char *text)
+{
+    size_t len = strlen(text);
+
+    return b.len >= 0 && (size_t)b.len == len && memcmp(b.data, text, len) == 0;
+}
+
+static bool same(struct wire_bytes a, struct wire_bytes b)
+{
+    return a.len == b.len && (a.len <= 0 || memcmp(a.data, b.data, (size_t)a.len) == 0);
+}
+
+static bool is_everyone(const struct wire_acl *a)
+{
+    return is_text(a->scheme, "world") && is_text(a->id, "anyone");
+}
+
+static int32_t perms_of_everyone(struct wire_list list)
 {
     struct wire_acl a = {0};
     int32_t perms = 0;
 
     while (wire_acls_next(&list, &a))
-        perms |= a.perms;
+        if (is_everyone(&a))
+            perms |= a.perms;
     return perms;
 }
 
@@ -62,7 +81,7 @@ uint32_t acls_take(struct acls *a, const void *elements, size_t len, int32_t cou
     memcpy(acl->bytes, elements, len);
     acl->len = (uint32_t)len;
     acl->count = count;
-    acl->perms = all_perms((struct wire_list){acl->bytes, len, count});
+    acl->everyone = perms_of_everyone((struct wire_list){acl->bytes, len, count});
     acl->refs = 1;
     acl->digest = hash_bytes(DIGEST_KEY, elements, len);
     if (a->free_n > 0) {
@@ -97,18 +116,6 @@ const struct acl *acls_at(const struct acls *a, uint32_t id)
     return a->rows[id];
 }
 
-static bool is_text(struct wire_bytes b, const char *text)
-{
-    size_t len = strlen(text);
-
-    return b.len >= 0 && (size_t)b.len == len && memcmp(b.data, text, len) == 0;
-}
-
-static bool same(struct wire_bytes a, struct wire_bytes b)
-{
-    return a.len == b.len && (a.len <= 0 || memcmp(a.data, b.data, (size_t)a.len) == 0);
-}
-
 /* user:hash. Two parts; empty ones at the end do not count. */
 static bool is_digest_id(struct wire_bytes id)
 {
@@ -122,7 +129,7 @@ static bool is_digest_id(struct wire_bytes id)
 }
 
 /* A decimal number up to `most` at *at; moves *at behind it. */
-static bool take_number(const uint8_t **at, const uint8_t *end, uint32_t most)
+static bool take_number(const uint8_t **at, const uint8_t *end, uint32_t most, uint32_t *out)
 {
     const uint8_t *p = *at;
     uint32_t v = 0;
@@ -134,36 +141,85 @@ static bool take_number(const uint8_t **at, const uint8_t *end, uint32_t most)
     }
     bool any = p > *at;
     *at = p;
+    *out = v;
     return any;
 }
 
-/* a.b.c.d or a.b.c.d/bits */
-static bool is_ip_id(struct wire_bytes id)
+/* a.b.c.d or, if bits are wanted, a.b.c.d/bits (32 without them). */
+static bool parse_ip(struct wire_bytes id, uint32_t *address, uint32_t *bits)
 {
     const uint8_t *p = id.data, *end = id.data + (id.len > 0 ? id.len : 0);
+    uint32_t n;
 
+    *address = 0;
     for (int i = 0; i < 4; i++) {
         if (i > 0 && (p == end || *p++ != '.'))
             return false;
-        if (!take_number(&p, end, 255))
+        if (!take_number(&p, end, 255, &n))
             return false;
+        *address = *address << 8 | n;
     }
+    if (bits != NULL)
+        *bits = 32;
     if (p == end)
         return true;
-    return *p++ == '/' && take_number(&p, end, 32) && p == end;
+    return bits != NULL && *p++ == '/' && take_number(&p, end, 32, bits) && p == end;
 }
 
-static bool is_valid(const struct wire_acl *a)
+static bool ip_matches(struct wire_bytes listed, struct wire_bytes own)
 {
+    uint32_t net, address, bits;
+
+    if (!parse_ip(listed, &net, &bits) || !parse_ip(own, &address, NULL))
+        return false;
+    return bits == 0 || (net ^ address) >> (32 - bits) == 0;
+}
+
+static bool has_id(struct wire_list ids, const char *scheme)
+{
+    struct wire_id id;
+
+    while (wire_ids_next(&ids, &id))
+        if (is_text(id.scheme, scheme))
+            return true;
+    return false;
+}
+
+static bool matches(const struct wire_acl *a, struct wire_list ids)
+{
+    bool is_ip = is_text(a->scheme, "ip");
+    struct wire_id id;
+
+    while (wire_ids_next(&ids, &id))
+        if (same(a->scheme, id.scheme) &&
+            (is_ip ? ip_matches(a->id, id.id) : same(a->id, id.id)))
+            return true;
+    return false;
+}
+
+bool tree_acl_lets(struct wire_list acl, struct wire_list ids, int32_t perms)
+{
+    struct wire_acl a = {0};
+
+    if (has_id(ids, "super"))
+        return true;
+    while (wire_acls_next(&acl, &a))
+        if ((a.perms & perms) != 0 && (is_everyone(&a) || matches(&a, ids)))
+            return true;
+    return false;
+}
+
+static bool is_valid(const struct wire_acl *a, uint8_t rules)
+{
+    uint32_t address, bits;
+
     if (a->scheme.len < 0 || a->id.len < 0)
         return false;
     if (is_text(a->scheme, "world"))
         return is_text(a->id, "anyone");
     if (is_text(a->scheme, "digest"))
-        return is_digest_id(a->id);
-    if (is_text(a->scheme, "ip"))
-        return is_ip_id(a->id);
-    return false;
+        return (rules & TREE_RULE_NO_DIGEST) == 0 && is_digest_id(a->id);
+    return is_text(a->scheme, "ip") && parse_ip(a->id, &address, &bits);
 }
 
 static bool stands_before(struct wire_list list, int32_t before, const struct wire_acl *a)
@@ -176,10 +232,29 @@ static bool stands_before(struct wire_list list, int32_t before, const struct wi
     return false;
 }
 
+/* One entry for each id that was proven: digest's. */
+static int32_t add_proven(struct wire_list ids, int32_t perms, uint8_t rules, struct buf *out)
+{
+    struct wire_id id;
+    int32_t n = 0;
+
+    while (wire_ids_next(&ids, &id)) {
+        if (!is_text(id.scheme, "digest") || (rules & TREE_RULE_NO_DIGEST) != 0)
+            continue;
+        const struct wire_acl a = {perms, id.scheme, id.id};
+        wire_acl_encode(&a, out);
+        n++;
+    }
+    return n;
+}
+
 /* So that a list of a frame's size cannot take a minute of comparing. */
 #define ACL_ENTRIES_MAX 1000
+/* Of what `auth` entries expand to: each stands for all the ids of a connection. */
+#define ACL_BYTES_MAX (1u << 20)
 
-int acl_fix(struct wire_list list, struct buf *out, int32_t *count)
+int acl_fix(struct wire_list list, struct wire_list ids, uint8_t rules, struct buf *out,
+            int32_t *count)
 {
     struct wire_list rest = list;
     struct wire_acl a = {0};
@@ -188,12 +263,41 @@ int acl_fix(struct wire_list list, struct buf *out, int32_t *count)
     if (list.count > ACL_ENTRIES_MAX)
         return ERR_INVALID_ACL;
     for (int32_t i = 0; wire_acls_next(&rest, &a); i++) {
-        if (!is_valid(&a))
+        bool is_auth = is_text(a.scheme, "auth");
+        if ((!is_auth && !is_valid(&a, rules)) || out->len > ACL_BYTES_MAX)
             return ERR_INVALID_ACL;
         if (stands_before(list, i, &a))
             continue;
-        wire_acl_encode(&a, out);
-        (*count)++;
+        if (!is_auth) {
+            wire_acl_encode(&a, out);
+            (*count)++;
+            continue;
+        }
+        int32_t n = add_proven(ids, a.perms, rules, out);
+        if (n == 0)
+            return ERR_INVALID_ACL;
+        *count += n;
     }
     return *count > 0 ? 0 : ERR_INVALID_ACL;
+}
+
+void acl_mask(struct wire_list list, struct buf *out)
+{
+    struct wire_acl a = {0};
+
+    while (wire_acls_next(&list, &a)) {
+        const uint8_t *colon = is_text(a.scheme, "digest") && a.id.len > 0
+                                   ? memchr(a.id.data, ':', (size_t)a.id.len)
+                                   : NULL;
+        if (colon == NULL) {
+            wire_acl_encode(&a, out);
+            continue;
+        }
+        size_t user_len = (size_t)(colon + 1 - a.id.data);
+        buf_add_be32(out, (uint32_t)a.perms);
+        wire_text_encode(a.scheme.data, (size_t)a.scheme.len, out);
+        buf_add_be32(out, (uint32_t)user_len + 1);
+        buf_add(out, a.id.data, user_len);
+        buf_add_u8(out, 'x');
+    }
 }

@@ -16,7 +16,7 @@ struct acl {
     uint32_t id, refs;
     uint32_t len;
     int32_t count;
-    int32_t perms; /* of all its entries together */
+    int32_t everyone; /* what world:anyone may */
     uint8_t bytes[];
 };
 
@@ -38,8 +38,11 @@ void acls_give(struct acls *a, uint32_t id); /* gives one reference back */
 const struct acl *acls_at(const struct acls *a, uint32_t id);
 
 /* Checks a list as create and setACL do (ZooKeeper's fix-up) and appends to `out` the
- * elements to be stored, without duplicates. 0 or ERR_INVALID_ACL. `auth` stands for the
- * identities of the connection: none are known yet. */
-int acl_fix(struct wire_list list, struct buf *out, int32_t *count);
+ * elements to be stored, without duplicates. `auth` stands for those of the ids that a client
+ * has proven (not for where it is connected from). 0 or ERR_INVALID_ACL. */
+int acl_fix(struct wire_list list, struct wire_list ids, uint8_t rules, struct buf *out,
+            int32_t *count);
+/* Appends a list as somebody sees it who may not change it: without the digests' hashes. */
+void acl_mask(struct wire_list list, struct buf *out);
 
 #endif

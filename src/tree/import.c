@@ -8,8 +8,6 @@
 #include "tree/state.h"
 #include "wire/path.h"
 
-bool tree_has_ttl(void) { return false; }
-
 /* Finds or makes it; *is_new: it counts in no digest yet. */
 static int find_or_add(struct tree *t, const struct tree_image *image, uint32_t *id,
                        bool *is_new)
@@ -17,12 +15,19 @@ static int find_or_add(struct tree *t, const struct tree_image *image, uint32_t 
     const char *path = image->path;
     size_t len = image->path_len;
 
-    if (path_validate(path, len) != 0 || image->kind == TREE_EPHEMERAL)
+    bool is_valid = image->kind == TREE_PERSISTENT ||
+                    (image->kind == TREE_CONTAINER && image->ttl_ms == 0) ||
+                    (image->kind == TREE_TTL && image->ttl_ms > 0);
+
+    if (path_validate(path, len) != 0 || !is_valid)
         return ERR_BAD_ARGUMENTS;
     *id = nodes_find(&t->nodes, path, len);
     *is_new = *id == NODE_NONE;
-    if (!*is_new)
-        return nodes_at(&t->nodes, *id)->czxid == 0 ? 0 : ERR_NODE_EXISTS;
+    if (!*is_new) {
+        const struct node *v = nodes_at(&t->nodes, *id);
+        bool is_built_in = v->czxid == 0 && v->owner == NODE_PERSISTENT;
+        return is_built_in && image->kind == TREE_PERSISTENT ? 0 : ERR_NODE_EXISTS;
+    }
     uint32_t parent = nodes_find(&t->nodes, path, path_parent_len(path, len));
     if (parent == NODE_NONE)
         return ERR_NO_NODE;
@@ -34,18 +39,16 @@ int tree_import(struct tree *t, const struct tree_image *image)
 {
     const char *path = image->path;
     size_t len = image->path_len;
-    int32_t acl_count;
     uint32_t id;
     bool is_new;
 
     CHECK(t->zxid == 0);
-    buf_clear(&t->acl);
-    int err = acl_fix(image->acl, &t->acl, &acl_count);
-    if (err == 0)
-        err = find_or_add(t, image, &id, &is_new);
+    if (image->acl.count <= 0)
+        return ERR_INVALID_ACL;
+    int err = find_or_add(t, image, &id, &is_new);
     if (err != 0)
         return err;
-    uint32_t acl = acls_take(&t->acls, t->acl.data, t->acl.len, acl_count);
+    uint32_t acl = acls_take(&t->acls, image->acl.data, image->acl.len, image->acl.count);
     if (!is_new) {
         t->digest -= tree_digest_self(t, id, path, len) + tree_digest_family(t, id, path, len);
         acls_give(&t->acls, nodes_at(&t->nodes, id)->acl);
@@ -59,7 +62,8 @@ int tree_import(struct tree *t, const struct tree_image *image)
     v->version = image->version;
     v->aversion = image->aversion;
     v->acl = acl;
-    v->owner = image->kind == TREE_CONTAINER ? NODE_CONTAINER : NODE_PERSISTENT;
+    if (image->kind != TREE_PERSISTENT)
+        v->owner = lapses_add(&t->lapses, id, image->ttl_ms);
     if (v->family != 0 || image->pzxid != image->czxid || image->creates != 0) {
         struct family *f = nodes_family(&t->nodes, id);
         f->pzxid = image->pzxid;
@@ -96,9 +100,9 @@ bool tree_walk_next(struct tree_walk *w, const struct tree *t, struct tree_image
         .data = {node_data(v), v->data_len},
         .acl = {acl->bytes, acl->len, acl->count},
         .acl_number = v->acl,
-        .kind = v->owner == NODE_PERSISTENT  ? TREE_PERSISTENT
-                : v->owner == NODE_CONTAINER ? TREE_CONTAINER
-                                             : TREE_EPHEMERAL,
+        .kind = v->owner == NODE_PERSISTENT ? TREE_PERSISTENT
+                : node_is_ephemeral(v)      ? TREE_EPHEMERAL
+                                            : TREE_CONTAINER,
         .czxid = v->czxid,
         .mzxid = v->mzxid,
         .pzxid = f.pzxid,
@@ -108,6 +112,10 @@ bool tree_walk_next(struct tree_walk *w, const struct tree *t, struct tree_image
         .aversion = v->aversion,
         .creates = f.creates,
     };
+    if (out->kind == TREE_CONTAINER) {
+        out->ttl_ms = lapses_at(&t->lapses, v->owner)->ttl_ms;
+        out->kind = out->ttl_ms > 0 ? TREE_TTL : TREE_CONTAINER;
+    }
     return true;
 }
 

@@ -15,7 +15,7 @@ struct tree_image {
     const char *path; /* not ended by a NUL */
     size_t path_len;
     struct wire_bytes data; /* len -1: null */
-    struct wire_list acl;   /* a duplicate entry is left out */
+    struct wire_list acl;   /* as it is, also entries that nobody can match here */
     uint32_t acl_number;    /* of a walk: equal lists have the same; below tree_acl_numbers() */
     enum tree_kind kind;
     int64_t ttl_ms; /* TREE_TTL */
@@ -24,17 +24,16 @@ struct tree_image {
 };
 
 /* Puts a znode into a tree from tree_new() that nothing was applied to; parents first. Those
- * that every tree has are overwritten. Its Stat becomes what the image says. A tree that has no
- * TTLs makes TREE_TTL persistent. Errors, nothing is changed then:
- *   ERR_BAD_ARGUMENTS  the path, or an ephemeral
+ * that every tree has are overwritten. Its Stat becomes what the image says. Errors, nothing is
+ * changed then:
+ *   ERR_BAD_ARGUMENTS  the path, or the kind: an ephemeral, a TTL of 0
  *   ERR_NO_NODE        its parent is not there
  *   ERR_NODE_EXISTS    it is
- *   ERR_INVALID_ACL    create would refuse this access list */
+ *   ERR_INVALID_ACL    the access list is empty */
 int tree_import(struct tree *t, const struct tree_image *image);
 /* The zxid of the whole, at least 1. ERR_TOO_BIG: session ids could not grow with it. */
 int tree_import_end(struct tree *t, int64_t zxid);
 #define TREE_ZXID_MAX ((INT64_C(1) << 56) - (INT64_C(1) << 40)) /* that an import may have */
-bool tree_has_ttl(void);
 
 /* Walks all znodes, parents before children. Begin with zeroes, end with tree_walk_free().
  * Image and path are borrowed until the next call. */

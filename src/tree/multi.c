@@ -9,8 +9,9 @@
 
 /* One operation of a multi, decoded. */
 struct part {
-    int32_t op;    /* as the client sent it */
-    int32_t flags; /* create-like ones */
+    int32_t op;     /* as the client sent it */
+    int32_t flags;  /* create-like ones */
+    int64_t ttl_ms; /* createTTL */
     struct create create;
     struct wire_set_data_request set;
     struct wire_path_version_request path_version; /* delete, check */
@@ -21,9 +22,11 @@ static void part_take_create(struct part *p, const struct wire_create_request *r
     p->flags = r->flags;
     p->create = (struct create){.path = r->path, .data = r->data, .acl = r->acl};
     /* Inside a multi the mode makes a container, whatever the operation (outside it is the
-     * operation alone). */
+     * operation alone), and no other mode does. */
     if (r->flags == WIRE_CONTAINER)
         p->op = WIRE_OP_CREATE_CONTAINER;
+    else if (p->op == WIRE_OP_CREATE_CONTAINER)
+        p->op = WIRE_OP_CREATE;
 }
 
 static int part_decode_create(struct part *p, struct wire_in *in)
@@ -43,6 +46,8 @@ static int part_decode_create_ttl(struct part *p, struct wire_in *in)
     if (wire_create_ttl_request_decode(&r, in) != 0)
         return ERR_MALFORMED;
     p->flags = r.flags;
+    p->ttl_ms = r.ttl_ms;
+    p->create = (struct create){.path = r.path, .data = r.data, .acl = r.acl};
     return 0;
 }
 
@@ -81,10 +86,11 @@ static int part_create(const struct step *s, struct part *p)
 {
     struct tree *t = s->t;
     uint32_t id;
-    int err = tree_create_mode(p->op, p->flags, &p->create);
+    int err = tree_create_mode(p->op, p->flags, p->ttl_ms, s->rules, &p->create);
 
     /* ZooKeeper takes such a one for a createTTL, and then fails to find the TTL. */
-    if (err == ERR_UNIMPLEMENTED && p->op != WIRE_OP_CREATE_TTL)
+    if ((p->flags == WIRE_TTL || p->flags == WIRE_TTL_SEQUENTIAL) &&
+        p->op != WIRE_OP_CREATE_TTL)
         err = ERR_MALFORMED;
     if (err == 0)
         err = tree_create(s, &p->create, &id);

@@ -9,8 +9,7 @@
 struct reading {
     struct tree *t;
     struct watches *watches; /* may be NULL */
-    uint64_t watcher;
-    int64_t session;
+    const struct tree_caller *caller;
     int32_t op;
     struct wire_in in;
     struct buf *reply;
@@ -23,10 +22,15 @@ static uint32_t find(const struct reading *r, struct wire_bytes path)
     return nodes_find(&r->t->nodes, text(path), (size_t)path.len);
 }
 
+static bool may(const struct reading *r, uint32_t id, int32_t perms)
+{
+    return tree_may(r->t, id, r->caller->ids, r->caller->rules, perms);
+}
+
 static void watch(const struct reading *r, enum watch_kind kind, struct wire_bytes path)
 {
     if (r->watches != NULL)
-        watches_add(r->watches, r->watcher, kind, text(path), (size_t)path.len);
+        watches_add(r->watches, r->caller->watcher, kind, text(path), (size_t)path.len);
 }
 
 static int exists(struct reading *r)
@@ -38,9 +42,11 @@ static int exists(struct reading *r)
         return err;
     if (q.path.len > 0 && memchr(q.path.data, 0, (size_t)q.path.len) != NULL)
         return ERR_BAD_ARGUMENTS;
+    uint32_t id = find(r, q.path);
+    if (id != NODE_NONE && !may(r, id, WIRE_PERM_READ))
+        return ERR_NO_AUTH;
     if (q.watch)
         watch(r, WATCH_DATA, q.path);
-    uint32_t id = find(r, q.path);
     if (id == NODE_NONE)
         return ERR_NO_NODE;
     struct wire_stat_response a = {tree_stat(r->t, id)};
@@ -59,7 +65,7 @@ static int find_and_watch(struct reading *r, enum watch_kind kind, uint32_t *id)
     *id = find(r, q.path);
     if (*id == NODE_NONE)
         return ERR_NO_NODE;
-    if (!tree_may(r->t, *id, WIRE_PERM_READ))
+    if (!may(r, *id, WIRE_PERM_READ))
         return ERR_NO_AUTH;
     if (q.watch)
         watch(r, kind, q.path);
@@ -114,10 +120,16 @@ static int get_acl(struct reading *r)
     uint32_t id = find(r, q.path);
     if (id == NODE_NONE)
         return ERR_NO_NODE;
-    if (!tree_may(r->t, id, WIRE_PERM_READ | WIRE_PERM_ADMIN))
+    if (!may(r, id, WIRE_PERM_READ | WIRE_PERM_ADMIN))
         return ERR_NO_AUTH;
     const struct acl *acl = acls_at(&r->t->acls, nodes_at(&r->t->nodes, id)->acl);
     struct wire_acl_response a = {{acl->bytes, acl->len, acl->count}, tree_stat(r->t, id)};
+    if (!may(r, id, WIRE_PERM_ADMIN)) {
+        buf_clear(&r->t->answer);
+        acl_mask(a.acl, &r->t->answer);
+        a.acl.data = r->t->answer.data;
+        a.acl.len = r->t->answer.len;
+    }
     wire_acl_response_encode(&a, r->reply);
     return 0;
 }
@@ -134,7 +146,7 @@ static int get_all_children_number(struct reading *r)
     uint32_t id = find(r, q.path);
     if (id == NODE_NONE)
         return ERR_NO_NODE;
-    if (!tree_may(r->t, id, WIRE_PERM_READ))
+    if (!may(r, id, WIRE_PERM_READ))
         return ERR_NO_AUTH;
     if (id == NODE_ROOT)
         a.count = (int32_t)(nodes->count - 1);
@@ -163,7 +175,7 @@ static int get_ephemerals(struct reading *r)
     if (err != 0)
         return err;
     size_t prefix_len = is_blank(q.prefix) ? 0 : (size_t)q.prefix.len;
-    const struct session *x = sessions_find(&t->sessions, r->session);
+    const struct session *x = sessions_find(&t->sessions, r->caller->session);
     int32_t count = 0;
     buf_clear(&t->answer);
     for (uint32_t e = x != NULL ? x->first : 0; e != 0; e = t->ephemerals.rows[e].next) {
@@ -223,13 +235,35 @@ static int find_watches(struct reading *r)
         if (!type_has(q.type, kinds[i]))
             continue;
         if (r->op == WIRE_OP_REMOVE_WATCHES)
-            any |= watches_remove(r->watches, r->watcher, kinds[i], text(q.path),
+            any |= watches_remove(r->watches, r->caller->watcher, kinds[i], text(q.path),
                                   (size_t)q.path.len);
         else
-            any |=
-                watches_has(r->watches, r->watcher, kinds[i], text(q.path), (size_t)q.path.len);
+            any |= watches_has(r->watches, r->caller->watcher, kinds[i], text(q.path),
+                               (size_t)q.path.len);
     }
     return any ? 0 : ERR_NO_WATCHER;
+}
+
+/* To a user his password is not shown, nor what has become of it: user:hash is only user. */
+static int who_am_i(struct reading *r)
+{
+    struct buf *users = &r->t->answer;
+    struct wire_list rest = r->caller->ids;
+    struct wire_id id;
+
+    buf_clear(users);
+    while (wire_ids_next(&rest, &id)) {
+        const uint8_t *colon =
+            id.scheme.len == 6 && memcmp(id.scheme.data, "digest", 6) == 0 && id.id.len > 0
+                ? memchr(id.id.data, ':', (size_t)id.id.len)
+                : NULL;
+        if (colon != NULL)
+            id.id.len = (int32_t)(colon - id.id.data);
+        wire_id_encode(&id, users);
+    }
+    const struct wire_who_am_i_response a = {{users->data, users->len, r->caller->ids.count}};
+    wire_who_am_i_response_encode(&a, r->reply);
+    return 0;
 }
 
 /* What a list of setWatches is about. */
@@ -267,7 +301,7 @@ static void watch_again(const struct reading *r, enum again list, struct wire_by
     if (missed == 0)
         watch(r, kind, path);
     else if (r->watches != NULL)
-        watches_emit(r->watches, r->watcher, (enum watch_event)missed, text(path),
+        watches_emit(r->watches, r->caller->watcher, (enum watch_event)missed, text(path),
                      (size_t)path.len);
 }
 
@@ -311,6 +345,8 @@ bool tree_op_is_read(int32_t op)
     case WIRE_OP_GET_ACL:
     case WIRE_OP_GET_ALL_CHILDREN_NUMBER:
     case WIRE_OP_GET_EPHEMERALS:
+    case WIRE_OP_MULTI_READ:
+    case WIRE_OP_WHO_AM_I:
     case WIRE_OP_ADD_WATCH:
     case WIRE_OP_CHECK_WATCHES:
     case WIRE_OP_REMOVE_WATCHES:
@@ -318,6 +354,60 @@ bool tree_op_is_read(int32_t op)
     case WIRE_OP_SET_WATCHES2: return true;
     default: return false;
     }
+}
+
+static void put_header(struct buf *out, int32_t op, bool done, int32_t err)
+{
+    const struct wire_multi_header h = {op, done, err};
+
+    wire_multi_header_encode(&h, out);
+}
+
+/* One read of several; it leaves no watch, whatever its flag says. */
+static void read_part(struct reading *r, int32_t op)
+{
+    struct reading part = *r;
+    size_t at = r->reply->len;
+
+    part.op = op;
+    part.watches = NULL;
+    put_header(r->reply, op, false, 0);
+    int err = op == WIRE_OP_GET_DATA ? get_data(&part) : get_children(&part);
+    r->in = part.in;
+    if (err == 0)
+        return;
+    const struct wire_error_response e = {err};
+    r->reply->len = at;
+    put_header(r->reply, WIRE_OP_ERROR, false, err);
+    wire_error_response_encode(&e, r->reply);
+}
+
+/* Each part has its own result. Nothing is answered unless all can be decoded. */
+static int multi_read(struct reading *r)
+{
+    struct wire_in in = r->in;
+    struct wire_multi_header h;
+    struct wire_path_watch_request q;
+    size_t start = r->reply->len;
+
+    do {
+        if (wire_multi_header_decode(&h, &in) != 0)
+            return ERR_MALFORMED;
+        if (h.done)
+            break;
+        if ((h.op != WIRE_OP_GET_DATA && h.op != WIRE_OP_GET_CHILDREN) ||
+            wire_path_watch_request_decode(&q, &in) != 0)
+            return ERR_MALFORMED;
+    } while (true);
+    while (wire_multi_header_decode(&h, &r->in) == 0 && !h.done) {
+        read_part(r, h.op);
+        if (r->reply->len - start > TREE_MULTI_READ_BYTES_MAX) {
+            r->reply->len = start;
+            return ERR_MALFORMED;
+        }
+    }
+    put_header(r->reply, -1, true, -1);
+    return 0;
 }
 
 static int serve(struct reading *r)
@@ -330,6 +420,8 @@ static int serve(struct reading *r)
     case WIRE_OP_GET_ACL: return get_acl(r);
     case WIRE_OP_GET_ALL_CHILDREN_NUMBER: return get_all_children_number(r);
     case WIRE_OP_GET_EPHEMERALS: return get_ephemerals(r);
+    case WIRE_OP_MULTI_READ: return multi_read(r);
+    case WIRE_OP_WHO_AM_I: return who_am_i(r);
     case WIRE_OP_ADD_WATCH: return add_watch(r);
     case WIRE_OP_CHECK_WATCHES:
     case WIRE_OP_REMOVE_WATCHES: return find_watches(r);
@@ -339,10 +431,10 @@ static int serve(struct reading *r)
     }
 }
 
-int tree_read(struct tree *t, struct watches *watches, uint64_t watcher, int64_t session,
+int tree_read(struct tree *t, struct watches *watches, const struct tree_caller *caller,
               int32_t op, const uint8_t *body, size_t len, struct buf *reply)
 {
-    struct reading r = {t, watches, watcher, session, op, wire_in(body, len), reply};
+    struct reading r = {t, watches, caller, op, wire_in(body, len), reply};
     int err = serve(&r);
 
     tree_scratch_trim(t);

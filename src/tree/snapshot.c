@@ -6,7 +6,8 @@
  *   ACLs:        count i32; each entries i32, bytes
  *   znodes:      count i32, the root first, parents before children; each
  *                parent i32, name bytes, data bytes, czxid mzxid pzxid ctime mtime i64,
- *                version aversion creates acl i32, kind i32 (enum kind)
+ *                version aversion creates acl i32, kind i32 (enum kind); of a TTL znode
+ *                also the ttl i64
  *   ephemerals:  for each session in the order above: count i32, each znode i32, part i32
  *   crc32c of everything before, i32
  *
@@ -23,11 +24,11 @@
 #include "wire/path.h"
 
 #define MAGIC "muster-t"
-#define VERSION 1
+#define VERSION 2
 #define LENGTH_AT 12
 #define CRC_LEN 4
 
-enum kind { KIND_PERSISTENT, KIND_EPHEMERAL, KIND_CONTAINER };
+enum kind { KIND_PERSISTENT, KIND_EPHEMERAL, KIND_CONTAINER, KIND_TTL };
 
 static void put_i32(struct buf *b, int32_t v) { buf_add_be32(b, (uint32_t)v); }
 static void put_i64(struct buf *b, int64_t v) { buf_add_be64(b, (uint64_t)v); }
@@ -74,9 +75,13 @@ static void save_node(const struct tree *t, struct buf *out, uint32_t id,
 {
     const struct node *v = nodes_at(&t->nodes, id);
     struct family f = nodes_family_get(&t->nodes, id);
-    enum kind kind = v->owner == NODE_PERSISTENT  ? KIND_PERSISTENT
-                     : v->owner == NODE_CONTAINER ? KIND_CONTAINER
-                                                  : KIND_EPHEMERAL;
+    int64_t ttl_ms = 0;
+    enum kind kind = v->owner == NODE_PERSISTENT ? KIND_PERSISTENT : KIND_EPHEMERAL;
+
+    if ((v->owner & NODE_LAPSES) != 0) {
+        ttl_ms = lapses_at(&t->lapses, v->owner)->ttl_ms;
+        kind = ttl_ms > 0 ? KIND_TTL : KIND_CONTAINER;
+    }
 
     put_i32(out, id == NODE_ROOT ? 0 : (int32_t)places[v->parent]);
     put_bytes(out, node_name(v), (int32_t)v->name_len);
@@ -91,6 +96,8 @@ static void save_node(const struct tree *t, struct buf *out, uint32_t id,
     put_i32(out, f.creates);
     put_i32(out, (int32_t)acl_places[v->acl]);
     put_i32(out, (int32_t)kind);
+    if (kind == KIND_TTL)
+        put_i64(out, ttl_ms);
 }
 
 static void save_ephemerals(const struct tree *t, struct buf *out, const uint32_t *places)
@@ -190,12 +197,11 @@ static int load_sessions(struct loader *l)
 
 static int load_acls(struct loader *l)
 {
-    struct buf fixed = {0};
     uint32_t n = get_count(l, ACL_LEN_MIN);
 
     l->acls = mem_new_array(uint32_t, n);
     while (l->acls_n < n && l->in.err == 0) {
-        int32_t count = wire_get_i32(&l->in), fixed_count;
+        int32_t count = wire_get_i32(&l->in);
         struct wire_bytes b = wire_get_bytes(&l->in);
         struct wire_in in = wire_in(b.data, b.len > 0 ? (size_t)b.len : 0);
         struct wire_acl a;
@@ -205,15 +211,9 @@ static int load_acls(struct loader *l)
             refuse(l);
             break;
         }
-        /* A list that create would not have let in as it stands cannot be one of ours. */
-        struct wire_list list = {b.data, (size_t)b.len, count};
-        buf_clear(&fixed);
-        if (acl_fix(list, &fixed, &fixed_count) != 0 || fixed_count != count)
-            refuse(l);
-        else
-            l->acls[l->acls_n++] = acls_take(&l->t->acls, b.data, (size_t)b.len, count);
+        /* What it says was looked at when it came in, under the rules of then. */
+        l->acls[l->acls_n++] = acls_take(&l->t->acls, b.data, (size_t)b.len, count);
     }
-    buf_free(&fixed);
     return l->in.err;
 }
 
@@ -233,8 +233,7 @@ static uint32_t load_place(struct loader *l, uint32_t parent, struct wire_bytes 
         memchr(name.data, '/', (size_t)name.len) != NULL)
         return NODE_NONE;
     parent = l->nodes[parent];
-    uint32_t owner = nodes_at(&t->nodes, parent)->owner;
-    if (owner != NODE_PERSISTENT && owner != NODE_CONTAINER)
+    if (node_is_ephemeral(nodes_at(&t->nodes, parent)))
         return NODE_NONE;
     nodes_path(&t->nodes, parent, &t->path);
     if (t->path.len > 1)
@@ -248,7 +247,7 @@ static uint32_t load_place(struct loader *l, uint32_t parent, struct wire_bytes 
 }
 
 /* Stands in node.owner of an ephemeral until load_ephemerals: no number is as high. */
-#define OWNER_TO_COME (UINT32_MAX - 1)
+#define OWNER_TO_COME (NODE_LAPSES - 1)
 
 static int load_node(struct loader *l)
 {
@@ -274,7 +273,9 @@ static int load_node(struct loader *l)
     int32_t creates = wire_get_i32(&numbers);
     uint32_t acl = (uint32_t)wire_get_i32(&numbers);
     int32_t kind = wire_get_i32(&numbers);
-    if (acl >= l->acls_n || kind < KIND_PERSISTENT || kind > KIND_CONTAINER)
+    int64_t ttl_ms = kind == KIND_TTL ? wire_get_i64(&l->in) : 0;
+    if (acl >= l->acls_n || kind < KIND_PERSISTENT || kind > KIND_TTL ||
+        (kind == KIND_TTL && ttl_ms <= 0) || l->in.err != 0)
         return refuse(l);
     const struct acl *list = acls_at(&t->acls, l->acls[acl]);
     v->acl = acls_take(&t->acls, list->bytes, list->len, list->count);
@@ -289,18 +290,23 @@ static int load_node(struct loader *l)
         l->ephemerals++;
         return id == NODE_ROOT ? refuse(l) : 0;
     }
-    v->owner = kind == KIND_CONTAINER ? NODE_CONTAINER : NODE_PERSISTENT;
+    if (kind == KIND_CONTAINER || kind == KIND_TTL) {
+        if (id == NODE_ROOT)
+            return refuse(l);
+        v->owner = lapses_add(&t->lapses, id, ttl_ms);
+    }
     t->digest += tree_digest_self(t, id, (const char *)t->path.data, t->path.len);
     return 0;
 }
 
-static bool has_built_ins(const struct tree *t)
+static bool find_built_ins(struct tree *t)
 {
     static const char *const paths[] = {"/zookeeper", "/zookeeper/quota", "/zookeeper/config"};
 
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
         if (nodes_find(&t->nodes, paths[i], strlen(paths[i])) == NODE_NONE)
             return false;
+    t->quotas = nodes_find(&t->nodes, paths[1], strlen(paths[1]));
     return true;
 }
 
@@ -312,7 +318,7 @@ static int load_nodes(struct loader *l)
     while (l->nodes_n < n)
         if (load_node(l) != 0)
             return refuse(l);
-    return n > 0 && has_built_ins(l->t) ? l->in.err : refuse(l);
+    return n > 0 && find_built_ins(l->t) ? l->in.err : refuse(l);
 }
 
 /* One session's: in the order of their creation, by zxid and place in the multi. */

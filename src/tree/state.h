@@ -10,6 +10,7 @@
 #define MUSTER_TREE_STATE_H
 
 #include "tree/acl.h"
+#include "tree/lapse.h"
 #include "tree/node.h"
 #include "tree/session.h"
 #include "tree/tree.h"
@@ -37,14 +38,19 @@ struct tree {
     struct acls acls;
     struct sessions sessions;
     struct ephemerals ephemerals;
+    struct lapses lapses;
+    uint32_t quotas; /* the znode /zookeeper/quota */
 
     /* During an apply: */
     bool in_multi;
     bool want_changes; /* somebody watches */
     struct undo *undo;
     size_t undo_n, undo_cap;
-    struct buf changes;     /* event u8, length be32, path: shown to the watches at the end */
+    /* Shown to the watches at the end: event u8, path's length be32, entries and length of
+     * the access list be32 (both 0: everybody may read it), path, access list. */
+    struct buf changes;
     struct buf path;        /* of the znode that was made */
+    struct buf quota_path;  /* of the limits or stats last looked for (quota.c) */
     struct buf acl, answer; /* scratch */
 };
 
@@ -54,6 +60,8 @@ struct step {
     int64_t zxid, time_ms;
     struct session *session;
     uint32_t part; /* number of the operation in its multi */
+    uint8_t rules;
+    struct wire_list ids;
 };
 
 /* A tree with nothing but a root that has no ACL yet: for the loader to fill. */
@@ -61,10 +69,9 @@ struct tree *tree_new_bare(uint64_t hash_key);
 uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path, size_t len);
 uint64_t tree_digest_family(const struct tree *t, uint32_t id, const char *path, size_t len);
 uint64_t tree_digest_session(const struct session *x);
-/* Whether the ACL gives one of these permissions to anybody. Entries of the log and
- * connections do not carry identities yet: until they do, a client counts as everybody whom
- * an ACL names. */
-bool tree_may(const struct tree *t, uint32_t id, int32_t perms);
+/* Whether a znode's access list gives one of these permissions to one of these ids. */
+bool tree_may(const struct tree *t, uint32_t id, struct wire_list ids, uint8_t rules,
+              int32_t perms);
 struct wire_stat tree_stat(const struct tree *t, uint32_t id);
 
 /* At the end of each call: gives back scratch that one large request has blown up. */
@@ -75,16 +82,23 @@ struct create {
     struct wire_bytes path, data;
     struct wire_list acl;
     bool ephemeral, sequential, container;
+    int64_t ttl_ms; /* 0: not a TTL znode */
 };
 /* Reads the mode of a create-like operation: 0, ERR_BAD_ARGUMENTS or ERR_UNIMPLEMENTED. */
-int tree_create_mode(int32_t op, int32_t flags, struct create *out);
+int tree_create_mode(int32_t op, int32_t flags, int64_t ttl_ms, uint8_t rules,
+                     struct create *out);
 int tree_create(const struct step *s, const struct create *c, uint32_t *id); /* path: t->path */
 int tree_delete(const struct step *s, struct wire_bytes path, int32_t version);
 int tree_set_data(const struct step *s, const struct wire_set_data_request *r, uint32_t *id);
 int tree_set_acl(const struct step *s, const struct wire_set_acl_request *r, uint32_t *id);
 int tree_check(const struct step *s, struct wire_bytes path, int32_t version);
-/* Removes an ephemeral that has lost its session. */
-void tree_remove_ephemeral(const struct step *s, uint32_t id);
+/* Removes one whose time has come; no client asks, so nothing is checked. */
+void tree_remove_znode(const struct step *s, uint32_t id);
+/* New data without a trace in the Stat, and without an event. */
+void tree_set_quietly(const struct step *s, uint32_t id, const char *path, size_t len,
+                      const char *data, size_t data_len);
+/* TREE_OP_LAPSE: lapse.c */
+int tree_lapse(const struct step *s, const uint8_t *body, size_t len);
 /* Between begin and one of the others everything can be taken back; abort is told the
  * digest of the beginning. */
 void tree_multi_begin(struct tree *t);

@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/mutant.h"
 #include "tree/state.h"
 
 /* Keys of the digest: any constants, but the same on every replica. */
@@ -14,6 +15,7 @@
 #define DIGEST_SELF 0x73656c6620202020
 #define DIGEST_FAMILY 0x66616d696c792020
 #define DIGEST_SESSION 0x73657373696f6e20
+#define DIGEST_LAPSE 0x6c61707365202020
 
 static uint64_t mix(uint64_t h, uint64_t v)
 {
@@ -38,8 +40,10 @@ uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path, s
     h = mix_i32(h, v->version);
     h = mix_i32(h, v->aversion);
     h = mix(h, acls_at(&t->acls, v->acl)->digest);
-    if (v->owner == NODE_PERSISTENT || v->owner == NODE_CONTAINER)
-        return mix(h, v->owner);
+    if (v->owner == NODE_PERSISTENT)
+        return mix(h, 0);
+    if (!node_is_ephemeral(v))
+        return mix(h, DIGEST_LAPSE + (uint64_t)lapses_at(&t->lapses, v->owner)->ttl_ms);
     const struct ephemeral *e = ephemerals_at(&t->ephemerals, v->owner);
     h = mix_i64(h, e->session->id);
     return mix(h, e->part);
@@ -62,9 +66,15 @@ uint64_t tree_digest_session(const struct session *x)
     return mix(h, hash_bytes(DIGEST_SESSION, x->password, sizeof x->password));
 }
 
-bool tree_may(const struct tree *t, uint32_t id, int32_t perms)
+bool tree_may(const struct tree *t, uint32_t id, struct wire_list ids, uint8_t rules,
+              int32_t perms)
 {
-    return (acls_at(&t->acls, nodes_at(&t->nodes, id)->acl)->perms & perms) != 0;
+    const struct acl *acl = acls_at(&t->acls, nodes_at(&t->nodes, id)->acl);
+
+    if ((acl->everyone & perms) != 0 || (rules & TREE_RULE_SKIP_ACL) != 0 ||
+        MUTANT(tree_acl_ignored))
+        return true;
+    return tree_acl_lets((struct wire_list){acl->bytes, acl->len, acl->count}, ids, perms);
 }
 
 struct wire_stat tree_stat(const struct tree *t, uint32_t id)
@@ -85,7 +95,7 @@ struct wire_stat tree_stat(const struct tree *t, uint32_t id)
         .pzxid = f.pzxid,
     };
 
-    if (v->owner != NODE_PERSISTENT && v->owner != NODE_CONTAINER)
+    if (node_is_ephemeral(v))
         s.ephemeral_owner = ephemerals_at(&t->ephemerals, v->owner)->session->id;
     return s;
 }
@@ -130,7 +140,7 @@ struct tree *tree_new(uint64_t hash_key)
     nodes_set_data(&t->nodes, NODE_ROOT, NULL, 0);
     built_in(t, NODE_ROOT, "/");
     uint32_t zookeeper = built_in_below(t, NODE_ROOT, "/zookeeper");
-    built_in_below(t, zookeeper, "/zookeeper/quota");
+    t->quotas = built_in_below(t, zookeeper, "/zookeeper/quota");
     uint32_t id = built_in_below(t, zookeeper, config);
 
     t->digest -= tree_digest_self(t, id, config, strlen(config));
@@ -154,6 +164,7 @@ void tree_scratch_trim(struct tree *t)
 {
     trim(&t->changes);
     trim(&t->path);
+    trim(&t->quota_path);
     trim(&t->acl);
     trim(&t->answer);
     if (t->undo_cap > SCRATCH_KEPT / sizeof *t->undo) {
@@ -171,9 +182,11 @@ void tree_free(struct tree *t)
     acls_free(&t->acls);
     sessions_free(&t->sessions);
     ephemerals_free(&t->ephemerals);
+    lapses_free(&t->lapses);
     mem_free(t->undo);
     buf_free(&t->changes);
     buf_free(&t->path);
+    buf_free(&t->quota_path);
     buf_free(&t->acl);
     buf_free(&t->answer);
     mem_free(t);
@@ -202,6 +215,19 @@ bool tree_session_next(const struct tree *t, int64_t after, struct tree_session 
     return x != NULL;
 }
 
+void tree_ephemerals(const struct tree *t, int64_t session, tree_path_visit *visit, void *ctx)
+{
+    const struct session *x = sessions_find(&t->sessions, session);
+    struct buf path = {0};
+
+    for (uint32_t e = x != NULL ? x->first : 0; e != 0; e = t->ephemerals.rows[e].next) {
+        nodes_path(&t->nodes, t->ephemerals.rows[e].node, &path);
+        if (!visit(ctx, (const char *)path.data, path.len))
+            break;
+    }
+    buf_free(&path);
+}
+
 int64_t tree_zxid(const struct tree *t) { return t->zxid; }
 uint64_t tree_digest(const struct tree *t) { return t->digest; }
 
@@ -212,6 +238,7 @@ void tree_facts(const struct tree *t, struct tree_facts *out)
         .ephemerals = t->ephemerals.count,
         .sessions = t->sessions.count,
         .data_bytes = t->nodes.data_bytes,
+        .path_bytes = t->nodes.path_bytes,
     };
 }
 

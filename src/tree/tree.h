@@ -17,14 +17,19 @@
 
 #include "base/buf.h"
 #include "tree/watch.h"
+#include "wire/wire.h"
 
 #define TREE_PASSWORD_LEN 16
+/* Of the answer to one multiRead: a request of a few kB could ask for gigabytes. Above it the
+ * request is ERR_MALFORMED, which is what the protocol has for it. */
+#define TREE_MULTI_READ_BYTES_MAX (64u << 20)
 
 /* Operations that exist only in the log, beside ZooKeeper's own numbers (wire.h). */
 enum {
     TREE_OP_CREATE_SESSION = -10,
     TREE_OP_CLOSE_SESSION = -11,
     TREE_OP_ATTACH_SESSION = -20, /* a client reconnects, here or to another server */
+    TREE_OP_LAPSE = -21,          /* the leader deletes a container or a TTL znode */
 };
 
 /* Where a session's client is connected: the server's incarnation and its connection.
@@ -34,6 +39,16 @@ struct tree_origin {
     uint64_t server, conn;
 };
 
+/* How the ensemble is set: what a replica may not decide by its own settings, since all must
+ * come to the same result. The leader's settings count; they stand in each entry. */
+enum {
+    TREE_RULE_SKIP_ACL = 1 << 0,       /* access lists are not looked at (skipACL) */
+    TREE_RULE_ENFORCE_QUOTA = 1 << 1,  /* hard limits refuse (enforceQuota) */
+    TREE_RULE_EXTENDED_TYPES = 1 << 2, /* there are TTL znodes (extendedTypesEnabled) */
+    TREE_RULE_NO_DIGEST = 1 << 3,      /* DigestAuthenticationProvider.enabled=false */
+    TREE_RULES_ALL = (1 << 4) - 1,
+};
+
 /* One entry of the log. */
 struct tree_txn {
     int32_t op;
@@ -41,14 +56,17 @@ struct tree_txn {
     int64_t session; /* CREATE_SESSION: 0, the tree chooses; else whose */
     int64_t time_ms; /* wall clock of the leader */
     struct tree_origin origin;
-    uint64_t seq;       /* numbers the requests of origin.server; carried for the server */
-    int32_t timeout_ms; /* CREATE_, ATTACH_SESSION: negotiated */
+    uint64_t seq;         /* numbers the requests of origin.server; carried for the server */
+    uint8_t rules;        /* TREE_RULE_ */
+    struct wire_list ids; /* struct wire_id: as whom the client has authenticated; borrowed */
+    int32_t timeout_ms;   /* CREATE_, ATTACH_SESSION: negotiated */
     uint8_t password[TREE_PASSWORD_LEN]; /* CREATE_: to be set; ATTACH_: shown */
     const uint8_t *body;                 /* the request's record as the client sent it */
     size_t len;
 };
 void tree_txn_encode(const struct tree_txn *t, struct buf *out);
-int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len); /* body is borrowed */
+/* body and ids are borrowed */
+int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len);
 
 /* What an entry did. `reply` is the caller's, to which the response record is appended
  * (nothing on error); NULL: not wanted. A multi that failed has err 0 and says so inside. */
@@ -75,12 +93,24 @@ void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
 bool tree_op_is_write(int32_t op); /* of a client: not the TREE_OP_ ones */
 bool tree_op_is_read(int32_t op);
 
+/* Who asks. */
+struct tree_caller {
+    uint64_t watcher; /* his connection */
+    int64_t session;
+    uint8_t rules;
+    struct wire_list ids; /* as in an entry */
+};
+
 /* Serves a read: exists, getData, getChildren, getChildren2, getACL, getEphemerals,
- * getAllChildrenNumber, addWatch, removeWatches, checkWatches, setWatches, setWatches2.
- * Registers the watch of `watcher` where asked. Returns 0 or the error for the header;
- * appends the response record to reply. Catch-up events of setWatches go to the sink. */
-int tree_read(struct tree *t, struct watches *watches, uint64_t watcher, int64_t session,
+ * getAllChildrenNumber, multiRead, whoAmI, addWatch, removeWatches, checkWatches, setWatches,
+ * setWatches2. Registers the watch of the caller where asked. Returns 0 or the error for the
+ * header; appends the response record to reply. Catch-up events of setWatches go to the
+ * sink. */
+int tree_read(struct tree *t, struct watches *watches, const struct tree_caller *caller,
               int32_t op, const uint8_t *body, size_t len, struct buf *reply);
+
+/* Whether an access list (its elements) gives one of these permissions to one of these ids. */
+bool tree_acl_lets(struct wire_list acl, struct wire_list ids, int32_t perms);
 
 /* ---- sessions ---- */
 int64_t tree_session_id(int64_t zxid); /* of the session that this entry creates */
@@ -93,6 +123,18 @@ struct tree_session {
 bool tree_session_get(const struct tree *t, int64_t id, struct tree_session *out);
 /* Walks the sessions in order of id: the first with an id above `after`. */
 bool tree_session_next(const struct tree *t, int64_t after, struct tree_session *out);
+/* Shows a session's ephemerals, in the order of their creation, until visit returns false. */
+typedef bool tree_path_visit(void *ctx, const char *path, size_t path_len);
+void tree_ephemerals(const struct tree *t, int64_t session, tree_path_visit *visit, void *ctx);
+
+/* ---- what the ensemble deletes by itself ---- */
+/* Walks the containers and TTL znodes that may go at this time (wall clock): begin with *at
+ * 0. A container that never had a child may go so long after it was last written to (0: it
+ * may not). Fills path. */
+bool tree_lapse_next(const struct tree *t, uint32_t *at, int64_t time_ms, int64_t never_used_ms,
+                     struct buf *path);
+/* The body of the TREE_OP_LAPSE that deletes it, if it still may go then. */
+void tree_lapse_body(int64_t never_used_ms, const struct buf *path, struct buf *out);
 
 /* ---- snapshots ---- */
 void tree_save(const struct tree *t, struct buf *out);
@@ -107,6 +149,7 @@ uint64_t tree_digest(const struct tree *t);
 struct tree_facts {
     uint64_t znodes; /* the root and the built-in ones counted, each once: 4 at first */
     uint64_t ephemerals, sessions, data_bytes;
+    uint64_t path_bytes; /* the lengths of all paths */
 };
 void tree_facts(const struct tree *t, struct tree_facts *out);
 

@@ -105,6 +105,12 @@ static void skip_acl(struct wire_in *in)
     skip_text(in);
 }
 
+static void skip_id(struct wire_in *in)
+{
+    skip_text(in);
+    skip_text(in);
+}
+
 /* Each element takes bytes, so a count that lies runs out of them soon. */
 static struct wire_list get_list(struct wire_in *in, void (*skip)(struct wire_in *))
 {
@@ -129,8 +135,10 @@ static void put_list(struct buf *out, struct wire_list l)
 
 static struct wire_list get_texts(struct wire_in *in) { return get_list(in, skip_text); }
 static struct wire_list get_acls(struct wire_in *in) { return get_list(in, skip_acl); }
+static struct wire_list get_ids(struct wire_in *in) { return get_list(in, skip_id); }
 static void put_texts(struct buf *out, struct wire_list l) { put_list(out, l); }
 static void put_acls(struct buf *out, struct wire_list l) { put_list(out, l); }
+static void put_ids(struct buf *out, struct wire_list l) { put_list(out, l); }
 
 static struct wire_stat get_stat(struct wire_in *in)
 {
@@ -201,6 +209,31 @@ bool wire_acls_next(struct wire_list *rest, struct wire_acl *out)
     (void)wire_acl_decode(out, &in);
     next_end(rest, &in);
     return true;
+}
+
+bool wire_ids_next(struct wire_list *rest, struct wire_id *out)
+{
+    struct wire_in in;
+
+    if (!next_begin(rest, &in))
+        return false;
+    (void)wire_id_decode(out, &in);
+    next_end(rest, &in);
+    return true;
+}
+
+int wire_ids_decode(struct wire_list *out, const uint8_t *data, size_t len)
+{
+    struct wire_in in = wire_in(data, len);
+
+    *out = (struct wire_list){.data = data, .len = len};
+    while (in.err == 0 && in.at < in.end) {
+        skip_id(&in);
+        out->count++;
+    }
+    if (in.err != 0)
+        *out = (struct wire_list){0};
+    return in.err;
 }
 
 void wire_text_encode(const void *data, size_t len, struct buf *out)

@@ -129,7 +129,7 @@ struct wire_list {
  *   text_or_null  a string, or null
  *   bytes         data, or null
  *   flag_or_end   a boolean that may be missing at the end of the record: WIRE_ABSENT
- *   texts, acls   vectors of strings (each may be null) and of struct wire_acl */
+ *   texts, acls, ids   vectors of strings (each may be null), of struct wire_acl and wire_id */
 #define WIRE_ABSENT (-1)
 #define WIRE_C_i32 int32_t
 #define WIRE_C_i64 int64_t
@@ -140,6 +140,7 @@ struct wire_list {
 #define WIRE_C_bytes struct wire_bytes
 #define WIRE_C_texts struct wire_list
 #define WIRE_C_acls struct wire_list
+#define WIRE_C_ids struct wire_list
 #define WIRE_C_stat struct wire_stat
 
 /* clang-format off */
@@ -158,6 +159,12 @@ struct wire_list {
 
 #define WIRE_ACL(F)             \
     F(i32, perms)               \
+    F(text_or_null, scheme)     \
+    F(text_or_null, id)
+
+/* Who somebody has proven to be: digest, user:hash; ip, address. Also an entry of the answer
+ * to whoAmI, where the second is the user's name. */
+#define WIRE_ID(F)              \
     F(text_or_null, scheme)     \
     F(text_or_null, id)
 
@@ -258,6 +265,18 @@ struct wire_list {
 #define WIRE_SASL_REQUEST(F)    \
     F(bytes, token)
 
+#define WIRE_SASL_RESPONSE(F)   \
+    F(bytes, token)
+
+#define WIRE_RECONFIG_REQUEST(F) \
+    F(text_or_null, joining)    \
+    F(text_or_null, leaving)    \
+    F(text_or_null, members)    \
+    F(i64, version) /* of the configuration that is meant; -1: any */
+
+#define WIRE_WHO_AM_I_RESPONSE(F) \
+    F(ids, ids)
+
 /* create, sync */
 #define WIRE_PATH_RESPONSE(F)   \
     F(text, path)
@@ -302,6 +321,7 @@ struct wire_list {
 #define WIRE_RECORDS(R)                                 \
     R(stat, WIRE_STAT)                                  \
     R(acl, WIRE_ACL)                                    \
+    R(id, WIRE_ID)                                      \
     R(connect_request, WIRE_CONNECT_REQUEST)            \
     R(connect_response, WIRE_CONNECT_RESPONSE)          \
     R(request_header, WIRE_REQUEST_HEADER)              \
@@ -321,6 +341,9 @@ struct wire_list {
     R(add_watch_request, WIRE_ADD_WATCH_REQUEST)        \
     R(watch_type_request, WIRE_WATCH_TYPE_REQUEST)      \
     R(sasl_request, WIRE_SASL_REQUEST)                  \
+    R(sasl_response, WIRE_SASL_RESPONSE)                \
+    R(reconfig_request, WIRE_RECONFIG_REQUEST)          \
+    R(who_am_i_response, WIRE_WHO_AM_I_RESPONSE)        \
     R(path_response, WIRE_PATH_RESPONSE)                \
     R(create2_response, WIRE_CREATE2_RESPONSE)          \
     R(stat_response, WIRE_STAT_RESPONSE)                \
@@ -365,6 +388,9 @@ const uint8_t *wire_get_raw(struct wire_in *in, size_t n); /* NULL: they are not
 /* The next element, taken off the front of the list; false at the end. */
 bool wire_texts_next(struct wire_list *rest, struct wire_bytes *out);
 bool wire_acls_next(struct wire_list *rest, struct wire_acl *out);
+bool wire_ids_next(struct wire_list *rest, struct wire_id *out);
+/* A list of so many bytes, which are all its elements; ERR_MALFORMED unless they are. */
+int wire_ids_decode(struct wire_list *out, const uint8_t *data, size_t len);
 
 /* Appends one element of a texts list that is being built (data, len and count of the
  * list are then the buffer's and the caller's); for ACLs use wire_acl_encode(). */

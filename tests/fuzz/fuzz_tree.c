@@ -13,9 +13,12 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 static void sink(void *ctx, uint64_t watcher, enum watch_event event, const char *path,
-                 size_t len)
+                 size_t len, const struct wire_list *acl)
 {
     uint64_t *sum = ctx;
+
+    if (acl != NULL)
+        *sum += tree_acl_lets(*acl, (struct wire_list){0}, 1);
 
     *sum += watcher + (uint64_t)event + hash_bytes(1, path, len);
 }
@@ -70,7 +73,8 @@ static void request(struct tree *t, struct watches *w, int64_t zxid, int64_t ses
         apply(t, w, zxid, &txn);
         return;
     }
-    int err = tree_read(t, w, 1 + (uint64_t)op % 3, session, op, data + 1, len - 1, &reply);
+    const struct tree_caller caller = {.watcher = 1 + (uint64_t)op % 3, .session = session};
+    int err = tree_read(t, w, &caller, op, data + 1, len - 1, &reply);
     CHECK(err == 0 || reply.len == 0);
     CHECK(tree_op_is_read(op) || err != 0);
     buf_free(&reply);

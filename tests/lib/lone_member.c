@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "lone_member.h"
+#include "lib/fake_digest.h"
 
 #include <string.h>
 
@@ -57,7 +58,8 @@ static void turn(struct lone *l)
 
 void lone_start(struct lone *l, uint64_t seed)
 {
-    const struct member_io io = {l, send_peer, send_client, close_client, random_bytes};
+    const struct member_io io = {l,          send_peer, send_client, close_client, random_bytes,
+                                 fake_digest};
     const struct member_options options = {.raft = {.id = 1, .seed = seed},
                                            .snapshot_every = 100};
     const struct raft_members one = {

@@ -11,8 +11,10 @@
 #include "wire/wire.h"
 
 static void sink(void *ctx, uint64_t watcher, enum watch_event event, const char *path,
-                 size_t len)
+                 size_t len, const struct wire_list *acl)
 {
+    if (acl != NULL && !tree_acl_lets(*acl, (struct wire_list){0}, 1))
+        return;
     struct buf *events = ctx;
 
     (void)watcher;
@@ -33,7 +35,8 @@ static int ask(struct tree *t, struct watches *w, int64_t *zxid, int32_t op, int
     struct tree_result r = {.reply = reply};
 
     if (!tree_op_is_write(op) && op != TREE_OP_CREATE_SESSION)
-        return tree_read(t, w, 1, *session, op, body->data, body->len, reply);
+        return tree_read(t, w, &(struct tree_caller){.watcher = 1, .session = *session}, op,
+                         body->data, body->len, reply);
     tree_apply(t, ++*zxid, &txn, w, &r);
     if (op == TREE_OP_CREATE_SESSION)
         *session = r.session;

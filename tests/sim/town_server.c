@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "lib/fake_digest.h"
 #include "town.h"
 
 uint64_t server_now_ms(const struct server *s) { return world_host_ms(&s->town->w, s->host); }
@@ -197,7 +198,8 @@ void server_found(struct server *s, const struct raft_members *members)
 void server_start(struct server *s)
 {
     struct town *t = s->town;
-    const struct member_io io = {s, io_send_peer, io_send_client, io_close_client, io_random};
+    const struct member_io io = {s,         io_send_peer, io_send_client, io_close_client,
+                                 io_random, fake_digest};
     const struct member_options o = {.raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng)},
                                      .session_min_ms = 200,
                                      .snapshot_every = t->snapshot_every};

@@ -11,6 +11,7 @@
 #include "base/list.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "lib/fake_digest.h"
 #include "server/member.h"
 #include "wire/wire.h"
 
@@ -87,7 +88,8 @@ static void start(struct world *w, uint64_t way_ms)
         all.v[i] = (struct raft_member){.id = i + 1, .voter = true};
     for (unsigned i = 0; i < SERVERS; i++) {
         struct server *s = &w->servers[i];
-        const struct member_io io = {s, send_peer, send_client, close_client, random_bytes};
+        const struct member_io io = {
+            s, send_peer, send_client, close_client, random_bytes, fake_digest};
         const struct member_options o = {.raft = {.id = i + 1, .seed = i + 1}};
         s->world = w;
         s->n = i;

@@ -76,9 +76,11 @@ static void let_go(struct world *w)
 }
 
 static void sink(void *ctx, uint64_t watcher, enum watch_event event, const char *path,
-                 size_t path_len)
+                 size_t path_len, const struct wire_list *acl)
 {
     struct world *w = ctx;
+
+    assert_null(acl);
     struct wire_watcher_event ev = {(int32_t)event, 3, wire_bytes(path, path_len)};
     struct buf b = {0};
 
@@ -169,8 +171,9 @@ static void serve(struct world *w, const uint8_t *data, size_t len)
         err = w->fail_next;
         w->fail_next = 0;
     } else if (h.op != WIRE_OP_PING) {
-        err = tree_read(w->tree, w->watches, w->conn, SESSION, h.op, in.at,
-                        (size_t)(in.end - in.at), &reply);
+        const struct tree_caller caller = {.watcher = w->conn, .session = SESSION};
+        err = tree_read(w->tree, w->watches, &caller, h.op, in.at, (size_t)(in.end - in.at),
+                        &reply);
     }
     put(w->holds ? &w->held : &w->to_client, h.xid, w->zxid, err, &reply);
     buf_free(&reply);

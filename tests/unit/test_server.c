@@ -99,6 +99,7 @@ static void open_bench(struct bench *b)
     uv_timer_init(&b->loop, &b->tick);
     uv_timer_start(&b->tick, wake, 5, 5);
     b->options = (struct server_options){.dir = b->dir,
+                                         .settings = settings_default(),
                                          .self = &b->self,
                                          .client_address = "127.0.0.1",
                                          .client_port = free_port(),

@@ -9,6 +9,7 @@ static struct world *furnished(void)
     struct world *w = world_new();
     int64_t other = session_new(w, 8);
 
+    id_more(w, "digest", "joe:hash");
     assert_int_equal(create(w, "/a", "data of a", 0), 0);
     acl_set(w, 95, "digest", "joe:hash");
     assert_int_equal(create(w, "/a/b", NULL, WIRE_CONTAINER), 0);

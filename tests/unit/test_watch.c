@@ -29,10 +29,11 @@ struct model {
 };
 
 static void model_sink(void *ctx, uint64_t watcher, enum watch_event event, const char *path,
-                       size_t len)
+                       size_t len, const struct wire_list *acl)
 {
     struct model *m = ctx;
 
+    (void)acl;
     assert_true(watcher < WATCHERS);
     assert_int_equal(event, m->event);
     assert_int_equal(len, strlen(m->path));
@@ -57,7 +58,7 @@ static void model_trigger(struct model *m, struct watches *w, enum watch_event e
     memset(m->told, 0, sizeof m->told);
     m->event = event;
     m->path = paths[at];
-    watches_trigger(w, event, paths[at], strlen(paths[at]));
+    watches_trigger(w, event, paths[at], strlen(paths[at]), NULL);
     for (int x = 0; x < WATCHERS; x++) {
         unsigned expected = 0;
         for (size_t p = 0; p < PATHS; p++)
@@ -131,9 +132,9 @@ static void as_a_plain_list_of_watches(void **state)
 }
 
 static void count_sink(void *ctx, uint64_t watcher, enum watch_event event, const char *path,
-                       size_t len)
+                       size_t len, const struct wire_list *acl)
 {
-    (void)watcher, (void)event, (void)path, (void)len;
+    (void)watcher, (void)event, (void)path, (void)len, (void)acl;
     ++*(unsigned *)ctx;
 }
 
@@ -149,12 +150,12 @@ static void many_watchers_of_one_path(void **state)
         watches_add(w, x, WATCH_DATA, "/p", 2);
     }
     assert_int_equal(watches_count(w), 2000);
-    watches_trigger(w, WATCH_CREATED, "/p/q", 4);
+    watches_trigger(w, WATCH_CREATED, "/p/q", 4, NULL);
     assert_int_equal(told, 0);
-    watches_trigger(w, WATCH_DELETED, "/p", 2);
+    watches_trigger(w, WATCH_DELETED, "/p", 2, NULL);
     assert_int_equal(told, 1000);
     assert_int_equal(watches_count(w), 0);
-    watches_trigger(w, WATCH_DELETED, "/p", 2);
+    watches_trigger(w, WATCH_DELETED, "/p", 2, NULL);
     assert_int_equal(told, 1000);
     watches_free(w);
 }
@@ -174,8 +175,8 @@ static void many_watches_of_one_watcher(void **state)
     watches_add(w, 7, WATCH_DATA, "/000001", 7);
     watches_forget(w, 1);
     assert_int_equal(watches_count(w), 50001);
-    watches_trigger(w, WATCH_DATA_CHANGED, "/000001", 7);
-    watches_trigger(w, WATCH_DATA_CHANGED, "/000002", 7);
+    watches_trigger(w, WATCH_DATA_CHANGED, "/000001", 7, NULL);
+    watches_trigger(w, WATCH_DATA_CHANGED, "/000002", 7, NULL);
     watches_forget(w, 99);
     assert_int_equal(told, 2);
     watches_forget(w, 0);

@@ -36,7 +36,9 @@ static struct wire_bytes any_bytes(void)
 
 static struct wire_bytes any_text_or_null(void) { return any_bytes(); }
 
-static struct wire_list any_list(bool is_acls)
+enum of { OF_TEXTS, OF_ACLS, OF_IDS };
+
+static struct wire_list any_list(enum of of)
 {
     struct wire_list l = {.count = (int32_t)rng_below(&rng, 5) - 1};
     size_t start = lists.len;
@@ -44,8 +46,11 @@ static struct wire_list any_list(bool is_acls)
     for (int32_t i = 0; i < l.count; i++) {
         struct wire_bytes b = any_text();
         struct wire_acl a = {any_i32(), any_bytes(), any_bytes()};
-        if (is_acls)
+        struct wire_id id = {a.scheme, a.id};
+        if (of == OF_ACLS)
             wire_acl_encode(&a, &lists);
+        else if (of == OF_IDS)
+            wire_id_encode(&id, &lists);
         else
             wire_text_encode(b.data, (size_t)b.len, &lists);
     }
@@ -54,8 +59,9 @@ static struct wire_list any_list(bool is_acls)
     return l;
 }
 
-static struct wire_list any_texts(void) { return any_list(false); }
-static struct wire_list any_acls(void) { return any_list(true); }
+static struct wire_list any_texts(void) { return any_list(OF_TEXTS); }
+static struct wire_list any_acls(void) { return any_list(OF_ACLS); }
+static struct wire_list any_ids(void) { return any_list(OF_IDS); }
 
 static struct wire_stat any_stat(void)
 {

@@ -181,7 +181,7 @@ static struct tree *import(const char *dir, const char *snapshot, const char *co
     struct zkdata *d = read_dir(dir, snapshot, logs, &applied);
 
     assert_int_equal(applied, applied_wanted);
-    if (zkdata_finish(d, f, &why) != 0)
+    if (zkdata_finish(d, f, NULL, &why) != 0)
         fail_msg("%s", buf_text(&why));
     struct tree *t = tree_new(9);
     if (zkdata_to_tree(d, t, &why) != 0)
@@ -214,6 +214,18 @@ static void assert_survives_saving(struct tree *t)
     buf_free(&b);
 }
 
+static struct tree_image find(const struct tree *t, const char *path)
+{
+    struct tree_walk w = {0};
+    struct tree_image v = {0};
+
+    while (tree_walk_next(&w, t, &v))
+        if (v.path_len == strlen(path) && memcmp(v.path, path, v.path_len) == 0)
+            break;
+    tree_walk_free(&w);
+    return v;
+}
+
 static void a_log_is_replayed(void **state)
 {
     static const char *const logs[] = {"log.1", NULL};
@@ -229,6 +241,10 @@ static void a_log_is_replayed(void **state)
     assert_int_equal(f.containers, 1);
     assert_int_equal(f.ttls, 2);
     assert_int_equal(f.orphans, 0);
+    assert_int_equal(find(t, "/box").kind, TREE_CONTAINER);
+    assert_int_equal(find(t, "/ttl").kind, TREE_TTL);
+    assert_int_equal(find(t, "/ttl").ttl_ms, 86400000);
+    assert_int_equal(find(t, "/ttl/s-0000000000").ttl_ms, 1099511627775);
     assert_true(f.zxid == 35);
     assert_survives_saving(t);
     tree_free(t);
@@ -277,7 +293,7 @@ static struct tree *read_back(const struct buf *snapshot, int64_t zxid, struct z
 
     assert_true(zkdata_tail_is_whole(snapshot->data + snapshot->len - ZKDATA_TAIL_LEN));
     if (zkdata_read_snapshot(d, zxid, snapshot->data, snapshot->len, &why) != 0 ||
-        zkdata_finish(d, f, &why) != 0 || zkdata_to_tree(d, t, &why) != 0)
+        zkdata_finish(d, f, NULL, &why) != 0 || zkdata_to_tree(d, t, &why) != 0)
         fail_msg("%s", buf_text(&why));
     zkdata_free(d);
     buf_free(&why);
@@ -297,6 +313,7 @@ static void what_is_written_reads_the_same(void **state)
     assert_true(w.zxid == 100);
     assert_int_equal(w.znodes, f.znodes);
     assert_int_equal(w.containers, 1);
+    assert_int_equal(w.ttls, 2);
     assert_int_equal(w.ephemerals, 0);
     struct tree *back = read_back(&b, w.zxid, &f);
     assert_int_equal(f.digest, ZKDATA_DIGEST_RIGHT);
@@ -440,23 +457,11 @@ static struct tree *finish(struct zkdata *d, struct zkdata_facts *f)
     struct tree *t = tree_new(4);
     struct buf why = {0};
 
-    if (zkdata_finish(d, f, &why) != 0 || zkdata_to_tree(d, t, &why) != 0)
+    if (zkdata_finish(d, f, NULL, &why) != 0 || zkdata_to_tree(d, t, &why) != 0)
         fail_msg("%s", buf_text(&why));
     zkdata_free(d);
     buf_free(&why);
     return t;
-}
-
-static struct tree_image find(const struct tree *t, const char *path)
-{
-    struct tree_walk w = {0};
-    struct tree_image v = {0};
-
-    while (tree_walk_next(&w, t, &v))
-        if (v.path_len == strlen(path) && memcmp(v.path, path, v.path_len) == 0)
-            break;
-    tree_walk_free(&w);
-    return v;
 }
 
 /* Of 3.3: a create without the parent's counter, and a session closed without a list. */
@@ -578,6 +583,30 @@ static void missing_entries_are_noticed(void **state)
     buf_free(&why);
 }
 
+/* A path that old servers let in, and no client can use now. */
+static void a_path_that_is_not_valid_is_named(void **state)
+{
+    struct buf log = {0}, e = {0}, why = {0};
+    struct zkdata_log facts;
+    struct zkdata_facts f;
+    struct zkdata *d = base();
+    struct tree *t = tree_new(1);
+
+    (void)state;
+    log_begin(&log);
+    put_create(&e, 0x23, "/a/\033[2J", 13);
+    log_entry(&log, &e);
+    assert_int_equal(replay(d, &log, &facts), 0);
+    assert_int_equal(zkdata_finish(d, &f, NULL, &why), 0);
+    assert_int_equal(zkdata_to_tree(d, t, &why), ERR_UNSAFE);
+    assert_non_null(strstr(buf_text(&why), "/a/\033[2J: "));
+    zkdata_free(d);
+    tree_free(t);
+    buf_free(&log);
+    buf_free(&e);
+    buf_free(&why);
+}
+
 static void a_zxid_that_does_not_fit_is_refused(void **state)
 {
     struct buf log = {0}, e = {0}, why = {0};
@@ -591,7 +620,7 @@ static void a_zxid_that_does_not_fit_is_refused(void **state)
     put_create(&e, INT64_C(0x100000000000001), "/far", 9); /* epoch 2^24 */
     log_entry(&log, &e);
     assert_int_equal(replay(d, &log, &facts), 0);
-    assert_int_equal(zkdata_finish(d, &f, &why), 0);
+    assert_int_equal(zkdata_finish(d, &f, NULL, &why), 0);
     assert_int_equal(zkdata_to_tree(d, t, &why), ERR_TOO_BIG);
     zkdata_free(d);
     tree_free(t);
@@ -634,9 +663,9 @@ static void what_is_not_known_is_refused(void **state)
     assert_int_equal(replay_one(WIRE_OP_ERROR, "\377\377\377\233", 4), 0);
 }
 
-static void an_access_list_that_cannot_be_kept_is_named(void **state)
+static void a_foreign_access_list_is_kept_and_named(void **state)
 {
-    struct buf log = {0}, e = {0}, why = {0};
+    struct buf log = {0}, e = {0}, names = {0}, why = {0};
     struct zkdata_log facts;
     struct zkdata_facts f;
     struct wire_acl acl = {WIRE_PERM_ALL, wire_bytes("nobodys", 7), wire_bytes("x", 1)};
@@ -652,13 +681,19 @@ static void an_access_list_that_cannot_be_kept_is_named(void **state)
     buf_add_be32(&e, 2);
     log_entry(&log, &e);
     assert_int_equal(replay(d, &log, &facts), 0);
-    assert_int_equal(zkdata_finish(d, &f, &why), 0);
-    assert_int_equal(zkdata_to_tree(d, t, &why), ERR_UNSAFE);
-    assert_non_null(strstr(buf_text(&why), "/a/s-0000000005: "));
+    assert_int_equal(zkdata_finish(d, &f, &names, &why), 0);
+    assert_int_equal(f.foreign, 1);
+    assert_string_equal(buf_text(&names), "/a/s-0000000005\n");
+    assert_int_equal(zkdata_to_tree(d, t, &why), 0);
+    struct tree_image v = find(t, "/a/s-0000000005");
+    assert_int_equal(v.acl.count, 1);
+    assert_non_null(memmem(v.acl.data, v.acl.len, "nobodys", 7));
+    assert_survives_saving(t);
     zkdata_free(d);
     tree_free(t);
     buf_free(&log);
     buf_free(&e);
+    buf_free(&names);
     buf_free(&why);
 }
 
@@ -809,9 +844,10 @@ int main(void)
         cmocka_unit_test(old_transactions_are_understood),
         cmocka_unit_test(a_fuzzy_snapshot_is_made_whole),
         cmocka_unit_test(missing_entries_are_noticed),
+        cmocka_unit_test(a_path_that_is_not_valid_is_named),
         cmocka_unit_test(a_zxid_that_does_not_fit_is_refused),
         cmocka_unit_test(what_is_not_known_is_refused),
-        cmocka_unit_test(an_access_list_that_cannot_be_kept_is_named),
+        cmocka_unit_test(a_foreign_access_list_is_kept_and_named),
         cmocka_unit_test(damaged_snapshots_are_refused),
         cmocka_unit_test(torn_logs_end_where_they_are_torn),
         cmocka_unit_test(damaged_logs_are_refused),

@@ -27,20 +27,45 @@ struct world {
     struct tree_origin origin;
     struct buf body, reply, events, acl;
     int32_t acl_n;
+    struct buf ids; /* of whoever acts and watches */
+    int32_t ids_n;
+    uint8_t rules;
     struct wire_stat stat; /* of the last answer that had one */
     char path[256];        /* of the last create */
 };
 
+static inline struct wire_list ids_of(const struct world *w)
+{
+    return (struct wire_list){w->ids.data, w->ids.len, w->ids_n};
+}
+
 static inline void world_sink(void *ctx, uint64_t watcher, enum watch_event event,
-                              const char *path, size_t len)
+                              const char *path, size_t len, const struct wire_list *acl)
 {
     static const char *const names[] = {"?", "created", "deleted", "data", "children"};
     struct world *w = ctx;
 
+    if (acl != NULL && !tree_acl_lets(*acl, ids_of(w), WIRE_PERM_READ))
+        return;
     buf_printf(&w->events, "%d %s %.*s\n", (int)watcher, names[event], (int)len, path);
 }
 
 static inline struct wire_bytes text_of(const char *s) { return wire_bytes(s, strlen(s)); }
+
+/* From now on it is somebody who is this, too. */
+static inline void id_more(struct world *w, const char *scheme, const char *id)
+{
+    const struct wire_id x = {text_of(scheme), text_of(id)};
+
+    wire_id_encode(&x, &w->ids);
+    w->ids_n++;
+}
+
+static inline void id_none(struct world *w)
+{
+    buf_clear(&w->ids);
+    w->ids_n = 0;
+}
 
 static inline void acl_set(struct world *w, int32_t perms, const char *scheme, const char *id)
 {
@@ -89,6 +114,8 @@ static inline int apply(struct world *w, int32_t op)
                            .session = w->session,
                            .time_ms = w->time_ms,
                            .origin = w->origin,
+                           .rules = w->rules,
+                           .ids = ids_of(w),
                            .body = w->body.data,
                            .len = w->body.len};
 
@@ -129,6 +156,7 @@ static inline void world_free(struct world *w)
     buf_free(&w->reply);
     buf_free(&w->events);
     buf_free(&w->acl);
+    buf_free(&w->ids);
     free(w);
 }
 
@@ -236,8 +264,8 @@ static inline int set_acl(struct world *w, const char *path, int32_t version)
 static inline int read_body(struct world *w, uint64_t watcher, int32_t op)
 {
     buf_clear(&w->reply);
-    int err = tree_read(w->tree, w->watches, watcher, w->session, op, w->body.data, w->body.len,
-                        &w->reply);
+    const struct tree_caller caller = {watcher, w->session, w->rules, ids_of(w)};
+    int err = tree_read(w->tree, w->watches, &caller, op, w->body.data, w->body.len, &w->reply);
     if (err != 0)
         assert_int_equal(w->reply.len, 0);
     return err;
