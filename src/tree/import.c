@@ -15,18 +15,15 @@ static int find_or_add(struct tree *t, const struct tree_image *image, uint32_t 
     const char *path = image->path;
     size_t len = image->path_len;
 
-    bool is_valid = image->kind == TREE_PERSISTENT ||
-                    (image->kind == TREE_CONTAINER && image->ttl_ms == 0) ||
-                    (image->kind == TREE_TTL && image->ttl_ms > 0);
-
-    if (path_validate(path, len) != 0 || !is_valid)
+    if (path_validate(path, len) != 0 || image->kind == TREE_EPHEMERAL ||
+        (image->kind == TREE_TTL && image->ttl_ms <= 0))
         return ERR_BAD_ARGUMENTS;
     *id = nodes_find(&t->nodes, path, len);
     *is_new = *id == NODE_NONE;
-    if (!*is_new) {
+    if (!*is_new) { /* one that every tree has, or here twice */
         const struct node *v = nodes_at(&t->nodes, *id);
-        bool is_built_in = v->czxid == 0 && v->owner == NODE_PERSISTENT;
-        return is_built_in && image->kind == TREE_PERSISTENT ? 0 : ERR_NODE_EXISTS;
+        bool is_plain = v->owner == NODE_PERSISTENT && image->kind == TREE_PERSISTENT;
+        return v->czxid == 0 && is_plain ? 0 : ERR_NODE_EXISTS;
     }
     uint32_t parent = nodes_find(&t->nodes, path, path_parent_len(path, len));
     if (parent == NODE_NONE)
@@ -39,13 +36,13 @@ int tree_import(struct tree *t, const struct tree_image *image)
 {
     const char *path = image->path;
     size_t len = image->path_len;
-    uint32_t id;
-    bool is_new;
+    uint32_t id = NODE_NONE;
+    bool is_new = false;
 
     CHECK(t->zxid == 0);
-    if (image->acl.count <= 0)
-        return ERR_INVALID_ACL;
-    int err = find_or_add(t, image, &id, &is_new);
+    int err = image->acl.count > 0 ? 0 : ERR_INVALID_ACL;
+    if (err == 0)
+        err = find_or_add(t, image, &id, &is_new);
     if (err != 0)
         return err;
     uint32_t acl = acls_take(&t->acls, image->acl.data, image->acl.len, image->acl.count);
@@ -62,8 +59,9 @@ int tree_import(struct tree *t, const struct tree_image *image)
     v->version = image->version;
     v->aversion = image->aversion;
     v->acl = acl;
-    if (image->kind != TREE_PERSISTENT)
-        v->owner = lapses_add(&t->lapses, id, image->ttl_ms);
+    v->owner = image->kind == TREE_PERSISTENT
+                   ? NODE_PERSISTENT
+                   : lapses_add(&t->lapses, id, image->kind == TREE_TTL ? image->ttl_ms : 0);
     if (v->family != 0 || image->pzxid != image->czxid || image->creates != 0) {
         struct family *f = nodes_family(&t->nodes, id);
         f->pzxid = image->pzxid;
@@ -85,6 +83,17 @@ int tree_import_end(struct tree *t, int64_t zxid)
 
 uint32_t tree_acl_numbers(const struct tree *t) { return t->acls.n; }
 
+static enum tree_kind kind_of(const struct tree *t, const struct node *v, int64_t *ttl_ms)
+{
+    *ttl_ms = 0;
+    if (v->owner == NODE_PERSISTENT)
+        return TREE_PERSISTENT;
+    if (node_is_ephemeral(v))
+        return TREE_EPHEMERAL;
+    *ttl_ms = lapses_at(&t->lapses, v->owner)->ttl_ms;
+    return *ttl_ms > 0 ? TREE_TTL : TREE_CONTAINER;
+}
+
 bool tree_walk_next(struct tree_walk *w, const struct tree *t, struct tree_image *out)
 {
     w->at = w->at == NODE_NONE ? NODE_ROOT : nodes_below_next(&t->nodes, NODE_ROOT, w->at);
@@ -93,6 +102,7 @@ bool tree_walk_next(struct tree_walk *w, const struct tree *t, struct tree_image
     const struct node *v = nodes_at(&t->nodes, w->at);
     const struct acl *acl = acls_at(&t->acls, v->acl);
     struct family f = nodes_family_get(&t->nodes, w->at);
+    int64_t ttl_ms;
     nodes_path(&t->nodes, w->at, &w->path);
     *out = (struct tree_image){
         .path = (const char *)w->path.data,
@@ -100,9 +110,8 @@ bool tree_walk_next(struct tree_walk *w, const struct tree *t, struct tree_image
         .data = {node_data(v), v->data_len},
         .acl = {acl->bytes, acl->len, acl->count},
         .acl_number = v->acl,
-        .kind = v->owner == NODE_PERSISTENT ? TREE_PERSISTENT
-                : node_is_ephemeral(v)      ? TREE_EPHEMERAL
-                                            : TREE_CONTAINER,
+        .kind = kind_of(t, v, &ttl_ms),
+        .ttl_ms = ttl_ms,
         .czxid = v->czxid,
         .mzxid = v->mzxid,
         .pzxid = f.pzxid,
@@ -112,10 +121,6 @@ bool tree_walk_next(struct tree_walk *w, const struct tree *t, struct tree_image
         .aversion = v->aversion,
         .creates = f.creates,
     };
-    if (out->kind == TREE_CONTAINER) {
-        out->ttl_ms = lapses_at(&t->lapses, v->owner)->ttl_ms;
-        out->kind = out->ttl_ms > 0 ? TREE_TTL : TREE_CONTAINER;
-    }
     return true;
 }
 

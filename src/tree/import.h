@@ -15,7 +15,7 @@ struct tree_image {
     const char *path; /* not ended by a NUL */
     size_t path_len;
     struct wire_bytes data; /* len -1: null */
-    struct wire_list acl;   /* as it is, also entries that nobody can match here */
+    struct wire_list acl;   /* kept as it is */
     uint32_t acl_number;    /* of a walk: equal lists have the same; below tree_acl_numbers() */
     enum tree_kind kind;
     int64_t ttl_ms; /* TREE_TTL */
@@ -26,7 +26,7 @@ struct tree_image {
 /* Puts a znode into a tree from tree_new() that nothing was applied to; parents first. Those
  * that every tree has are overwritten. Its Stat becomes what the image says. Errors, nothing is
  * changed then:
- *   ERR_BAD_ARGUMENTS  the path, or the kind: an ephemeral, a TTL of 0
+ *   ERR_BAD_ARGUMENTS  the path, an ephemeral, or a TTL below 1
  *   ERR_NO_NODE        its parent is not there
  *   ERR_NODE_EXISTS    it is
  *   ERR_INVALID_ACL    the access list is empty */
