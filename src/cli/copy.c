@@ -965,6 +965,9 @@ int copy_tree(struct cmd_env *env, const char *from)
     c.to.root = to == NULL || strcmp(to, "/") == 0 ? "" : to;
     if (code == 0 && *c.to.root != 0)
         code = session_check_path(c.to.root);
+    if (code == 0 && strchr(env->servers, '/') != NULL)
+        code = cmd_fail(EXIT_USAGE, "--server", "a path behind the servers is not for import",
+                        NULL, "say where the copy goes with --to PATH");
     if (code == 0 && c.compare && c.follow)
         code = cmd_fail(EXIT_USAGE, "import", "--follow changes the copy, --compare does not",
                         NULL, "muster import --help");

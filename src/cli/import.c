@@ -164,7 +164,7 @@ static int make_machine(struct zkdir *z, const char *dir, const struct identity 
     if (err == ERR_TOO_BIG) {
         code = cmd_fail(EXIT_UNSAFE, "nothing was imported",
                         "the zxid is above what muster's log can go on from",
-                        "an epoch above 16,776,000, or a damaged file name",
+                        "an epoch above 16,776,960, or a damaged file name",
                         "copy the running ensemble: muster import --from HOST:PORT");
     } else if (err != 0) {
         code = cmd_fail(EXIT_UNSAFE, "nothing was imported",

@@ -378,6 +378,31 @@ static void ephemerals_are_left_out(void **state)
     buf_free(&b);
 }
 
+/* An entry that is not world:anyone must not come out as if it were. */
+static void an_odd_open_list_does_not_open(void **state)
+{
+    struct wire_acl odd = {WIRE_PERM_ALL, wire_bytes("world", 5), wire_bytes("nobody", 6)};
+    struct tree *t = tree_new(3);
+    struct zkdata_facts f;
+    struct zkdata_written w;
+    struct buf b = {0}, acl = {0};
+
+    (void)state;
+    wire_acl_encode(&odd, &acl);
+    struct tree_image v = {
+        .path = "/a", .path_len = 2, .data = {NULL, -1}, .acl = {acl.data, acl.len, 1}};
+    v.czxid = v.mzxid = v.pzxid = 1;
+    assert_int_equal(tree_import(t, &v), 0);
+    assert_int_equal(tree_import_end(t, 1), 0);
+    zkdata_write(t, 1, &b, &w);
+    struct tree *back = read_back(&b, w.zxid, &f);
+    assert_true(tree_digest(back) == tree_digest(t));
+    tree_free(back);
+    tree_free(t);
+    buf_free(&b);
+    buf_free(&acl);
+}
+
 /* ---- logs made by hand: what a 3.8 writes only now and then ---- */
 
 static void put_head(struct buf *b, int64_t session, int64_t zxid, int32_t type)
@@ -841,6 +866,7 @@ int main(void)
         cmocka_unit_test(files_without_digests_are_read),
         cmocka_unit_test(what_is_written_reads_the_same),
         cmocka_unit_test(ephemerals_are_left_out),
+        cmocka_unit_test(an_odd_open_list_does_not_open),
         cmocka_unit_test(old_transactions_are_understood),
         cmocka_unit_test(a_fuzzy_snapshot_is_made_whole),
         cmocka_unit_test(missing_entries_are_noticed),
