@@ -238,6 +238,10 @@ def clients(part):
         part.report_lines("/usr/bin/python3", "tests/peer/sessions.py")
 
 
+def moving(part):
+    part.report_lines("/usr/bin/python3", "tests/peer/moving.py", env=SANITIZED)
+
+
 def commands(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/commands.py", env=SANITIZED)
@@ -260,7 +264,7 @@ def lint(part):
 
 
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
-         "fuzz": fuzz, "lint": lint, "clients": clients, "commands": commands,
+         "fuzz": fuzz, "lint": lint, "clients": clients, "moving": moving, "commands": commands,
          "input": bad_input, "cluster": cluster}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]

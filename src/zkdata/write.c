@@ -43,7 +43,8 @@ static bool is_open_list(const struct wire_list *list)
     struct wire_acl a;
 
     return list->count == 1 && wire_acls_next(&rest, &a) && a.perms == WIRE_PERM_ALL &&
-           a.scheme.len == 5 && memcmp(a.scheme.data, "world", 5) == 0;
+           a.scheme.len == 5 && memcmp(a.scheme.data, "world", 5) == 0 && a.id.len == 6 &&
+           memcmp(a.id.data, "anyone", 6) == 0;
 }
 
 static bool is_bereaved(const struct writer *w, const char *path, size_t len)
