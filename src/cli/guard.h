@@ -2,9 +2,10 @@
 /* guard.h -- a process that kills a child in time when we cannot.
  *
  * We may be stopped (SIGSTOP, Ctrl-Z, a debugger) while the child runs on, and then what it
- * was started for is not ours any more. The guard is a process of its own that sleeps until
- * the time that it was given last, and then kills. It dies with us. It does not help when
- * the whole machine is paused. */
+ * was started for is not ours any more. And we may die: the kernel then kills the child, but
+ * not what that has started. The guard is a process of its own that sleeps until the time that
+ * it was given last, or until we die, and then kills. It does not help when the whole machine
+ * is paused. */
 #ifndef MUSTER_GUARD_H
 #define MUSTER_GUARD_H
 

@@ -172,9 +172,12 @@ def elect_frozen(bed):
 
 
 def elect_keep(bed):
-    """Cut off, it stops its command in time, and stands again when it is back."""
+    """Cut off, it stops its command in time, and what that has started and does not listen;
+    and stands again when it is back."""
     m, path = not_holder(bed), path_of(bed, "keep")
-    with started(m.ns, "elect", "--keep", "--session", "3", "keep", "--", *beat(path, m.name)) as p:
+    stubborn = f"(trap '' TERM; {beat(path, m.name)[2]}) & wait"
+    with started(m.ns, "elect", "--keep", "--session", "3", "keep", "--", "sh", "-c",
+                 stubborn) as p:
         wait_turns(path, 1)
         with started(bed.a.ns, "elect", "keep", "--", *beat(path, "a")) as other:
             other.wait_says("before us")
@@ -190,10 +193,38 @@ def elect_keep(bed):
         found = wait_turns(path, 3)
         if [t[0] for t in found] != [m.name, "a", m.name]:
             raise Failed(f"who led: {found}")
-        ends(p, 143, signal.SIGTERM)
-    none_left(bed, "/elections/keep")
+        p.p.kill()  # and with it go those who do not listen
+        killed = time.time()
+        wait_children(bed, "/elections/keep", 0)
+        if turns(path)[-1][3] > killed + 0.5:
+            raise Failed(f"what its command had started ran on: {turns(path)}, {killed}")
     wait_ok(bed.site)
     return f"stopped {found[0][3] - begun:.2f} s, next {found[1][2] - begun:.2f} s after the cut"
+
+
+def elect_keep_session(bed):
+    """Cut off so briefly that its session lives on: it gives its place to the one behind it."""
+    m, path = not_holder(bed), path_of(bed, "brief")
+    with started(m.ns, "elect", "--keep", "--session", "12", "brief", "--",
+                 *beat(path, m.name)) as p:
+        wait_turns(path, 1)
+        with started(bed.a.ns, "elect", "brief", "--", *beat(path, "a")) as other:
+            other.wait_says("before us")
+            m.cut()
+            try:
+                p.wait_says("standing for brief again", 15)
+            finally:
+                m.uncut()
+            found = wait_turns(path, 2)
+            p.wait_says("before us", 15)
+            if "place in the queue is lost" in p.err():
+                raise Failed(f"the session has not lived on: {p.err()}")
+            ends(p, 143, signal.SIGTERM)
+            ends(other, 143, signal.SIGTERM)
+    if [t[0] for t in found] != [m.name, "a"]:
+        raise Failed(f"who led: {found}")
+    none_left(bed, "/elections/brief")
+    wait_ok(bed.site)
 
 
 def elect_moves(bed):
@@ -574,6 +605,23 @@ def barrier_dead(bed):
     none_left(bed, at)
 
 
+def barrier_missed(bed):
+    """One is without a connection when the last comes, and all is over when it has one again."""
+    a, b, at = bed.a, bed.b, "/barriers/missed"
+    with started(a.ns, "barrier", "missed", "--session", "30", "--count", "2", "--server",
+                 bed.servers(b, a)) as p:
+        wait_children(bed, at, 1)
+        os.kill(p.p.pid, signal.SIGSTOP)
+        b.kill_daemon()
+        expect(ask(bed.c.ns, "barrier", "missed", "--count", "2", "--wait", "15"), 0)
+        os.kill(p.p.pid, signal.SIGCONT)
+        ends(p, 0)
+    none_left(bed, at)
+    b.start_muster()
+    b.wait_ready()
+    wait_ok(bed.site)
+
+
 def barrier_with_kazoo(bed):
     """kazoo's DoubleBarrier: it comes last, or first; with a command and without."""
     a, b = bed.a, bed.b
@@ -693,6 +741,7 @@ TESTS = (
     ("elect, exit codes, --who, --wait, Ctrl-C", elect_ends),
     ("elect, the leader is frozen, its command is not", elect_frozen),
     ("elect --keep, cut off and back", elect_keep),
+    ("elect --keep, cut off briefly", elect_keep_session),
     ("elect, its server is killed", elect_moves),
     ("elect, an answer is lost", elect_lost_answer),
     ("elect, two places of one candidate", elect_two_places),
@@ -707,6 +756,7 @@ TESTS = (
     ("barrier, three meet", barrier_meets),
     ("barrier, ten rounds", barrier_rounds),
     ("barrier, the dead, --wait, Ctrl-C", barrier_dead),
+    ("barrier, all is over while one is away", barrier_missed),
     ("barrier with kazoo's DoubleBarrier", barrier_with_kazoo),
     ("barrier --hold, --release, --pass, and kazoo's Barrier", gates),
     ("watch with a command", watch_runs),
