@@ -159,6 +159,8 @@ def elect_frozen(bed):
             begun = time.time()
             os.kill(first.p.pid, signal.SIGSTOP)
             found = wait_turns(path, 2)
+            count = len(lines(path))
+            wait_for(lambda: len(lines(path)) > count + 20, 5, "the next to go on")
             os.kill(first.p.pid, signal.SIGCONT)
             ends(first, 13)
             ends(next_, 143, signal.SIGTERM)
@@ -606,7 +608,8 @@ def barrier_dead(bed):
 
 
 def barrier_missed(bed):
-    """One is without a connection when the last comes, and all is over when it has one again."""
+    """One is without a connection when the last comes, and all is over when it has one again.
+    Until then its znode is there, and does not count for those who come for the next time."""
     a, b, at = bed.a, bed.b, "/barriers/missed"
     with started(a.ns, "barrier", "missed", "--session", "30", "--count", "2", "--server",
                  bed.servers(b, a)) as p:
@@ -614,6 +617,8 @@ def barrier_missed(bed):
         os.kill(p.p.pid, signal.SIGSTOP)
         b.kill_daemon()
         expect(ask(bed.c.ns, "barrier", "missed", "--count", "2", "--wait", "15"), 0)
+        expect(ask(bed.c.ns, "barrier", "missed", "--count", "2", "--wait", "1"), 7,
+               "1 of 2 had come")
         os.kill(p.p.pid, signal.SIGCONT)
         ends(p, 0)
     none_left(bed, at)
