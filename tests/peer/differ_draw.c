@@ -13,6 +13,7 @@ struct draw {
     struct rng r;
     struct draw_window *w;
     unsigned groups;
+    bool ttl_mode; /* a create that is no createTTL was given such a mode */
 };
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
@@ -321,8 +322,10 @@ static int32_t create_flags(struct draw *d, int32_t op)
 
     if (op == WIRE_OP_CREATE_CONTAINER)
         return container[below(d, COUNT(container))];
-    if (percent(d, 2) && has(d, DRAW_ttl))
+    if (percent(d, 2) && has(d, DRAW_ttl)) {
+        d->ttl_mode = true;
         return WIRE_TTL + (int32_t)below(d, 2);
+    }
     return plain[below(d, COUNT(plain))];
 }
 
@@ -398,6 +401,7 @@ static void multi(struct draw *d)
     struct draw_request *q = begin(d, WIRE_OP_MULTI);
     unsigned n = below(d, 5);
 
+    d->ttl_mode = false;
     for (unsigned i = 0; i < n; i++) {
         static const int32_t odd[] = {
             WIRE_OP_SET_ACL, WIRE_OP_GET_DATA, WIRE_OP_GET_CHILDREN, 99, 0, -1,
@@ -415,6 +419,7 @@ static void multi(struct draw *d)
             path(d, FOR_READS), flag(d, false);
         q->parts[q->parts_n++] = op;
     }
+    q->alone = d->ttl_mode; /* rule multi_half_done */
     if (!mille(d, 4))
         multi_header(d, percent(d, 3) ? 7 : -1, true, percent(d, 3) ? 0 : -1);
     end(d, q);
@@ -867,7 +872,7 @@ static void unknown_op(struct draw *d)
 
 static void draw_requests(struct draw *d)
 {
-    unsigned n = 1 + below(d, percent(d, 80) ? 50 : 5);
+    unsigned n = 1 + below(d, percent(d, 80) ? 100 : 5);
 
     if (percent(d, 15) && has(d, DRAW_acl))
         auth(d);
@@ -886,7 +891,7 @@ static void draw_requests(struct draw *d)
 
 void draw_window(struct draw_window *w, uint64_t seed, uint64_t index, unsigned groups)
 {
-    struct draw d = {{hash_u64(seed) ^ hash_u64(index + 0x9e3779b97f4a7c15)}, w, groups};
+    struct draw d = {{hash_u64(seed) ^ hash_u64(index + 0x9e3779b97f4a7c15)}, w, groups, false};
 
     w->n = 0;
     w->is_sweep = w->deletes = false;

@@ -21,6 +21,7 @@
     NOT_DRAWN(delete_container, "deleteContainer sent by a client")                         \
     NOT_DRAWN(container_ephemeral, "createContainer with an ephemeral mode: a race there")  \
     NOT_DRAWN(set_acl_pending, "what follows setACL at once sees the old list there")       \
+    NOT_DRAWN(multi_half_done, "what follows some refused multis sees half of them there")  \
     NOT_DRAWN(unknown_overtakes, "an unknown operation is answered first there")            \
     NOT_DRAWN(auth_overtakes, "auth is answered first there")                               \
     NOT_DRAWN(utf8_repaired, "malformed UTF-8 becomes U+FFFD there")                        \
