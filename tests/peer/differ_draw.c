@@ -594,7 +594,7 @@ static void get_ephemerals(struct draw *d)
  * On /q and below it only; each request waits for the one before it (rule quota_pending).
  * What the znodes hold can be read as a quota, always (rule quota_garbage). */
 
-static void quota_text(struct draw *d)
+static void quota_limits(struct draw *d)
 {
     static const char *const texts[] = {
         "count=3,bytes=20",
@@ -606,31 +606,45 @@ static void quota_text(struct draw *d)
         "count=9,bytes=9=;byteHardLimit=0;countHardLimit=0",
         "count=9,bytes=9=;countHardLimit=6",
         "count=9,bytes=9=;byteHardLimit=16",
+        "bytes=5;countHardLimit=5",
     };
 
     text(d, texts[below(d, COUNT(texts))]);
 }
 
-static bool quota_path(struct draw *d, bool of_quota)
+/* What a client writes there is what is counted on from then (rule quota_stats_text). */
+static void quota_stats(struct draw *d)
 {
-    static const char *const below_q[] = {"", "", "", "/a", "/a", "/b", "/a/b", "/a/c"};
-    static const char *const names[] = {"", "/zookeeper_limits", "/zookeeper_limits",
-                                        "/zookeeper_stats"};
-    char path_text[64];
-    const char *name = of_quota ? names[below(d, COUNT(names))] : "";
+    static const char *const texts[] = {"count=-1,bytes=-1", "count=2,bytes=7",
+                                        "count=0,bytes=0", "count=100,bytes=-5"};
 
-    snprintf(path_text, sizeof path_text, "%s/q%s%s", of_quota ? "/zookeeper/quota" : "",
-             below_q[below(d, COUNT(below_q))], name);
-    text(d, path_text);
-    return *name != 0;
+    text(d, texts[below(d, COUNT(texts))]);
 }
 
-static void quota_data(struct draw *d, bool of_quota)
+enum quota_node { OF_TREE, OF_QUOTA, LIMITS, STATS };
+
+static enum quota_node quota_path(struct draw *d, bool of_quota)
+{
+    static const char *const below_q[] = {"", "", "", "", "/a", "/a", "/b", "/a/b", "/a/c"};
+    static const char *const names[] = {"", "", "/zookeeper_limits", "/zookeeper_stats"};
+    static const enum quota_node kinds[] = {OF_QUOTA, LIMITS, LIMITS, STATS};
+    enum quota_node kind = of_quota ? kinds[below(d, COUNT(kinds))] : OF_TREE;
+    char path_text[64];
+
+    snprintf(path_text, sizeof path_text, "%s/q%s%s", of_quota ? "/zookeeper/quota" : "",
+             below_q[below(d, COUNT(below_q))], names[kind]);
+    text(d, path_text);
+    return kind;
+}
+
+static void quota_data(struct draw *d, enum quota_node kind)
 {
     unsigned len = below(d, 16);
 
-    if (of_quota) {
-        quota_text(d);
+    if (kind == LIMITS) {
+        quota_limits(d);
+    } else if (kind == STATS) {
+        quota_stats(d);
     } else if (percent(d, 10)) {
         i32(d, -1);
     } else {
@@ -641,10 +655,10 @@ static void quota_data(struct draw *d, bool of_quota)
 static void quota_write(struct draw *d, int32_t op, bool of_quota)
 {
     static const int32_t flags[] = {0, 0, 0, 0, 1, 2};
-    bool holds = quota_path(d, of_quota);
+    enum quota_node kind = quota_path(d, of_quota);
 
     if (op != WIRE_OP_DELETE && op != WIRE_OP_CHECK)
-        quota_data(d, holds);
+        quota_data(d, kind);
     if (op == WIRE_OP_CREATE || op == WIRE_OP_CREATE2) {
         i32(d, 1);
         acl_entry(d, WIRE_PERM_ALL, "world", "anyone");
@@ -676,7 +690,7 @@ static void quota(struct draw *d)
         quota_write(d, op, of_quota);
     } else if (x < 80) {
         q = begin(d, WIRE_OP_MULTI);
-        for (unsigned i = below(d, 4); i > 0; i--) {
+        for (unsigned i = below(d, 2); i > 0; i--) { /* rule quota_pending: not several */
             int32_t op = quota_op(d);
             multi_header(d, op, false, -1);
             quota_write(d, op, percent(d, 20));
@@ -690,6 +704,33 @@ static void quota(struct draw *d)
     }
     q->alone = true;
     end(d, q);
+}
+
+/* Most of a quota's nodes, so that what follows meets it. */
+static void quota_setup(struct draw *d)
+{
+    static const char *const paths[] = {
+        "/q",
+        "/zookeeper/quota/q",
+        "/zookeeper/quota/q/zookeeper_limits",
+        "/zookeeper/quota/q/zookeeper_stats",
+        "/q/a",
+        "/zookeeper/quota/q/a",
+        "/zookeeper/quota/q/a/zookeeper_limits",
+        "/zookeeper/quota/q/a/zookeeper_stats",
+    };
+    unsigned n = below(d, 2) ? 4 : COUNT(paths);
+
+    for (unsigned i = 0; i < n; i++) {
+        struct draw_request *q = begin(d, WIRE_OP_CREATE);
+        text(d, paths[i]);
+        quota_data(d, i % 4 == 2 ? LIMITS : i % 4 == 3 ? STATS : OF_TREE);
+        i32(d, 1);
+        acl_entry(d, WIRE_PERM_ALL, "world", "anyone");
+        i32(d, 0);
+        q->alone = true;
+        end(d, q);
+    }
 }
 
 static void bodiless(struct draw *d, int32_t op) { end(d, begin(d, op)); }
@@ -722,7 +763,7 @@ static void any(struct draw *d)
 {
     unsigned x = below(d, 1000);
 
-    if (x < 20 && has(d, DRAW_quota))
+    if (x < 5 && has(d, DRAW_quota))
         quota(d);
     else if (x < 420)
         plain_write(d);
@@ -876,6 +917,11 @@ static void draw_requests(struct draw *d)
 
     if (percent(d, 15) && has(d, DRAW_acl))
         auth(d);
+    if (percent(d, 4) && has(d, DRAW_quota)) {
+        quota_setup(d);
+        for (unsigned i = below(d, 40); i > 0; i--)
+            quota(d);
+    }
     while (d->w->n < n && (d->w->n == 0 || !d->w->requests[d->w->n - 1].ends)) {
         if (mille(d, 8)) {
             random_body(d);

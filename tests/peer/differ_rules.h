@@ -24,6 +24,7 @@
     NOT_DRAWN(multi_half_done, "what follows some refused multis sees half of them there")  \
     NOT_DRAWN(unknown_overtakes, "an unknown operation is answered first there")            \
     NOT_DRAWN(auth_overtakes, "auth is answered first there")                               \
+    NOT_DRAWN(auth_malformed, "auth that cannot be decoded: -5, as everywhere; closed there") \
     NOT_DRAWN(utf8_repaired, "malformed UTF-8 becomes U+FFFD there")                        \
     NOT_DRAWN(negative_counts, "vectors of -2 and less are empty there")                    \
     NOT_DRAWN(acl_null, "an entry without scheme or id is an internal error there")         \
@@ -32,6 +33,7 @@
     NOT_DRAWN(count_of_empty, "getAllChildrenNumber of \"\" counts the root twice there")   \
     NOT_DRAWN(quota_pending, "hard limits are compared with what is applied there")         \
     NOT_DRAWN(quota_stats_stat, "create2 of zookeeper_stats tells the length that is stored")   \
+    NOT_DRAWN(quota_stats_text, "hard limits of -1 that a client writes into zookeeper_stats") \
     NOT_DRAWN(quota_garbage, "limits and stats that are no numbers end it there")
 /* clang-format on */
 
