@@ -91,6 +91,8 @@ void member_snapshot_saved(struct member *m, uint64_t index, int err);
 /* ---- membership, asked on any server; done by the leader, found in member_raft() ---- */
 int member_add(struct member *m, const struct raft_member *joiner);
 int member_remove(struct member *m, uint64_t id);
+/* Beyond the first snapshot of an ensemble: there may be something to lose. */
+bool member_has_data(const struct member *m);
 /* This server is going to stop: if it leads, the voter that is furthest takes over. */
 void member_step_down(struct member *m);
 

@@ -169,7 +169,7 @@ static void reply(struct member *m, struct conn *c, int32_t xid, int64_t zxid, i
     wire_frame_end(&c->out, at);
     mark_dirty(m, c);
     m->facts.replies_total++;
-    stats_sent(m, c, c->out.len - at - 4, false);
+    stats_sent(m, c, c->out.len - at, false);
 }
 
 void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
@@ -192,7 +192,7 @@ void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, co
     wire_watcher_event_encode(&e, out);
     wire_frame_end(out, at);
     mark_dirty(m, c);
-    stats_sent(m, c, out->len - at - 4, true);
+    stats_sent(m, c, out->len - at, true);
 }
 
 /* sessionId and timeout of 0 say that there is no such session (any more). */
@@ -248,6 +248,8 @@ void conn_advance(struct member *m, struct conn *c)
     while (!c->doomed && (r = TAILQ_FIRST(&c->requests)) != NULL) {
         if (r->kind == REQ_QUESTION && r->list == NULL)
             session_ask(m, r);
+        if (r->kind == REQ_RECONFIG && r->seq == 0)
+            stream_add(m, r);
         if (r->kind != REQ_READ && r->kind != REQ_LOCAL)
             break;
         if (c->out.len >= MEMBER_REPLY_BYTES_MAX)
@@ -260,7 +262,7 @@ void conn_advance(struct member *m, struct conn *c)
         request_free(m, r);
     }
     while (!c->doomed && (r = c->unsent) != NULL && r->kind != REQ_CONNECT &&
-           r->kind != REQ_QUESTION) {
+           r->kind != REQ_QUESTION && r->kind != REQ_RECONFIG) {
         if (r->kind == REQ_WRITE)
             stream_add(m, r);
         c->unsent = TAILQ_NEXT(r, in_conn);
@@ -455,6 +457,8 @@ static struct request *request_of(struct member *m, struct conn *c,
         return request_new(m, REQ_QUESTION, h->xid, h->op, body, len);
     if (h->op == WIRE_OP_CLOSE_SESSION || tree_op_is_write(h->op))
         return request_new(m, REQ_WRITE, h->xid, h->op, body, len);
+    if (h->op == WIRE_OP_RECONFIG)
+        return request_new(m, REQ_RECONFIG, h->xid, h->op, body, len);
     if (tree_op_is_read(h->op))
         return request_new(m, REQ_READ, h->xid, h->op, body, len);
     r = request_new(m, REQ_LOCAL, h->xid, h->op, NULL, 0);
@@ -546,8 +550,12 @@ void conn_free(struct member *m, struct conn *c)
         r->conn = NULL;
         if (r->list != NULL)
             session_forget(m, r);
-        if (r->seq == 0)
+        if (r == m->reconfig) { /* what it began goes on */
+            m->reconfig = NULL;
+            request_free(m, r);
+        } else if (r->seq == 0) {
             request_free(m, r); /* no server has heard of it */
+        }
     }
     if (c->state == CONN_OPEN)
         hash_remove(&m->conns_by_session, &c->by_session);

@@ -4,6 +4,7 @@
  *   member.c          life; raft's events in and out; applying; snapshots
  *   member_conn.c     one client's connection: its queue of requests, in order
  *   member_stream.c   writes on their way to the leader, each once, in order
+ *   member_reconfig.c who the servers are: /zookeeper/config, and changes that clients ask for
  *   member_session.c  questions to the leader (ping, sync) and the expiry of sessions
  *   member_sweep.c    containers and TTL znodes whose time has come
  *   member_stats.c    what is counted, for those who watch over it
@@ -25,6 +26,7 @@
 #define MEMBER_ORIGINS_MAX 256              /* servers' incarnations remembered in one term */
 #define MEMBER_FORWARD_BYTES_MAX (1u << 20) /* of one message; a single write may pass it */
 #define MEMBER_RETRY_MS 100                 /* an unanswered forward or question is repeated */
+#define MEMBER_BORN_MS 200                  /* so often a leader is told of another birth */
 #define MEMBER_TOUCH_MS 100                 /* how often activity is told to the leader */
 #define MEMBER_LEADERLESS_MS 1000           /* then the clients are sent to other servers */
 #define MEMBER_SNAPSHOT_BYTES (64u << 20)   /* of entries: a snapshot before snapshot_every */
@@ -41,6 +43,7 @@ enum message_type {
     MSG_ANSWER,   /* u64 incarnation, round, index, u32 count, count * i64 sessions refused */
     MSG_ADD,      /* encoded raft_members with one member */
     MSG_REMOVE,   /* u64 id */
+    MSG_BORN,     /* encoded raft_members with one member: who begins with nothing */
 };
 
 enum request_kind {
@@ -48,6 +51,7 @@ enum request_kind {
     REQ_WRITE,    /* goes through the log */
     REQ_READ,     /* served here, when it has become the first */
     REQ_QUESTION, /* ping, sync: asked of the leader when it has become the first; blocks */
+    REQ_RECONFIG, /* goes through the log when it has become the first, and waits; blocks */
     REQ_LOCAL,    /* answered here without the tree: auth, errors */
 };
 
@@ -196,6 +200,18 @@ struct member {
     TAILQ_HEAD(, asked) asked;
     uint64_t asked_ids;
 
+    /* Who the servers are. */
+    struct request
+        *reconfig; /* of a client here: its first entry is applied; index: its zxid */
+    uint64_t config_proposed; /* leader: index of the last SET_CONFIG in this term */
+    uint64_t config_set_ms;   /* leader: when one was applied last, or when it began to lead */
+    int64_t reconfig_zxid;    /* leader: which reconfig the two below are about */
+    uint64_t reconfig_ms;     /* when we began with it */
+    bool reconfig_gives_up;
+    uint64_t hand_over_ms; /* when leadership may be offered again */
+
+    uint64_t born_ms; /* when a leader is told next that we have begun with nothing */
+
     uint64_t leader_seen; /* for the count of changes */
     uint64_t serving_ms;  /* when we last were part of a quorum */
     bool serving;
@@ -268,7 +284,16 @@ void stats_answered(struct member *m, struct conn *c, int32_t op, int32_t xid, i
                     uint64_t came_ms, bool is_update);
 void stats_conn_clear(struct conn_stats *s);
 void stats_proposed(struct member *m, size_t bytes);
+void stats_committed(struct member *m);
 void stats_leader(struct member *m); /* after each turn: who leads, and whether we serve */
+
+/* ---- member_reconfig.c ---- */
+void reconfig_lead(struct member *m);
+void reconfig_drive(struct member *m); /* the next step towards the servers that are wanted */
+/* The result of a client's request, applied; true: it waits for what comes of it. */
+bool reconfig_begun(struct member *m, struct request *r, int64_t zxid, int err);
+void reconfig_ended(struct member *m, const struct tree_txn *txn, int64_t zxid,
+                    const struct tree_result *result);
 
 /* ---- member.c ---- */
 /* Puts a txn into the log; we lead. 0 or raft_propose's errors. */
