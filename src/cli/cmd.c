@@ -308,7 +308,7 @@ static int take_words(struct parse *p)
     while (err == 0 && *p->at != NULL) {
         char *word = *p->at++;
         if (strcmp(word, "--") == 0) {
-            if (p->env->cmd != NULL && (p->env->cmd->flags & CMD_TAIL) != 0)
+            if (p->env->cmd != NULL && (p->env->cmd->flags & (CMD_TAIL | CMD_TAIL_MAYBE)) != 0)
                 p->env->tail = p->at;
             else
                 while (*p->at != NULL)
@@ -382,7 +382,7 @@ static int dispatch(struct parse *p)
         return wrong_usage(cmd, "needs more arguments");
     if ((cmd->flags & CMD_RAW) == 0 && args > cmd->args_max)
         return wrong_usage(cmd, "has too many arguments");
-    if ((cmd->flags & CMD_TAIL) != 0 && (env->tail == NULL || env->tail[0] == NULL))
+    if (env->tail != NULL ? env->tail[0] == NULL : (cmd->flags & CMD_TAIL) != 0)
         return wrong_usage(cmd, "needs a command line behind \"--\"");
     return cmd->run(env, p->out_n, p->out);
 }

@@ -8,12 +8,17 @@
 struct machine_options {
     const char *dir, *name, *address; /* NULL: not given; dir has a default */
     const char *listen, *http;        /* IP:PORT */
-    bool no_balancer;
+    bool has_dir; /* dir was given */
+    bool no_balancer, check;
     char **rest;
     int rest_n;
 };
 
 /* 0, or EXIT_USAGE when it has been said what is wrong. */
 int machine_options(int argc, char **argv, struct machine_options *out);
+
+struct identity;
+/* The machine of a new cluster of one, from name and address. Likewise. */
+int machine_alone(const struct machine_options *o, struct identity *id, const char *command);
 
 #endif

@@ -167,6 +167,17 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
     int err = machine_options(argc, argv, &o);
 
     (void)env;
+    if (err == 0 && o.rest_n > 1)
+        return cmd_fail(EXIT_USAGE, "server", "one FILE at most", NULL, "muster server --help");
+    if (err == 0 && o.rest_n == 1 && (o.has_dir || o.listen != NULL || o.http != NULL))
+        return cmd_fail(EXIT_USAGE, "server", "beside FILE there is --check only",
+                        "directory and ports stand in the file: dataDir, clientPort, "
+                        "admin.serverPort", "muster server --help");
+    if (err == 0 && o.rest_n == 1)
+        return run_zoo_config(o.rest[0], o.check);
+    if (err == 0 && o.check)
+        return cmd_fail(EXIT_USAGE, "server", "--check needs a FILE", NULL,
+                        "muster server zoo.cfg --check");
     if (err != 0 || (o.listen != NULL && (err = split(o.listen, client_ip, &client_port)) != 0))
         return err;
     /* The HTTP port is the one below, unless it is named. */

@@ -27,6 +27,8 @@ int run_lock_directory(const char *dir);
 /* Starts the server, and returns the exit code when everything has ended. */
 int run_until_stopped(struct run *r, const struct server_options *options);
 void run_stop_server(struct run *r);
+/* server FILE: as ZooKeeper's own configuration file says (server_zoo.c). */
+int run_zoo_config(const char *file, bool check_only);
 /* For server_options.failed: ends the process. */
 void run_disk_failed(void *ctx, int err);
 

@@ -9,7 +9,8 @@
 #include "base/mem.h"
 #include "base/mutant.h"
 
-#define STALL_MS 300 /* this late for our own deadline: we were not running */
+#define MEMBER_ENTRY_KEPT 65536 /* bytes of the buffer that entries are put together in */
+#define STALL_MS 300            /* this late for our own deadline: we were not running */
 
 void member_send(struct member *m, uint64_t to, struct buf *message, enum message_type type)
 {
@@ -19,14 +20,18 @@ void member_send(struct member *m, uint64_t to, struct buf *message, enum messag
 
 int member_propose(struct member *m, struct tree_txn *txn)
 {
-    struct buf entry = {0};
+    struct buf *entry = &m->entry;
     uint64_t index;
 
     txn->time_ms = m->wall_ms;
     txn->rules = m->options.rules;
-    tree_txn_encode(txn, &entry);
-    int err = raft_propose(m->raft, entry.data, entry.len, &index);
-    buf_free(&entry);
+    buf_clear(entry);
+    tree_txn_encode(txn, entry);
+    int err = raft_propose(m->raft, entry->data, entry->len, &index);
+    if (err == 0)
+        stats_proposed(m, entry->len);
+    if (entry->len > MEMBER_ENTRY_KEPT)
+        buf_free(entry);
     if (err == 0 && txn->op == TREE_OP_ATTACH_SESSION)
         session_attaching(m, txn->session, index);
     return err;
@@ -82,6 +87,7 @@ void member_free(struct member *m)
     if (m->snapshot != NULL)
         raft_blob_unref(m->snapshot);
     buf_free(&m->scratch);
+    buf_free(&m->entry);
     buf_free(&m->reply);
     watches_free(m->watches);
     tree_free(m->tree);
@@ -170,6 +176,10 @@ static void apply(struct member *m, const struct raft_entry *e)
     case RAFT_ENTRY_CONFIG: break; /* raft's own */
     }
     m->snapshot_bytes += e->len;
+    if (m->leading_term != 0)
+        m->stats.committed_lead++;
+    else
+        m->stats.committed_follow++;
 }
 
 /* The leader sent a whole tree. Our clients' watches have missed what lies between, and so
@@ -295,6 +305,7 @@ void member_flush(struct member *m)
         any = session_synced(m) || any; /* what stands behind them goes now, too */
     } while (apply_all(m) || any);
     serve_or_not(m);
+    stats_leader(m);
     snapshots(m);
     /* Sending is last: the messages are ordered by when raft made them, and nothing that
      * the clients get depends on them. */
@@ -334,6 +345,7 @@ void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms)
     /* What our clients sent meanwhile has not been read yet: they are not to blame. */
     if (late_ms > STALL_MS) {
         m->due_ms = now_ms;
+        summary_add(&m->stats.pause, late_ms);
         session_grace(m, late_ms);
     }
     if (now_ms >= raft_deadline(m->raft))

@@ -6,6 +6,7 @@
  *   member_stream.c   writes on their way to the leader, each once, in order
  *   member_session.c  questions to the leader (ping, sync) and the expiry of sessions
  *   member_sweep.c    containers and TTL znodes whose time has come
+ *   member_stats.c    what is counted, for those who watch over it
  */
 #ifndef MUSTER_MEMBER_INTERNAL_H
 #define MUSTER_MEMBER_INTERNAL_H
@@ -13,6 +14,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "server/member.h"
+#include "server/member_stats.h"
 
 #define MEMBER_REQUESTS_MAX 1000            /* of one connection, before it is not read */
 #define MEMBER_REQUEST_BYTES_MAX (8u << 20) /* likewise */
@@ -71,6 +73,7 @@ struct request {
     int err;                             /* REQ_LOCAL: the answer */
     bool close_after;                    /* REQ_LOCAL: and then the connection ends */
     int64_t session;                     /* of the write, kept when the client is gone */
+    uint64_t came_ms;                    /* when its frame came */
     int32_t timeout_ms;                  /* REQ_CONNECT */
     uint8_t password[TREE_PASSWORD_LEN]; /* REQ_CONNECT */
     uint64_t conn_id;
@@ -103,7 +106,11 @@ struct conn {
     TAILQ_ENTRY(conn) in_dirty;
     TAILQ_ENTRY(conn) in_touched;
     bool dirty, touched;
-    bool doomed; /* close when out has been handed over */
+    bool doomed;        /* close when out has been handed over */
+    int32_t timeout_ms; /* of the session */
+    int64_t opened_wall_ms;
+    uint64_t heard_ms;
+    struct conn_stats stats;
 };
 TAILQ_HEAD(conn_list, conn);
 
@@ -197,8 +204,11 @@ struct member {
     struct raft_blob *snapshot; /* to be taken by the shell */
     uint64_t snapshot_index;
     uint64_t snapshot_bytes; /* of entries applied since */
-    struct buf scratch, reply;
+    struct buf scratch, reply, entry;
     struct member_facts facts;
+    struct member_stats stats;
+    uint64_t leaderless_ms, unavailable_ms; /* since when; 0: it is not so */
+    uint64_t lead_ms;                       /* since when we lead */
 };
 
 /* ---- member_conn.c ---- */
@@ -215,6 +225,7 @@ void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, co
 void conn_flush(struct member *m);
 void conn_close_all(struct member *m);
 struct conn *conn_of_session(struct member *m, int64_t session);
+struct conn *conn_find(const struct member *m, uint64_t id);
 
 /* ---- member_stream.c ---- */
 void stream_add(struct member *m, struct request *r);
@@ -239,7 +250,9 @@ void session_unlead(struct member *m);
 void session_born(struct member *m, int64_t session, int32_t timeout_ms);
 void session_gone(struct member *m, int64_t session);
 void session_attaching(struct member *m, int64_t session, uint64_t index);
-bool session_touch(struct member *m, int64_t session);  /* false: unknown, or ending */
+bool session_touch(struct member *m, int64_t session); /* false: unknown, or ending */
+/* Until when it lives if nothing is heard of it; false: we do not lead, or it is ending. */
+bool session_until(const struct member *m, int64_t session, uint64_t *until_ms);
 void session_grace(struct member *m, uint64_t late_ms); /* so long we did not run */
 void session_expire(struct member *m);
 uint64_t session_deadline(const struct member *m);
@@ -247,6 +260,15 @@ void session_forget(struct member *m, struct request *r); /* a question's client
 
 /* ---- member_sweep.c ---- */
 void sweep_work(struct member *m);
+
+/* ---- member_stats.c ---- */
+void stats_sent(struct member *m, struct conn *c, size_t bytes, bool is_event);
+/* A request was answered; its reply may still be in c->out. */
+void stats_answered(struct member *m, struct conn *c, int32_t op, int32_t xid, int64_t zxid,
+                    uint64_t came_ms, bool is_update);
+void stats_conn_clear(struct conn_stats *s);
+void stats_proposed(struct member *m, size_t bytes);
+void stats_leader(struct member *m); /* after each turn: who leads, and whether we serve */
 
 /* ---- member.c ---- */
 /* Puts a txn into the log; we lead. 0 or raft_propose's errors. */

@@ -452,19 +452,32 @@ static int clear_store(const char *dir, struct buf *why)
     return err;
 }
 
-static int create_store(const char *dir, const struct identity *self, struct buf *why)
+/* Takes over t, whose state becomes the snapshot that the log begins behind. */
+static int create_store(const char *dir, const struct identity *self, struct tree *t,
+                        struct buf *why)
 {
+    uint64_t index = tree_zxid(t) > 0 ? (uint64_t)tree_zxid(t) : 1;
     struct raft_save vote = {.hard = true, .term = 1, .vote = self->id};
     struct disk *disk;
     struct store *store;
     struct buf snapshot = {0};
-    struct tree *t = tree_new(1);
 
+    tree_save(t, &snapshot);
+    tree_free(t);
+    if (snapshot.len > RAFT_SNAPSHOT_MAX) {
+        buf_printf(why,
+                   "the tree takes %zu bytes, and muster holds at most %u: it would not fit "
+                   "into a snapshot",
+                   snapshot.len, RAFT_SNAPSHOT_MAX);
+        buf_free(&snapshot);
+        return ERR_TOO_BIG;
+    }
     int err = open_store(&disk, &store, dir, &(const struct store_load){0}, why);
     if (err == 0) {
-        tree_save(t, &snapshot);
-        struct raft_blob *b = raft_blob_new_take(
-            1, 1, &self->peers, mem_dup(snapshot.data, snapshot.len), snapshot.len);
+        CHECK(snapshot.gone == 0); /* so it begins where it was allocated */
+        struct raft_blob *b =
+            raft_blob_new_take(index, 1, &self->peers, snapshot.data, snapshot.len);
+        snapshot = (struct buf){0};
         err = store_save(store, &vote);
         if (err == 0)
             err = store_snapshot(store, b, 0);
@@ -475,21 +488,28 @@ static int create_store(const char *dir, const struct identity *self, struct buf
         disk_posix_free(disk);
     }
     buf_free(&snapshot);
-    tree_free(t);
     return err;
 }
 
-int server_create(const char *dir, const struct identity *self, struct buf *why)
+int server_create_take(const char *dir, const struct identity *self, struct tree *t,
+                       struct buf *why)
 {
     int err = identity_prepare(self, dir, why);
 
     if (err == 0)
         err = clear_store(dir, why);
     if (err == 0)
-        err = create_store(dir, self, why);
+        err = create_store(dir, self, t, why);
+    else
+        tree_free(t);
     if (err == 0)
         err = identity_finish(self, dir, why);
     return err;
+}
+
+int server_create(const char *dir, const struct identity *self, struct buf *why)
+{
+    return server_create_take(dir, self, tree_new(1), why);
 }
 
 int server_create_joined(const char *dir, const struct identity *self, struct buf *why)
@@ -526,8 +546,15 @@ static int listen_all(struct server *s, struct buf *why)
 
     if (err == 0 && o->peer_address != NULL)
         err = transport_start(&s->transport, s->loop, &t, why);
-    if (err == 0 && o->http_address != NULL)
-        err = http_start(&s->http, s->loop, o->http_address, o->http_port, pages, s, why);
+    if (err != 0 || o->http_address == NULL)
+        return err;
+    err = http_start(&s->http, s->loop, o->http_address, o->http_port, pages, s, why);
+    if (err != 0 && o->http_may_fail) {
+        log_event(LOG_WARNING, "http_not_started", LOG_S("why", buf_text(why)),
+                  LOG_S("effect", "no metrics, no admin pages: choose another admin.serverPort"));
+        buf_clear(why);
+        err = 0;
+    }
     return err;
 }
 

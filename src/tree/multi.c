@@ -22,9 +22,11 @@ static void part_take_create(struct part *p, const struct wire_create_request *r
     p->flags = r->flags;
     p->create = (struct create){.path = r->path, .data = r->data, .acl = r->acl};
     /* Inside a multi the mode makes a container, whatever the operation (outside it is the
-     * operation alone). */
+     * operation alone), and no other mode does. */
     if (r->flags == WIRE_CONTAINER)
         p->op = WIRE_OP_CREATE_CONTAINER;
+    else if (p->op == WIRE_OP_CREATE_CONTAINER)
+        p->op = WIRE_OP_CREATE;
 }
 
 static int part_decode_create(struct part *p, struct wire_in *in)

@@ -61,6 +61,7 @@ struct nodes {
     struct family *families; /* [0] is never used */
     uint32_t families_n, families_cap, families_free;
     uint64_t data_bytes; /* of linked ones */
+    uint64_t path_bytes; /* likewise: the lengths of their paths */
 };
 
 /* Begins with the root alone. */

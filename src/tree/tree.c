@@ -215,6 +215,19 @@ bool tree_session_next(const struct tree *t, int64_t after, struct tree_session 
     return x != NULL;
 }
 
+void tree_ephemerals(const struct tree *t, int64_t session, tree_path_visit *visit, void *ctx)
+{
+    const struct session *x = sessions_find(&t->sessions, session);
+    struct buf path = {0};
+
+    for (uint32_t e = x != NULL ? x->first : 0; e != 0; e = t->ephemerals.rows[e].next) {
+        nodes_path(&t->nodes, t->ephemerals.rows[e].node, &path);
+        if (!visit(ctx, (const char *)path.data, path.len))
+            break;
+    }
+    buf_free(&path);
+}
+
 int64_t tree_zxid(const struct tree *t) { return t->zxid; }
 uint64_t tree_digest(const struct tree *t) { return t->digest; }
 
@@ -225,6 +238,7 @@ void tree_facts(const struct tree *t, struct tree_facts *out)
         .ephemerals = t->ephemerals.count,
         .sessions = t->sessions.count,
         .data_bytes = t->nodes.data_bytes,
+        .path_bytes = t->nodes.path_bytes,
     };
 }
 

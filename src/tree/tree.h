@@ -123,6 +123,9 @@ struct tree_session {
 bool tree_session_get(const struct tree *t, int64_t id, struct tree_session *out);
 /* Walks the sessions in order of id: the first with an id above `after`. */
 bool tree_session_next(const struct tree *t, int64_t after, struct tree_session *out);
+/* Shows a session's ephemerals, in the order of their creation, until visit returns false. */
+typedef bool tree_path_visit(void *ctx, const char *path, size_t path_len);
+void tree_ephemerals(const struct tree *t, int64_t session, tree_path_visit *visit, void *ctx);
 
 /* ---- what the ensemble deletes by itself ---- */
 /* Walks the containers and TTL znodes that may go at this time (wall clock): begin with *at
@@ -146,6 +149,7 @@ uint64_t tree_digest(const struct tree *t);
 struct tree_facts {
     uint64_t znodes; /* the root and the built-in ones counted, each once: 4 at first */
     uint64_t ephemerals, sessions, data_bytes;
+    uint64_t path_bytes; /* the lengths of all paths */
 };
 void tree_facts(const struct tree *t, struct tree_facts *out);
 

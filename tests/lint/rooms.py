@@ -17,10 +17,10 @@ import re
 import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-ORDER = ["base", "wire", "tree", "raft", "store", "server-core", "server", "client-core",
-         "client", "site", "agent", "host", "http", "cli", "main", "testlib", "simlib",
-         "unitlib"]
-CORES = ["wire", "tree", "raft", "site", "agent", "server-core", "client-core"]
+ORDER = ["base", "wire", "tree", "zkdata", "raft", "store", "server-core", "server",
+         "client-core", "client", "site", "agent", "host", "http", "cli", "main", "testlib",
+         "simlib", "unitlib", "peerlib"]
+CORES = ["wire", "tree", "zkdata", "raft", "site", "agent", "server-core", "client-core"]
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 # A core has no clock, file, socket, thread, random source or log call: not even the headers.
 BANNED = re.compile(r"^(uv|curl/.*|openssl/.*|microhttpd|libmnl/.*|nftables/.*|pthread|unistd|"
@@ -28,6 +28,7 @@ BANNED = re.compile(r"^(uv|curl/.*|openssl/.*|microhttpd|libmnl/.*|nftables/.*|p
                     r"base/log|stdio|threads|errno)\.h$")
 # snprintf and strto* need these; everything else of them is caught in the objects.
 ALLOWED = {("site", "stdio.h"), ("agent", "stdio.h"), ("tree", "stdio.h"), ("wire", "stdio.h"),
+           ("zkdata", "stdio.h"),
            ("raft", "stdio.h"), ("server-core", "stdio.h"), ("client-core", "stdio.h"),
            ("site", "arpa/inet.h"), ("agent", "arpa/inet.h"), ("site", "errno.h"),
            ("agent", "errno.h")}
@@ -48,6 +49,8 @@ def room_of(path):
         return "testlib"
     if parts[:2] == ["tests", "sim"]:
         return "simlib"
+    if parts[:2] == ["tests", "peer"]:
+        return "peerlib"
     if parts[:2] == ["tests", "unit"] and not name.startswith("test_") and name.endswith(".c"):
         return "unitlib"
     return None
@@ -127,7 +130,8 @@ def targets(tree):
     if "main" in tree.rooms and tree.rooms["main"]:
         yield "muster", "muster", tree.closure(["main"])[1:], tree.rooms["main"]
     for kind, pattern in (("unit", "tests/unit/test_*.c"), ("sim", "tests/sim/*.c"),
-                          ("fuzz", "tests/fuzz/*.c"), ("tool", "tests/cluster/*.c"), ("tool", "bench/*.c"),
+                          ("fuzz", "tests/fuzz/*.c"), ("tool", "tests/cluster/*.c"),
+                          ("tool", "tests/peer/*.c"), ("tool", "bench/*.c"),
                           ("client", "tests/clients/*.c")):
         for p in sorted(glob.glob(pattern)):
             entry = kind == "fuzz" and "LLVMFuzzerTestOneInput" in tree.text[p]

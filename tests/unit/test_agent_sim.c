@@ -25,6 +25,7 @@
 #include "base/mutant.h"
 #include "base/rng.h"
 #include "client/mirror.h"
+#include "mutant_env.h"
 
 enum { SEEDS = 150, MACHINES_MAX = 4, ADDRESSES_MAX = 4, SESSIONS_MAX = 400, NODES_MAX = 64 };
 enum { FAULTS_MS = 20000, QUIET_MS = 16000, KERNEL_LATE_MS = 20 };
@@ -1228,12 +1229,7 @@ int main(int argc, char **argv)
     uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
     uint64_t count = argc > 2 ? strtoull(argv[2], NULL, 10) : argc > 1 ? 1 : SEEDS, bad = 0;
 
-#ifdef MUSTER_MUTANTS
-    const char *name = getenv("MUTANT");
-    for (int i = 0; name != NULL && i < MUTANTS_END; i++)
-        if (strcmp(mutant_name((enum mutant)i), name) == 0)
-            mutant_active = (enum mutant)i;
-#endif
+    mutant_from_env();
     if (argc == 2)
         return run(first, true) ? 0 : 1;
     for (uint64_t seed = first; seed < first + count; seed++)

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Access lists with identities: who may, who may not, and what each is told. */
+#include "mutant_env.h"
 #include "unit/tree_world.h"
 
 #include <stdio.h>
@@ -365,5 +366,6 @@ int main(void)
         T(who_am_i_shows_names_and_no_hashes),
     };
 
+    mutant_from_env();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -124,6 +124,21 @@ static void all_kinds_succeed(void **state)
     reload(w);
 }
 
+/* Outside of a multi createContainer makes one whatever the mode; inside it is the mode. */
+static void the_mode_makes_a_container(void **state)
+{
+    struct world *w = *state;
+
+    begin(w);
+    add_create(w, WIRE_OP_CREATE_CONTAINER, "/t/p", WIRE_PERSISTENT);
+    add_create(w, WIRE_OP_CREATE_CONTAINER, "/t/e", WIRE_EPHEMERAL);
+    assert_int_equal(end(w), 0);
+    assert_results(w, "1:0=/t/p 1:0=/t/e ");
+    assert_int_equal(exists(w, "/t/e", 0), 0);
+    assert_int_not_equal(w->stat.ephemeral_owner, 0);
+    reload(w);
+}
+
 static void empty_is_fine(void **state)
 {
     struct world *w = *state;
@@ -319,6 +334,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(all_kinds_succeed),
+        T(the_mode_makes_a_container),
         T(empty_is_fine),
         T(failure_has_the_bytes_of_the_protocol),
         T(failure_leaves_no_trace),

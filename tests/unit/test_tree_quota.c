@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Quotas, containers and TTL znodes: what the tree does by itself. */
+#include "mutant_env.h"
 #include "unit/tree_world.h"
 
 #include <stdio.h>
@@ -338,5 +339,6 @@ int main(void)
         T(what_changed_after_the_leader_looked_stays),
     };
 
+    mutant_from_env();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
