@@ -165,6 +165,8 @@ bool agent_action_take(struct agent *a, struct agent_action *out);
  * server of its own). Works always: without quorum from the last known view. Returns the
  * exit code: 0 OK, 3 degraded, 4 down. */
 int agent_status(const struct agent *a, const struct status_server *server, struct buf *json);
+int agent_status_foreign(const struct agent *a, const struct status_ensemble *ensemble,
+                         struct buf *json);
 
 /* Does this machine, as far as it knows, answer for the address now? For tests and metrics. */
 bool agent_has_address(const struct agent *a, const char *address);

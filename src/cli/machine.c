@@ -22,6 +22,7 @@ int machine_options(int argc, char **argv, struct machine_options *out)
                                           {"listen", required_argument, NULL, 'l'},
                                           {"http", required_argument, NULL, 'h'},
                                           {"no-balancer", no_argument, NULL, 'b'},
+                                          {"ensemble", required_argument, NULL, 'e'},
                                           {NULL, 0, NULL, 0}};
     int c;
 
@@ -35,6 +36,7 @@ int machine_options(int argc, char **argv, struct machine_options *out)
         case 'l': out->listen = optarg; break;
         case 'h': out->http = optarg; break;
         case 'b': out->no_balancer = true; break;
+        case 'e': out->ensemble = optarg; break;
         default: fprintf(stderr, "Try: muster %s --help\n", argv[0]); return EXIT_USAGE;
         }
     }
@@ -43,9 +45,7 @@ int machine_options(int argc, char **argv, struct machine_options *out)
     return 0;
 }
 
-/* Name and address of a new machine; the name may be the host's. */
-static int identity_options(const struct machine_options *o, struct identity *id,
-                            const char *command)
+int machine_identity(const struct machine_options *o, struct identity *id, const char *command)
 {
     char host[RAFT_NAME_MAX] = "";
 
@@ -90,7 +90,7 @@ int cmd_init(struct cmd_env *env, int argc, char **argv)
     int err = machine_options(argc, argv, &o);
 
     (void)env;
-    if (err != 0 || (err = identity_options(&o, &id, "init")) != 0)
+    if (err != 0 || (err = machine_identity(&o, &id, "init")) != 0)
         return err;
     secret_random(id.cluster, CLUSTER_LEN);
     secret_random(id.secret, SECRET_LEN);
@@ -180,7 +180,7 @@ int cmd_join(struct cmd_env *env, int argc, char **argv)
               stderr);
         return EXIT_USAGE;
     }
-    if ((err = identity_options(&o, &id, "join ADDRESS TOKEN")) != 0)
+    if ((err = machine_identity(&o, &id, "join ADDRESS TOKEN")) != 0)
         return err;
     struct identity old;
     err = identity_load(&old, o.dir, &why);
