@@ -336,10 +336,11 @@ int status_json(const struct status_view *v, struct buf *out)
     int exit_code = status_verdict(v, &verdict);
 
     json_t *j = json_pack(
-        "{s:o, s:i, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o}}", "verdict",
-        text(buf_text(&verdict)), "exit", exit_code, "site", text(v->site), "machine",
-        text(v->machine), "as_of_ms_ago", number(v->as_of_ms_ago), "lease_ms", (int)v->lease_ms,
-        "quorum", quorum_json(v->server), "ensemble", ensemble_json(v->ensemble), "machines", machines_json(v), "addresses",
+        "{s:o, s:i, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o}}",
+        "verdict", text(buf_text(&verdict)), "exit", exit_code, "site", text(v->site),
+        "machine", text(v->machine), "as_of_ms_ago", number(v->as_of_ms_ago), "lease_ms",
+        (int)v->lease_ms, "quorum", quorum_json(v->server), "ensemble",
+        ensemble_json(v->ensemble), "machines", machines_json(v), "addresses",
         addresses_json(v), "services", services_json(v), "balance", pools_json(v), "refused",
         "sites", number(v->site_refused_total), "pools", number(v->pools_refused_total),
         "address_conflicts", number(v->conflicts_total));

@@ -27,7 +27,14 @@ static const struct cmd_option global_options[] = {
     {NULL, 0, NULL, NULL},
 };
 /* clang-format on */
-enum global { GLOBAL_SERVER, GLOBAL_AUTH_FILE, GLOBAL_TIMEOUT, GLOBAL_JSON, GLOBAL_HELP, GLOBAL_VERSION };
+enum global {
+    GLOBAL_SERVER,
+    GLOBAL_AUTH_FILE,
+    GLOBAL_TIMEOUT,
+    GLOBAL_JSON,
+    GLOBAL_HELP,
+    GLOBAL_VERSION
+};
 
 static const struct cmd_option no_options[] = {{NULL, 0, NULL, NULL}};
 

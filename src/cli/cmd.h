@@ -56,7 +56,7 @@ enum cmd_flags {
 
 struct cmd_env {
     const struct cmd *cmd;
-    const char *servers; /* --server, MUSTER_SERVER, or the default */
+    const char *servers;   /* --server, MUSTER_SERVER, or the default */
     const char *auth_file; /* --auth-file, MUSTER_AUTH_FILE; NULL: none */
     uint32_t timeout_ms;   /* --timeout: of one question */
     bool json;

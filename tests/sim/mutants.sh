@@ -21,6 +21,10 @@ for name in $(awk '/NOT FOUND/ { print $1 }' "$out"); do
         program=test_raft_random
         set -- "$seeds" 1
         ;;
+    client_*)
+        program=test_client_sim
+        set -- 1 "$seeds"
+        ;;
     *)
         program=test_agent_sim
         set -- 1 "$seeds"
