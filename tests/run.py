@@ -3,7 +3,7 @@
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
     run.py [PART...]     gcc units clang sim mutants fuzz lint clients commands
-                         input cluster; none: all
+                         input cluster ensemble; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -259,13 +259,18 @@ def cluster(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/failover.py")
 
 
+def ensemble(part):
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/cluster/ensemble.py", env=SANITIZED)
+
+
 def lint(part):
     part.report_lines("tests/lint/lint.sh")
 
 
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
          "fuzz": fuzz, "lint": lint, "clients": clients, "moving": moving, "commands": commands,
-         "input": bad_input, "cluster": cluster}
+         "input": bad_input, "cluster": cluster, "ensemble": ensemble}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
 

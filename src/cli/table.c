@@ -71,7 +71,9 @@ static const struct cmd_option status_options[] = {
     DATA,
     {"watch", 'w', NULL, "show it again and again, until Ctrl-C"}, END};
 static const struct cmd_option up_options[] = {
-    DATA,
+    MACHINE,
+    {"ensemble", 0, "HOST:PORT,...", "no server here: on these, of Apache ZooKeeper; /CHROOT may "
+                                     "stand behind the last. Needs --address"},
     {"no-balancer", 0, NULL, "leave HAProxy alone"}, END};
 static const struct cmd_option watch_options[] = {
     {"recursive", 'r', NULL, "and everything below it"},
@@ -219,7 +221,8 @@ const struct cmd cmd_table[] = {
     {"up", "", "Run this machine's part, server and agent, in the foreground",
         0, 0, CMD_FIRST_HOUR | CMD_RAW, up_options,
         "  muster up\n"
-        "  muster up --data /srv/muster\n",
+        "  muster up --data /srv/muster\n"
+        "  muster up --ensemble zk1:2181,zk2:2181,zk3:2181/muster --address 10.0.0.12\n",
         cmd_up},
     {"watch", "PATH [-- COMMAND...]", "Print a line, or run a command, for each change of a znode",
         1, 1, CMD_TAIL_MAYBE, watch_options,

@@ -48,7 +48,7 @@ void stats_answered(struct member *m, struct conn *c, int32_t op, int32_t xid, i
     s->last_latency = ms;
     summary_add(&s->latency, ms);
     summary_add(&m->stats.latency, ms);
-    spread_add(is_update ? &m->stats.update : &m->stats.read, ms);
+    distribution_add(is_update ? &m->stats.update : &m->stats.read, ms);
 }
 
 void stats_conn_clear(struct conn_stats *s)

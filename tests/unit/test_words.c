@@ -351,7 +351,7 @@ static void latency_is_from_the_frame_to_the_answer(void **state)
     assert_int_equal(f.queued, 0);
     assert_int_equal(f.stats.last_latency, 25);
     assert_int_equal(member_stats(s.lone.member)->latency.most, 25);
-    assert_int_equal(spread_at(&member_stats(s.lone.member)->read, 500), 25);
+    assert_int_equal(distribution_at(&member_stats(s.lone.member)->read, 500), 25);
     buf_free(&b);
     close_scene(&s);
 }
