@@ -172,9 +172,9 @@ const struct cmd cmd_table[] = {
         "  muster ls /\n"
         "  muster ls /services/web\n",
         cmd_ls},
-    {"queue", "put|take|ls|len NAME [DATA] [-- COMMAND...]", "Put items into a queue, and take them",
+    {"queue", "put|take|ls|len NAME ...", "Put items into a queue, and take them",
         2, 3, CMD_TAIL_MAYBE, queue_options,
-        "  muster queue put mail \"to: ada\"                  prints the item's path\n"
+        "  muster queue put mail \"to: ada\"                   prints the item's path\n"
         "  muster queue put --priority 0 mail - < urgent     before all others\n"
         "  ls *.jpg | muster queue put --lines thumbnails    each line is an item\n"
         "  muster queue take mail                            prints an item; waits for one\n"
