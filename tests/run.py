@@ -235,6 +235,7 @@ def clients(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/clients/run.py", "muster", env=SANITIZED)
         part.report_lines("/usr/bin/python3", "tests/clients/run.py", "zookeeper")
+        part.report_lines("/usr/bin/python3", "tests/peer/sessions.py")
 
 
 def moving(part):
@@ -250,6 +251,7 @@ def bad_input(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/bad_input.py")
         part.report_lines("/usr/bin/python3", "tests/cluster/bad_input.py", env=SANITIZED)
+        part.report_lines("/usr/bin/python3", "tests/cluster/limits.py")
 
 
 def cluster(part):

@@ -36,6 +36,9 @@
     M(member_forward_again_at_once, "a forward is sent again before it is known to be lost") \
     M(member_sync_local, "sync is answered without asking the leader")                      \
     M(member_event_after_reply, "watch events are sent after the reply that shows the change")\
+    M(member_read_only_write, "a server without a quorum acknowledges a write")             \
+    M(member_read_only_for_all, "a server without a quorum serves reads to who has not asked") \
+    M(member_read_only_stays, "clients of read-only mode stay when the quorum is back")     \
     M(client_lease_from_answer, "the session's life is counted from the answer")            \
     M(client_stale_answer, "an old answer counts as that to the newest question")           \
     M(client_blind_retry, "a write that may have happened is sent again")                   \

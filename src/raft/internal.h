@@ -209,7 +209,6 @@ bool raft_reads_wait(const struct raft *r); /* for a round that has not begun */
 uint64_t raft_round_confirmed(const struct raft *r);
 
 /* members.c */
-const struct raft_member *raft_member_find(const struct raft_members *m, uint64_t id);
 bool raft_is_voter(const struct raft *r, uint64_t id);
 bool raft_may_campaign(const struct raft *r);
 struct peer *raft_peer_find(struct raft *r, uint64_t id);
@@ -217,7 +216,6 @@ void raft_config_appended(struct raft *r, const struct raft_entry *e);
 void raft_config_truncated(struct raft *r, uint64_t from);
 void raft_config_compacted(struct raft *r, uint64_t upto);
 void raft_config_reset(struct raft *r, const struct raft_members *base);
-bool raft_may_change(const struct raft *r);
 void raft_promote_ready(struct raft *r);
 
 #endif

@@ -62,6 +62,14 @@ void stats_proposed(struct member *m, size_t bytes)
     size_add(&m->stats.proposals, bytes);
 }
 
+void stats_committed(struct member *m)
+{
+    if (raft_role(m->raft) == RAFT_LEADER)
+        m->stats.committed_lead++;
+    else
+        m->stats.committed_follow++;
+}
+
 /* Since when a thing is not as it should be; when it is again, how long that took. */
 static void measure(uint64_t now_ms, bool is_bad, uint64_t *since_ms, struct summary *took)
 {
@@ -120,6 +128,8 @@ void member_client_word(struct member *m, uint64_t conn, size_t bytes)
     if (c != NULL)
         c->stats.received++;
 }
+
+void member_client_word_done(struct member *m) { m->stats.sent++; }
 
 bool member_conn_facts(const struct member *m, uint64_t conn, struct member_conn_facts *out)
 {

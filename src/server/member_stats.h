@@ -16,6 +16,10 @@ struct sizes {
     bool any;
     uint32_t last, least, most;
 };
+static inline int64_t size_shown(const struct sizes *s, uint32_t size)
+{
+    return s->any ? (int64_t)size : -1;
+}
 
 /* Of one server, since its start or the last member_stats_reset(). */
 struct member_stats {
@@ -31,7 +35,8 @@ struct member_stats {
     uint64_t proposed;                         /* by this leader */
     uint64_t committed_lead, committed_follow; /* applied while leading, while not */
     uint64_t leaderless;                       /* times that no leader was known */
-    struct summary election, unavailable, pause;
+    struct summary election, unavailable;
+    struct spread pause; /* that the process did not run when it should have */
 };
 const struct member_stats *member_stats(const struct member *m);
 void member_stats_reset(struct member *m);
@@ -39,8 +44,9 @@ uint64_t member_leader_ms(const struct member *m); /* for how long we lead; 0: w
 uint64_t
 member_pending_syncs(const struct member *m); /* questions that raft has not answered */
 
-/* A word came instead of a frame, so many bytes. */
+/* A word came instead of a frame, so many bytes; it was answered. */
 void member_client_word(struct member *m, uint64_t conn, size_t bytes);
+void member_client_word_done(struct member *m);
 
 /* Of one connection, since its beginning or the last member_conns_reset(). */
 struct conn_stats {

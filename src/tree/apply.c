@@ -125,6 +125,9 @@ static int attach_session(const struct step *s, const struct tree_txn *txn)
 
     if (x == NULL || !password_is(x, txn->password))
         return ERR_SESSION_EXPIRED;
+    /* The last zxid that the client has seen: what was not before this entry is lost. */
+    if (txn->len == 8 && (int64_t)be64_get(txn->body) >= s->zxid)
+        return ERR_AHEAD;
     s->t->digest -= tree_digest_session(x);
     x->timeout_ms = txn->timeout_ms;
     x->origin = txn->origin;
@@ -267,6 +270,12 @@ static int do_op(const struct step *s, const struct tree_txn *txn, int64_t *sess
     case WIRE_OP_DELETE: return do_delete(s, txn);
     case WIRE_OP_SET_DATA: return do_set_data(s, txn);
     case WIRE_OP_SET_ACL: return do_set_acl(s, txn);
+    case TREE_OP_SET_CONFIG: return tree_set_config(s, txn->body, txn->len);
+    case WIRE_OP_RECONFIG: {
+        int err = (txn->rules & TREE_RULE_RECONFIG) != 0 ? check_session(s, txn)
+                                                         : (int)ERR_RECONFIG_DISABLED;
+        return err == 0 ? tree_reconfig_begin(s, txn->body, txn->len) : err;
+    }
     case WIRE_OP_MULTI: {
         int err = check_session(s, txn);
         return err == 0 ? tree_multi(s, txn->body, txn->len) : err;

@@ -39,12 +39,13 @@ extendedTypesEnabled=true
 enforceQuota=true
 DigestAuthenticationProvider.superDigest={super}
 admin.enableServer=false
+znode.container.checkIntervalMs=86400000
 dataDir={data}
 clientPort={port}
 clientPortAddress=127.0.0.1
 """
-# Not asked of muster: they make ZooKeeper faster, or keep it from deleting containers and
-# nodes whose time is over in the middle of a run.
+# Not asked of muster: they make ZooKeeper faster; and it knows the setting that keeps it from
+# deleting containers and TTL znodes in the middle of a run only like this.
 JAVA = ("-Xmx512m", "-XX:+UseSerialGC", "-Dzookeeper.forceSync=no",
         "-Dzookeeper.snapCount=5000000", "-Dznode.container.checkIntervalMs=2000000000")
 
@@ -127,9 +128,7 @@ class Muster(Server):
     name = "muster"
 
     def command(self):
-        data = os.path.join(self.directory, "data")
-        return [MUSTER, "server", "--data", data, "--listen", self.address, "--http",
-                f"127.0.0.1:{free_port()}"]
+        return [MUSTER, "server", self.settings()]
 
 
 class Both:

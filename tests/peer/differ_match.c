@@ -422,7 +422,7 @@ void match_event(const uint8_t *body, size_t len, struct buf *out)
     quoted(out, e.path);
 }
 
-bool match_times(struct match *m)
+bool match_times(const struct match *m)
 {
     const struct buf *a = &m->times[ZOOKEEPER], *b = &m->times[MUSTER];
     bool near = a->len == b->len;
@@ -432,7 +432,11 @@ bool match_times(struct match *m)
         if ((x == 0) != (y == 0) || llabs(x - y) > TIMES_APART_MS)
             near = false;
     }
+    return near;
+}
+
+void match_times_clear(struct match *m)
+{
     buf_clear(&m->times[ZOOKEEPER]);
     buf_clear(&m->times[MUSTER]);
-    return near;
 }

@@ -353,6 +353,8 @@ static void draw(struct town *t)
         t->weights[FAULT_CUT_ONE_WAY] = (unsigned)world_below(w, 4);
         t->faults_us = 2000000;
     }
+    if (w->seed % 3 == 0)
+        t->read_only_after_ms = 300 + (uint32_t)(w->seed % 1000);
     t->has_balance = world_chance(w, 500);
     t->probe_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 10000 : 500000);
     t->remove_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 400000 : 20000);
@@ -381,6 +383,8 @@ static void found(struct town *t)
         server_start(&t->servers[i]);
     for (unsigned i = 0; i < clients; i++)
         town_client_add(t);
+    if (t->read_only_after_ms > 0)
+        town_visitor_add(t);
     world_at(&t->w, t->w.now_us + 500000, fault_due, t, 0, 0);
 }
 
@@ -388,6 +392,7 @@ static void free_all(struct town *t)
 {
     town_agent_free(t);
     town_client_free(t);
+    town_visitor_free(t);
     for (unsigned i = 0; i < t->servers_n; i++)
         server_free(&t->servers[i]);
     links_free(t);

@@ -5,6 +5,7 @@
  *   town_server.c   servers: the production member core, the real store on a simulated disk
  *   town_link.c     connections of clients to servers
  *   town_client.c   clients: the production client core, what they do, what they check
+ *   town_visitor.c  a client that reads at servers without a quorum
  *   town_check.c    what holds for all servers at each step
  *   town_agent.c    machines' agents, and the kernel that holds their addresses
  */
@@ -66,6 +67,7 @@ struct shell {
 };
 
 struct town_client;
+struct town_visitor;
 struct town_agent;
 
 struct town {
@@ -76,6 +78,8 @@ struct town {
     struct link *links;
     struct town_client *clients[TOWN_CLIENTS_MAX];
     unsigned clients_n;
+    struct town_visitor *visitor; /* NULL: there is no read-only mode in this world */
+    uint32_t read_only_after_ms;
     struct town_agent *agents[TOWN_SERVERS_MAX];
     unsigned agents_n, addresses_n;
     uint32_t lease_ms, probe_us, remove_us; /* at most */
@@ -131,6 +135,14 @@ void town_client_quiet(struct town *t);
 void town_client_free(struct town *t);
 /* Each living session that surely lives, by its client: told by town_check. */
 void town_client_sessions(struct town *t, struct server *s);
+
+/* Somebody has read this: a version of /x has one value. */
+void town_client_saw_x(struct town *t, int32_t version, uint64_t value);
+
+/* ---- the visitor ---- */
+void town_visitor_add(struct town *t);
+void town_visitor_check(struct server *s);
+void town_visitor_free(struct town *t);
 
 /* ---- agents ---- */
 void town_agent_add(struct town *t, struct server *s); /* on its machine; not started */

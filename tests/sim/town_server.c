@@ -202,6 +202,7 @@ void server_start(struct server *s)
                                  io_random, fake_digest};
     const struct member_options o = {.raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng)},
                                      .session_min_ms = 200,
+                                     .read_only_after_ms = t->read_only_after_ms,
                                      .snapshot_every = t->snapshot_every};
     const struct store_load load = {s, load_state, load_snapshot, load_entry};
 
