@@ -907,7 +907,7 @@ static int make_parents(struct copy *c)
     char *path = mem_dup_str(c->to.root);
     int err = 0;
 
-    for (char *p = path; err == 0 && (p = strchr(p + 1, '/')) != NULL; *p = '/') {
+    for (char *p = path; *path != 0 && err == 0 && (p = strchr(p + 1, '/')) != NULL; *p = '/') {
         *p = 0;
         err = client_sync_create(c->to.sync, path, NULL, 0, WIRE_PERSISTENT, NULL);
         if (err == ERR_NODE_EXISTS)

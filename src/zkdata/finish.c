@@ -149,7 +149,7 @@ static void drop_ephemerals(struct zkdata *d, struct zkdata_facts *f)
         if (v->path_len > 0 && parent == NULL) { /* an ephemeral's, which has no children */
             drop(d, i);
             f->orphans++;
-        } else if (is_ephemeral(d, v)) {
+        } else if (parent != NULL && is_ephemeral(d, v)) {
             parent->stat.pzxid = d->zxid + 1;
             drop(d, i);
             f->ephemerals++;
