@@ -239,6 +239,8 @@ def clients(part):
 
 def words(part):
     part.report_lines("/usr/bin/python3", "tests/peer/words.py", env=SANITIZED)
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/cluster/words_three.py", env=SANITIZED)
 
 
 def commands(part):
