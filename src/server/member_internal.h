@@ -339,7 +339,8 @@ void session_forget(struct member *m, struct request *r); /* a question's client
 void sweep_work(struct member *m);
 
 /* ---- member_stats.c ---- */
-void stats_sent(struct member *m, struct conn *c, size_t bytes, bool is_event);
+enum sent { SENT_CONNECT, SENT_PING, SENT_REPLY, SENT_EVENT };
+void stats_sent(struct member *m, struct conn *c, enum sent what, size_t bytes);
 /* A request was answered; its reply may still be in c->out. */
 void stats_answered(struct member *m, struct conn *c, int32_t op, int32_t xid, int64_t zxid,
                     uint64_t came_ms, bool is_update);
