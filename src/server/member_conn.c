@@ -225,7 +225,7 @@ static void serve_read(struct member *m, struct conn *c, const struct ids *ids, 
     buf_clear(&m->reply);
     int err = tree_read(m->tree, m->watches, &caller, op, body, len, &m->reply);
     reply(m, c, xid, tree_zxid(m->tree), err, &m->reply);
-    if (watches_count(m->watches) > MEMBER_WATCHES_MAX)
+    if (watches_count(m->watches) > m->options.watches_max)
         limits_watches(m, c);
 }
 
@@ -596,7 +596,7 @@ void conn_free(struct member *m, struct conn *c)
         TAILQ_REMOVE(&m->dirty, c, in_dirty);
     if (c->touched)
         TAILQ_REMOVE(&m->touched, c, in_touched);
-    watches_forget(m->watches, c->id);
+    limits_gone(m, c->id);
     hash_remove(&m->conns, &c->by_id);
     m->facts.connections--;
     ids_unref(c->ids);
