@@ -556,7 +556,7 @@ void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, s
     }
     struct request *r = request_of(m, c, &h, in.at, body_len);
     push(m, c, r);
-    if (must_hold && r->kind != REQ_LOCAL)
+    if (must_hold)
         limits_hold(m, r);
     conn_advance(m, c);
 }

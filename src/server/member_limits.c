@@ -87,8 +87,8 @@ bool limits_admit(struct member *m)
         uint64_t waited_ms = m->now_ms - r->held_ms;
         (void)limits_forget(m, r);
         if (m->options.throttled_op_wait_ms > 0 &&
-            waited_ms > m->options.throttled_op_wait_ms && r->op != WIRE_OP_PING &&
-            r->op != WIRE_OP_CLOSE_SESSION) {
+            waited_ms > m->options.throttled_op_wait_ms && r->kind != REQ_LOCAL &&
+            r->op != WIRE_OP_PING && r->op != WIRE_OP_CLOSE_SESSION) {
             r->kind = REQ_LOCAL;
             r->err = ERR_THROTTLED;
             limit_hit(m, MEMBER_LIMIT_THROTTLED_OP);

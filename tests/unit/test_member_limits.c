@@ -347,6 +347,29 @@ static void who_has_waited_too_long_is_refused(void **state)
     lone_stop(&l);
 }
 
+/* What stands behind one that waits, waits too: counted as in work, it would hold the first up.
+ */
+static void what_needs_no_work_waits_behind_what_waits(void **state)
+{
+    struct lone l;
+    (void)state;
+    lone_start_with(&l, 149, &(struct member_options){.throttle_max = 1}, 1);
+    (void)opened(&l, 1);
+    give(&l, 1, 1, WIRE_OP_SET_DATA, "/");
+    give(&l, 1, 2, WIRE_OP_SET_DATA, "/");
+    give(&l, 1, -4, WIRE_OP_SASL, NULL);
+    give(&l, 1, 3, WIRE_OP_SET_DATA, "/");
+    give(&l, 1, 4, 999, NULL);
+    lone_run(&l, 10);
+    assert_int_equal(replied(&l, 1).xid, 1);
+    assert_int_equal(replied(&l, 1).xid, 2);
+    assert_int_equal(replied(&l, 1).xid, -4);
+    assert_int_equal(replied(&l, 1).xid, 3);
+    assert_int_equal(replied(&l, 1).err, ERR_UNIMPLEMENTED);
+    assert_true(l.closed[1]);
+    lone_stop(&l);
+}
+
 static void large_requests_are_counted_together(void **state)
 {
     const struct member_options o = {.large_from = 100, .large_bytes_max = 1000};
@@ -503,6 +526,7 @@ int main(void)
         cmocka_unit_test(above_the_limit_who_waits_is_not_read),
         cmocka_unit_test(requests_wait_for_those_in_work),
         cmocka_unit_test(who_has_waited_too_long_is_refused),
+        cmocka_unit_test(what_needs_no_work_waits_behind_what_waits),
         cmocka_unit_test(large_requests_are_counted_together),
         cmocka_unit_test(watches_of_who_is_gone_are_forgotten_in_portions),
         cmocka_unit_test(who_watches_too_much_loses_the_connection),
