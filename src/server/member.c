@@ -61,6 +61,8 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.frame_max = MEMBER_FRAME_LIMIT;
     if (m->options.outstanding_max == 0)
         m->options.outstanding_max = 1000;
+    if (m->options.watches_max == 0)
+        m->options.watches_max = MEMBER_WATCHES_MAX;
     m->io = *io;
     TAILQ_INIT(&m->dirty);
     TAILQ_INIT(&m->touched);
@@ -87,6 +89,7 @@ void member_free(struct member *m)
         conn_free(m, HASH_ENTRY(l, struct conn, by_id));
     readonly_drop(m);
     hash_free(&m->locals);
+    mem_free(m->gone);
     stream_drop(m);
     session_unlead(m);
     mem_free(m->expiries.heap);
@@ -339,6 +342,7 @@ void member_flush(struct member *m)
     stats_leader(m);
     snapshots(m);
     tell_birth(m);
+    limits_forget_watches(m);
     /* Sending is last: the messages are ordered by when raft made them, and nothing that
      * the clients get depends on them. */
     while (raft_message_take(m->raft, &to, &m->scratch))
@@ -351,7 +355,7 @@ uint64_t member_deadline(const struct member *m)
 {
     uint64_t at = raft_deadline(m->raft), other;
 
-    if (!TAILQ_EMPTY(&m->dirty)) /* whose replies were too many for one turn */
+    if (!TAILQ_EMPTY(&m->dirty) || m->gone_n > 0) /* too much for one turn */
         return m->now_ms;
     if ((other = stream_deadline(m)) < at)
         at = other;

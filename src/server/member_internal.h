@@ -37,6 +37,7 @@
 #define MEMBER_IDS_BYTES_MAX (64u << 10)    /* of what one connection has proven */
 #define MEMBER_WATCHES_MAX 4000000          /* (path, kind), of one connection */
 #define MEMBER_ALL_WATCHES_MAX 16000000     /* about 150 bytes each, and the path */
+#define MEMBER_FORGET_MAX 10000             /* watches of clients that are gone, in one turn */
 #define MEMBER_LOCALS_MAX 20000             /* sessions of read-only mode */
 #define MEMBER_LOCALS_LOOK_MS 100           /* how late their end may be */
 
@@ -198,6 +199,8 @@ struct member {
     struct request_list held; /* not let into work yet, the oldest first */
     uint64_t held_n;
     struct conn_list dirty, touched;
+    uint64_t *gone; /* connections that have left more watches than are forgotten at once */
+    size_t gone_n, gone_cap;
 
     /* Our stream of writes. */
     struct request_list stream; /* numbered, unresolved, by seq */
@@ -293,6 +296,8 @@ void limits_hold(struct member *m, struct request *r);
 bool limits_admit(struct member *m);                     /* true if somebody was let in */
 bool limits_forget(struct member *m, struct request *r); /* true: it was held */
 void limits_watches(struct member *m, struct conn *c);   /* it has set one, perhaps */
+void limits_gone(struct member *m, uint64_t conn); /* its watches are forgotten, in portions */
+void limits_forget_watches(struct member *m);      /* the next portion */
 
 /* ---- member_readonly.c ---- */
 void readonly_connect(struct member *m, struct conn *c, const struct wire_connect_request *q,

@@ -355,6 +355,8 @@ static void draw(struct town *t)
     }
     if (w->seed % 3 == 0)
         t->read_only_after_ms = 300 + (uint32_t)(w->seed % 1000);
+    if (w->seed % 5 == 2)
+        t->throttle_max = 1 + (uint32_t)(w->seed % 4);
     t->has_balance = world_chance(w, 500);
     t->probe_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 10000 : 500000);
     t->remove_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 400000 : 20000);

@@ -79,7 +79,7 @@ struct town {
     struct town_client *clients[TOWN_CLIENTS_MAX];
     unsigned clients_n;
     struct town_visitor *visitor; /* NULL: there is no read-only mode in this world */
-    uint32_t read_only_after_ms;
+    uint32_t read_only_after_ms, throttle_max;
     struct town_agent *agents[TOWN_SERVERS_MAX];
     unsigned agents_n, addresses_n;
     uint32_t lease_ms, probe_us, remove_us; /* at most */

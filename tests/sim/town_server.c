@@ -203,6 +203,7 @@ void server_start(struct server *s)
     const struct member_options o = {.raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng)},
                                      .session_min_ms = 200,
                                      .read_only_after_ms = t->read_only_after_ms,
+                                     .throttle_max = t->throttle_max,
                                      .snapshot_every = t->snapshot_every};
     const struct store_load load = {s, load_state, load_snapshot, load_entry};
 
