@@ -30,6 +30,8 @@ enum fault {
     FAULT_CLOCK,
     FAULT_OUTAGE,
     FAULT_BLIND,
+    FAULT_LOST_DISK,
+    FAULT_RECONFIG,
     FAULTS
 };
 
@@ -217,6 +219,8 @@ static void one_fault(struct town *t, enum fault which)
     case FAULT_CLOCK: change_clock(t); break;
     case FAULT_OUTAGE: outage(t); break;
     case FAULT_BLIND: blind(t); break;
+    case FAULT_LOST_DISK: server_lose_disk(s); break;
+    case FAULT_RECONFIG: town_operator_reconfig(t); break;
     case FAULTS: UNREACHABLE("drawn below FAULTS");
     }
 }
@@ -278,13 +282,16 @@ static const char *servers_not_live(struct town *t)
             return "a server is down";
         if (!member_is_serving(s->member))
             return "a server does not serve";
-        if (!m->v[i].voter)
+        if (!m->v[i].voter && m->v[i].auto_promote)
             return "a server that has joined does not vote";
         if (raft_applied(member_raft(s->member)) != raft_applied(member_raft(leader->member)))
             return "the servers have not applied the same entries";
     }
     tree_facts(member_tree(leader->member), &f);
-    const char *wrong = town_agent_not_live(t);
+    const char *wrong = town_operator_not_live(t);
+    if (wrong != NULL)
+        return wrong;
+    wrong = town_agent_not_live(t);
     if (wrong != NULL)
         return wrong;
     if (f.sessions != t->clients_n + t->agents_n)
