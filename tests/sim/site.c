@@ -287,6 +287,10 @@ static const char *servers_not_live(struct town *t)
         if (raft_applied(member_raft(s->member)) != raft_applied(member_raft(leader->member)))
             return "the servers have not applied the same entries";
     }
+    for (unsigned i = 0; i < t->servers_n; i++)
+        if (raft_member_find(m, i + 1) == NULL && t->servers[i].member != NULL &&
+            member_is_serving(t->servers[i].member))
+            return "a server that was removed serves";
     tree_facts(member_tree(leader->member), &f);
     const char *wrong = town_operator_not_live(t);
     if (wrong != NULL)
@@ -323,6 +327,7 @@ static void run_all(struct town *t)
     town_client_quiet(t);
     wait_for(t, town_client_not_live);
     wait_for(t, servers_not_live);
+    wait_for(t, town_client_not_live); /* whose server may have been removed */
     town_client_end(t);
     town_check_end(t);
 }
