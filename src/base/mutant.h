@@ -21,6 +21,9 @@
     M(raft_read_old_round, "a heartbeat round from before the read confirms it")            \
     M(raft_no_prev_check, "entries are appended whatever the term before them")             \
     M(raft_two_changes, "members change while an earlier change is not committed")          \
+    M(raft_stranger_votes, "a server that has lost its disk votes at once")                 \
+    M(reconfig_forgotten, "a new leader does not go on with a reconfig")                    \
+    M(reconfig_unlike_raft, "/zookeeper/config is not set when a server joins or leaves")   \
     M(address_lease_from_answer, "the lease counts from the answer, not from the question") \
     M(address_stale_grant, "a claim of an earlier session is good enough")                  \
     M(address_release_before_removed, "the claim is deleted before the address is removed") \

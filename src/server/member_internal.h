@@ -28,7 +28,6 @@
 #define MEMBER_ORIGINS_MAX 256              /* servers' incarnations remembered in one term */
 #define MEMBER_FORWARD_BYTES_MAX (1u << 20) /* of one message; a single write may pass it */
 #define MEMBER_RETRY_MS 100                 /* an unanswered forward or question is repeated */
-#define MEMBER_BORN_MS 200                  /* so often a leader is told of another birth */
 #define MEMBER_TOUCH_MS 100                 /* how often activity is told to the leader */
 #define MEMBER_LEADERLESS_MS 1000           /* then the clients are sent to other servers */
 #define MEMBER_SNAPSHOT_BYTES (64u << 20)   /* of entries: a snapshot before snapshot_every */
@@ -50,7 +49,6 @@ enum message_type {
     MSG_ANSWER,   /* u64 incarnation, round, index, u32 count, count * i64 sessions refused */
     MSG_ADD,      /* encoded raft_members with one member */
     MSG_REMOVE,   /* u64 id */
-    MSG_BORN,     /* encoded raft_members with one member: who begins with nothing */
 };
 
 enum request_kind {
@@ -236,8 +234,6 @@ struct member {
     uint64_t reconfig_ms;     /* when we began with it */
     bool reconfig_gives_up;
     uint64_t hand_over_ms; /* when leadership may be offered again */
-
-    uint64_t born_ms; /* when a leader is told next that we have begun with nothing */
 
     uint64_t leader_seen; /* for the count of changes */
     uint64_t serving_ms;  /* when we last were part of a quorum */
