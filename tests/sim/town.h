@@ -27,8 +27,8 @@ struct server {
     struct town *town;
     unsigned n, host; /* id: n + 1 */
     struct box box;
-    struct member *member; /* NULL: down */
-    bool exists;           /* has data */
+    struct member *member;    /* NULL: down */
+    bool exists;              /* has data */
     uint64_t birth;           /* raft_options.birth */
     uint64_t absent_until_us; /* it is not started before */
     bool is_lost;             /* its disk was, and it does not vote again yet */
@@ -104,7 +104,7 @@ void server_found(struct server *s, const struct raft_members *members);
 void server_start(struct server *s);
 void server_crash(struct server *s, bool power_loss);
 void server_restart_later(struct server *s, uint64_t in_us);
-void server_turn(struct server *s);           /* after anything that the member was told */
+void server_turn(struct server *s); /* after anything that the member was told */
 /* Its disk is another one, empty. Only where that loses nothing; else nothing happens. */
 void server_lose_disk(struct server *s);
 struct server *server_leader(struct town *t); /* of the highest term; or NULL */
@@ -162,7 +162,8 @@ const char *town_agent_not_live(struct town *t);
 void town_agent_free(struct town *t);
 
 /* ---- operator ---- */
-#define TOWN_SUPER "super:x" /* user and password; its digest: fake_digest.h */
+#define TOWN_SUPER "super:x"              /* user and password */
+#define TOWN_SUPER_DIGEST "super:super-x" /* as fake_digest.h has it */
 void town_operator_reconfig(struct town *t);
 const char *town_operator_not_live(struct town *t);
 

@@ -208,7 +208,7 @@ void server_start(struct server *s)
         .throttle_max = t->throttle_max,
         .snapshot_every = t->snapshot_every,
         .rules = TREE_RULE_RECONFIG,
-        .super_digest = "super:" TOWN_SUPER,
+        .super_digest = TOWN_SUPER_DIGEST,
     };
     const struct store_load load = {s, load_state, load_snapshot, load_entry};
 
