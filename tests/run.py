@@ -3,7 +3,7 @@
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
     run.py [PART...]     gcc units clang sim mutants fuzz lint words clients moving
-                         commands input cluster ensemble; none: all
+                         zoo commands input cluster ensemble; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -248,6 +248,10 @@ def words(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/words_three.py", env=SANITIZED)
 
 
+def zoo(part):
+    part.report_lines("/usr/bin/python3", "tests/clients/ensemble.py", env=SANITIZED)
+
+
 def commands(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/commands.py", env=SANITIZED)
@@ -275,8 +279,9 @@ def lint(part):
 
 
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
-         "fuzz": fuzz, "lint": lint, "words": words, "clients": clients, "moving": moving, "commands": commands,
-         "input": bad_input, "cluster": cluster, "ensemble": ensemble}
+         "fuzz": fuzz, "lint": lint, "words": words, "clients": clients, "moving": moving,
+         "zoo": zoo, "commands": commands, "input": bad_input, "cluster": cluster,
+         "ensemble": ensemble}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
 
