@@ -370,7 +370,7 @@ static bool add_watch_of_path(void *ctx, int64_t session, const char *path, size
 {
     struct filling *l = ctx;
     json_t *name = path_json(path, path_len);
-    bool fits = word_room_take(&l->room, path_len + 20);
+    bool fits = word_room_take(&l->room, path_len + 80); /* a list of its own costs time */
 
     if (fits)
         json_array_append_new(list_at(l->to, json_string_value(name)), json_integer(session));

@@ -311,7 +311,7 @@ static void what_a_connection_counts(void **state)
     assert_int_equal(m->read.all.count, 2);
     assert_int_equal(m->replies.least, 16);
     assert_int_equal(m->reply_bytes, 16); /* a ping's are not counted */
-    create_ephemeral(&s, 2, "/x"); /* and an event for the watch */
+    create_ephemeral(&s, 2, "/x");        /* and an event for the watch */
     assert_true(member_conn_facts(s.lone.member, 2, &f));
     assert_int_equal(f.stats.sent, 5);
     assert_int_equal(m->event_bytes, 16 + 4 + 4 + 4 + 2);
