@@ -13,6 +13,7 @@ Exit code: 0 the same, 1 different, 77 there is no ZooKeeper.
 import argparse
 import glob
 import os
+import re
 import shutil
 import signal
 import socket
@@ -48,6 +49,15 @@ clientPortAddress=127.0.0.1
 # deleting containers and TTL znodes in the middle of a run only like this.
 JAVA = ("-Xmx512m", "-XX:+UseSerialGC", "-Dzookeeper.forceSync=no",
         "-Dzookeeper.snapCount=5000000", "-Dznode.container.checkIntervalMs=2000000000")
+
+
+def undocumented():
+    """Rows of differ_rules.h without a paragraph."""
+    with open(os.path.join(TOP, "tests", "peer", "differ_rules.h"), encoding="utf-8") as f:
+        rules = re.findall(r"^ +(?:NOT_DRAWN|EXPLAINED)\((\w+), ", f.read(), re.M)
+    with open(os.path.join(TOP, "docs", "zookeeper-differences.md"), encoding="utf-8") as f:
+        told = set(re.findall(r"^\| `(\w+)` ", f.read(), re.M))
+    return sorted(set(rules) ^ told) if rules else ["no rules found"]
 
 
 def is_there():
@@ -270,6 +280,9 @@ def main():
         print("no ZooKeeper here (Debian: apt install zookeeper)")
         return 77
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for name in undocumented():
+        print(f"{name}: in differ_rules.h or in docs/zookeeper-differences.md, not in both")
+        return 1
     seed, found = options.seed, 0
     while found < options.keep_going:
         at = run_once(seed, options)

@@ -819,7 +819,7 @@ static void damage(struct draw *d)
     struct buf *b = out(d);
     unsigned x = below(d, 100);
 
-    if (q->len == 0 || x < 25) {
+    if (q->len == 0 || x < 25 || q->op == WIRE_OP_RECONFIG) { /* rule reconfig_malformed */
         size_t more = 1 + below(d, 8);
         for (size_t i = 0; i < more; i++)
             buf_add_u8(b, (uint8_t)rng_next(&d->r));
@@ -880,6 +880,16 @@ static void auth(struct draw *d)
     end(d, q);
 }
 
+/* Neither knows it: an empty answer says so. */
+static void sasl(struct draw *d)
+{
+    struct draw_request *q = begin(d, WIRE_OP_SASL);
+
+    q->alone = true;
+    bytes(d, "token", below(d, 6));
+    end(d, q);
+}
+
 /* ---- windows ---- */
 
 /* The root's list refuses something for a while, and then is open again. */
@@ -917,6 +927,10 @@ static void draw_requests(struct draw *d)
 
     if (percent(d, 15) && has(d, DRAW_acl))
         auth(d);
+    if (d->w->n > 0 && d->w->requests[0].ends)
+        return;
+    if (percent(d, 2))
+        sasl(d);
     if (percent(d, 4) && has(d, DRAW_quota)) {
         quota_setup(d);
         for (unsigned i = below(d, 40); i > 0; i--)

@@ -25,6 +25,7 @@
     NOT_DRAWN(unknown_overtakes, "an unknown operation is answered first there")            \
     NOT_DRAWN(auth_overtakes, "auth is answered first there")                               \
     NOT_DRAWN(auth_malformed, "auth that cannot be decoded: -5, as everywhere; closed there") \
+    NOT_DRAWN(reconfig_malformed, "reconfig that cannot be decoded takes no zxid there")    \
     NOT_DRAWN(utf8_repaired, "malformed UTF-8 becomes U+FFFD there")                        \
     NOT_DRAWN(negative_counts, "vectors of -2 and less are empty there")                    \
     NOT_DRAWN(acl_null, "an entry without scheme or id is an internal error there")         \
