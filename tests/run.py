@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
-    run.py [PART...]     gcc units clang sim mutants fuzz lint clients commands
-                         input cluster; none: all
+    run.py [PART...]     gcc units clang sim mutants fuzz lint clients differ
+                         commands input cluster; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -237,6 +237,10 @@ def clients(part):
         part.report_lines("/usr/bin/python3", "tests/clients/run.py", "zookeeper")
 
 
+def differ(part):
+    part.report_lines("/usr/bin/python3", "tests/peer/differ.py", "--short", env=SANITIZED)
+
+
 def commands(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/commands.py", env=SANITIZED)
@@ -258,7 +262,8 @@ def lint(part):
 
 
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
-         "fuzz": fuzz, "lint": lint, "clients": clients, "commands": commands,
+         "fuzz": fuzz, "lint": lint, "clients": clients, "differ": differ,
+         "commands": commands,
          "input": bad_input, "cluster": cluster}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
