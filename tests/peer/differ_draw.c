@@ -829,8 +829,9 @@ static void damage(struct draw *d)
         b->len = q->at + q->len;
         if (q->len < 8)
             q->zxid_back = -1;
-    } else { /* rule sync_null */
-        bool no_null = q->op == WIRE_OP_SYNC;
+    } else { /* rules sync_null, set_null */
+        bool no_null =
+            q->op == WIRE_OP_SYNC || q->op == WIRE_OP_SET_DATA || q->op == WIRE_OP_SET_ACL;
         buf_put_be32(b, q->at,
                      (uint32_t)lengths[no_null ? 2 + below(d, 5) : below(d, COUNT(lengths))]);
     }
