@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
-    run.py [PART...]     gcc units clang sim mutants fuzz lint words clients moving
-                         zoo commands input cluster ensemble; none: all
+    run.py [PART...]     gcc units clang sim mutants fuzz lint words differ clients
+                         moving zoo commands input cluster ensemble; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -252,6 +252,10 @@ def zoo(part):
     part.report_lines("/usr/bin/python3", "tests/clients/ensemble.py", env=SANITIZED)
 
 
+def differ(part):
+    part.report_lines("/usr/bin/python3", "tests/peer/differ.py", "--short", env=SANITIZED)
+
+
 def commands(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/commands.py", env=SANITIZED)
@@ -279,7 +283,7 @@ def lint(part):
 
 
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
-         "fuzz": fuzz, "lint": lint, "words": words, "clients": clients, "moving": moving,
+         "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients, "moving": moving,
          "zoo": zoo, "commands": commands, "input": bad_input, "cluster": cluster,
          "ensemble": ensemble}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):

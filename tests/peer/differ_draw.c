@@ -819,7 +819,7 @@ static void damage(struct draw *d)
     struct buf *b = out(d);
     unsigned x = below(d, 100);
 
-    if (q->len == 0 || x < 25) {
+    if (q->len == 0 || x < 25 || q->op == WIRE_OP_RECONFIG) { /* rule reconfig_malformed */
         size_t more = 1 + below(d, 8);
         for (size_t i = 0; i < more; i++)
             buf_add_u8(b, (uint8_t)rng_next(&d->r));
@@ -829,8 +829,9 @@ static void damage(struct draw *d)
         b->len = q->at + q->len;
         if (q->len < 8)
             q->zxid_back = -1;
-    } else { /* rule sync_null */
-        bool no_null = q->op == WIRE_OP_SYNC;
+    } else { /* rules sync_null, set_null */
+        bool no_null =
+            q->op == WIRE_OP_SYNC || q->op == WIRE_OP_SET_DATA || q->op == WIRE_OP_SET_ACL;
         buf_put_be32(b, q->at,
                      (uint32_t)lengths[no_null ? 2 + below(d, 5) : below(d, COUNT(lengths))]);
     }
@@ -880,6 +881,16 @@ static void auth(struct draw *d)
     end(d, q);
 }
 
+/* Neither knows it: an empty answer says so. */
+static void sasl(struct draw *d)
+{
+    struct draw_request *q = begin(d, WIRE_OP_SASL);
+
+    q->alone = true;
+    bytes(d, "token", below(d, 6));
+    end(d, q);
+}
+
 /* ---- windows ---- */
 
 /* The root's list refuses something for a while, and then is open again. */
@@ -917,6 +928,10 @@ static void draw_requests(struct draw *d)
 
     if (percent(d, 15) && has(d, DRAW_acl))
         auth(d);
+    if (d->w->n > 0 && d->w->requests[0].ends)
+        return;
+    if (percent(d, 2))
+        sasl(d);
     if (percent(d, 4) && has(d, DRAW_quota)) {
         quota_setup(d);
         for (unsigned i = below(d, 40); i > 0; i--)

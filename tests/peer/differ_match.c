@@ -381,6 +381,10 @@ static void result_text(struct match *m, enum side side, int32_t op, struct wire
             buf_add_u8(out, ' '), quoted(out, m->texts[i]);
         break;
     }
+    case WIRE_OP_SASL:
+        buf_add_u8(out, ' ');
+        quoted(out, wire_get_bytes(in));
+        break;
     case WIRE_OP_GET_ALL_CHILDREN_NUMBER:
     case WIRE_OP_ADD_WATCH:
     case WIRE_OP_ERROR: named(out, " ", wire_get_i32(in)); break;

@@ -25,11 +25,13 @@
     NOT_DRAWN(unknown_overtakes, "an unknown operation is answered first there")            \
     NOT_DRAWN(auth_overtakes, "auth is answered first there")                               \
     NOT_DRAWN(auth_malformed, "auth that cannot be decoded: -5, as everywhere; closed there") \
+    NOT_DRAWN(reconfig_malformed, "reconfig that cannot be decoded takes no zxid there")    \
     NOT_DRAWN(utf8_repaired, "malformed UTF-8 becomes U+FFFD there")                        \
     NOT_DRAWN(negative_counts, "vectors of -2 and less are empty there")                    \
     NOT_DRAWN(acl_null, "an entry without scheme or id is an internal error there")         \
     NOT_DRAWN(set_watches_null, "a list that is null is an internal error there")           \
     NOT_DRAWN(sync_null, "sync without a path is answered there")                           \
+    NOT_DRAWN(set_null, "setData and setACL of no path: -5, as elsewhere; -8 there")         \
     NOT_DRAWN(count_of_empty, "getAllChildrenNumber of \"\" counts the root twice there")   \
     NOT_DRAWN(quota_pending, "hard limits are compared with what is applied there")         \
     NOT_DRAWN(quota_stats_stat, "create2 of zookeeper_stats tells the length that is stored")   \
