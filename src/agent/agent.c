@@ -238,10 +238,20 @@ void agent_leave(struct agent *a)
     agent_due(a, a->now_ms);
 }
 
+/* On a foreign ensemble others take what was given back without waiting only as long as our
+ * session is there (signs.c). */
+static uint64_t stays_until(const struct agent *a)
+{
+    if (!a->options.is_foreign || a->given_ms == 0)
+        return 0;
+    return a->given_ms + client_trust_ms(a->client);
+}
+
 bool agent_is_done(const struct agent *a)
 {
     return a->is_leaving &&
-           ((holder_is_idle(a) && znodes_ephemerals(a->znodes, a->mirror) == 0) ||
+           ((holder_is_idle(a) && znodes_ephemerals(a->znodes, a->mirror) == 0 &&
+             a->now_ms >= stays_until(a)) ||
             a->now_ms >= a->leave_until_ms);
 }
 
@@ -427,6 +437,8 @@ void agent_flush(struct agent *a)
     writer_step(a);
     if (a->is_leaving)
         agent_due(a, a->leave_until_ms);
+    if (a->is_leaving && a->now_ms < stays_until(a))
+        agent_due(a, stays_until(a));
 }
 
 uint64_t agent_deadline(const struct agent *a) { return a->due_ms; }

@@ -386,6 +386,8 @@ static void note_change(struct agent *a, const struct slot *s, enum address_stat
     if (was == ADDRESS_HOLDING && s->core.state != ADDRESS_HOLDING) {
         bool is_given = s->core.must_release && s->core.why[0] == 0;
         a->counters.addresses_handed_over_total += is_given;
+        if (is_given)
+            a->given_ms = a->now_ms;
         a->counters.addresses_lost_total += !is_given;
         agent_note(a, is_given ? "address_given_back" : "address_lost", address, s->core.why);
     }

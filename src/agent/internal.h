@@ -113,6 +113,7 @@ struct agent {
     bool timeout_is_pending;   /* no server has answered to that yet */
     bool is_leaving;
     uint64_t leave_until_ms;
+    uint64_t given_ms; /* when an address was last given back; 0: never */
     uint64_t op_last, generations;
 
     struct view view;
