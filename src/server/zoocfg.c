@@ -63,8 +63,6 @@ _Static_assert(ROWS <= sizeof((struct zoo_config *)0)->origin / sizeof(unsigned)
     I("fsync.warningthresholdms", "slow saves are logged, and leadership is handed over")        \
     I("jmx.*", "there is no JVM")                                                               \
     I("jvm.*", "there is no JVM")                                                               \
-    I("largeRequestMaxBytes", "all requests in work have a limit together")                     \
-    I("largeRequestThreshold", "all requests in work have a limit together")                    \
     I("leader.*", "replication is Raft's")                                                      \
     I("leaderServes", "a leader serves clients")                                                \
     I("learner.*", "replication is Raft's")                                                     \
