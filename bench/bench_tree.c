@@ -19,7 +19,7 @@
 #define IN_DIRECTORY 1000
 
 static struct tree *tree;
-static struct buf acl, body, reply;
+static struct buf acl_bytes, body, reply;
 static int64_t zxid, session;
 
 static double now(void)
@@ -89,7 +89,7 @@ static void put_create(const char *path, int32_t flags)
 {
     static const uint8_t data[DATA_LEN] = "data";
     struct wire_create_request r = {
-        text(path), wire_bytes(data, DATA_LEN), {acl.data, acl.len, 1}, flags};
+        text(path), wire_bytes(data, DATA_LEN), {acl_bytes.data, acl_bytes.len, 1}, flags};
 
     buf_clear(&body);
     wire_create_request_encode(&r, &body);
@@ -176,7 +176,7 @@ int main(int argc, char **argv)
     struct wire_acl open = {WIRE_PERM_ALL, wire_bytes("world", 5), wire_bytes("anyone", 6)};
 
     CHECK(n >= IN_DIRECTORY);
-    wire_acl_encode(&open, &acl);
+    wire_acl_encode(&open, &acl_bytes);
     tree = tree_new(1);
     apply(TREE_OP_CREATE_SESSION, NULL);
     double before = resident_mb(), start = now();
@@ -203,6 +203,6 @@ int main(int argc, char **argv)
     apply(TREE_OP_CLOSE_SESSION, NULL);
     report("closing their session, each", 200000, start);
     tree_free(tree);
-    buf_free(&acl), buf_free(&body), buf_free(&reply);
+    buf_free(&acl_bytes), buf_free(&body), buf_free(&reply);
     return 0;
 }

@@ -40,9 +40,27 @@ void buf_consume(struct buf *b, size_t n); /* n <= len */
 /* The text so far, ended by a NUL that is not counted; valid until the next change. */
 const char *buf_text(struct buf *b);
 
-uint32_t be32_get(const uint8_t *p);
-uint64_t be64_get(const uint8_t *p);
-void be32_put(uint8_t *p, uint32_t v);
-void be64_put(uint8_t *p, uint64_t v);
+/* Big endian, wherever they lie. */
+static inline uint32_t be32_get(const uint8_t *p)
+{
+    return (uint32_t)p[0] << 24 | (uint32_t)p[1] << 16 | (uint32_t)p[2] << 8 | p[3];
+}
+
+static inline uint64_t be64_get(const uint8_t *p)
+{
+    return (uint64_t)be32_get(p) << 32 | be32_get(p + 4);
+}
+
+static inline void be32_put(uint8_t *p, uint32_t v)
+{
+    p[0] = (uint8_t)(v >> 24), p[1] = (uint8_t)(v >> 16), p[2] = (uint8_t)(v >> 8);
+    p[3] = (uint8_t)v;
+}
+
+static inline void be64_put(uint8_t *p, uint64_t v)
+{
+    be32_put(p, (uint32_t)(v >> 32));
+    be32_put(p + 4, (uint32_t)v);
+}
 
 #endif

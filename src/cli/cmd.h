@@ -33,8 +33,11 @@
     X(EXIT_NOT_FOUND, 5, "what was named does not exist")                        \
     X(EXIT_UNSAFE, 6, "refused, because it would not be safe")                   \
     X(EXIT_TIMED_OUT, 7, "no answer in time; it may still have happened")        \
-    X(EXIT_LOCK_LOST, 13, "lock: the lock was lost, the command was stopped")    \
-    X(EXIT_NO_COMMAND, 127, "lock: the command cannot be run")                   \
+    X(EXIT_DIFFERENT, 8, "import --from: the trees differ")                      \
+    X(EXIT_LOST, 13, "lock, elect, queue, barrier: it was lost, the command was stopped") \
+    X(EXIT_EMPTY, 14, "queue: there was nothing to take")                        \
+    X(EXIT_CONFIG, 78, "server: the configuration file cannot be used")          \
+    X(EXIT_NO_COMMAND, 127, "the command behind \"--\" cannot be run")           \
     X(EXIT_INTERRUPTED, 130, "Ctrl-C")
 /* clang-format on */
 #define X(sym, number, text) sym = number,
@@ -52,15 +55,17 @@ enum cmd_flags {
     CMD_FIRST_HOUR = 1 << 0, /* shown by a bare `muster` */
     CMD_RAW = 1 << 1,        /* run() gets its options in argv and parses them itself */
     CMD_TAIL = 1 << 2,       /* what follows "--" is a command line of its own */
+    CMD_TAIL_MAYBE = 1 << 3, /* as CMD_TAIL, and it may be missing: env->tail is NULL */
 };
 
 struct cmd_env {
     const struct cmd *cmd;
-    const char *servers; /* --server, MUSTER_SERVER, or the default */
-    uint32_t timeout_ms; /* --timeout: of one question */
+    const char *servers;   /* --server, MUSTER_SERVER, or the default */
+    const char *auth_file; /* --auth-file, MUSTER_AUTH_FILE; NULL: none */
+    uint32_t timeout_ms;   /* --timeout: of one question */
     bool json;
     const char *values[CMD_OPTIONS_MAX]; /* of the command's options, in the table's order */
-    char **tail;                         /* CMD_TAIL: what follows "--", NULL at its end */
+    char **tail;                         /* what follows "--", NULL at its end */
 };
 
 struct cmd {
@@ -104,13 +109,18 @@ int cmd_watch(struct cmd_env *env, int argc, char **argv);  /* tree_watch.c */
 int cmd_create(struct cmd_env *env, int argc, char **argv); /* tree_write.c */
 int cmd_set(struct cmd_env *env, int argc, char **argv);
 int cmd_delete(struct cmd_env *env, int argc, char **argv);
-int cmd_lock(struct cmd_env *env, int argc, char **argv);       /* lock.c */
+int cmd_lock(struct cmd_env *env, int argc, char **argv); /* lock.c */
+int cmd_elect(struct cmd_env *env, int argc, char **argv);
+int cmd_queue(struct cmd_env *env, int argc, char **argv);      /* queue.c */
+int cmd_barrier(struct cmd_env *env, int argc, char **argv);    /* barrier.c */
 int cmd_status(struct cmd_env *env, int argc, char **argv);     /* status.c */
 int cmd_apply(struct cmd_env *env, int argc, char **argv);      /* apply.c */
 int cmd_completion(struct cmd_env *env, int argc, char **argv); /* completion.c */
 int cmd_init(struct cmd_env *env, int argc, char **argv);       /* machine.c */
 int cmd_join(struct cmd_env *env, int argc, char **argv);
 int cmd_token(struct cmd_env *env, int argc, char **argv);
+int cmd_import(struct cmd_env *env, int argc, char **argv); /* import.c, copy.c */
+int cmd_export(struct cmd_env *env, int argc, char **argv);
 int cmd_up(struct cmd_env *env, int argc, char **argv); /* run.c */
 int cmd_server(struct cmd_env *env, int argc, char **argv);
 

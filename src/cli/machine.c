@@ -22,10 +22,12 @@ int machine_options(int argc, char **argv, struct machine_options *out)
                                           {"listen", required_argument, NULL, 'l'},
                                           {"http", required_argument, NULL, 'h'},
                                           {"no-balancer", no_argument, NULL, 'b'},
+                                          {"check", no_argument, NULL, 'c'},
+                                          {"ensemble", required_argument, NULL, 'e'},
                                           {NULL, 0, NULL, 0}};
     int c;
 
-    *out = (struct machine_options){.dir = "/var/lib/muster"};
+    *out = (struct machine_options){0};
     optind = 0;
     while ((c = getopt_long(argc, argv, "", names, NULL)) != -1) {
         switch (c) {
@@ -35,17 +37,20 @@ int machine_options(int argc, char **argv, struct machine_options *out)
         case 'l': out->listen = optarg; break;
         case 'h': out->http = optarg; break;
         case 'b': out->no_balancer = true; break;
+        case 'c': out->check = true; break;
+        case 'e': out->ensemble = optarg; break;
         default: fprintf(stderr, "Try: muster %s --help\n", argv[0]); return EXIT_USAGE;
         }
     }
+    out->has_dir = out->dir != NULL;
+    if (!out->has_dir)
+        out->dir = "/var/lib/muster";
     out->rest = argv + optind;
     out->rest_n = argc - optind;
     return 0;
 }
 
-/* Name and address of a new machine; the name may be the host's. */
-static int identity_options(const struct machine_options *o, struct identity *id,
-                            const char *command)
+int machine_identity(const struct machine_options *o, struct identity *id, const char *command)
 {
     char host[RAFT_NAME_MAX] = "";
 
@@ -72,6 +77,23 @@ static int identity_options(const struct machine_options *o, struct identity *id
     return 0;
 }
 
+int machine_alone(const struct machine_options *o, struct identity *id, const char *command)
+{
+    int err = machine_identity(o, id, command);
+
+    if (err != 0)
+        return err;
+    id->id = 1;
+    secret_random(id->cluster, CLUSTER_LEN);
+    secret_random(id->secret, SECRET_LEN);
+    id->peers.n = 1;
+    id->peers.v[0] = (struct raft_member){.id = 1, .voter = true};
+    snprintf(id->peers.v[0].name, RAFT_NAME_MAX, "%s", id->name);
+    snprintf(id->peers.v[0].address, RAFT_ADDRESS_MAX, "%.40s:%u", id->address,
+             SERVER_PEER_PORT);
+    return 0;
+}
+
 static void print_join(const struct identity *id)
 {
     struct token t;
@@ -85,19 +107,13 @@ static void print_join(const struct identity *id)
 int cmd_init(struct cmd_env *env, int argc, char **argv)
 {
     struct machine_options o;
-    struct identity id = {.id = 1};
+    struct identity id = {0};
     struct buf why = {0};
     int err = machine_options(argc, argv, &o);
 
     (void)env;
-    if (err != 0 || (err = identity_options(&o, &id, "init")) != 0)
+    if (err != 0 || (err = machine_alone(&o, &id, "init")) != 0)
         return err;
-    secret_random(id.cluster, CLUSTER_LEN);
-    secret_random(id.secret, SECRET_LEN);
-    id.peers.n = 1;
-    id.peers.v[0] = (struct raft_member){.id = 1, .voter = true};
-    snprintf(id.peers.v[0].name, RAFT_NAME_MAX, "%s", id.name);
-    snprintf(id.peers.v[0].address, RAFT_ADDRESS_MAX, "%.40s:%u", id.address, SERVER_PEER_PORT);
     err = server_create(o.dir, &id, &why);
     if (err != 0) {
         fprintf(stderr, "muster: no cluster was made: %s.\n%s", buf_text(&why),
@@ -180,7 +196,7 @@ int cmd_join(struct cmd_env *env, int argc, char **argv)
               stderr);
         return EXIT_USAGE;
     }
-    if ((err = identity_options(&o, &id, "join ADDRESS TOKEN")) != 0)
+    if ((err = machine_identity(&o, &id, "join ADDRESS TOKEN")) != 0)
         return err;
     struct identity old;
     err = identity_load(&old, o.dir, &why);

@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include "base/check.h"
 #include "base/err.h"
@@ -36,6 +37,7 @@ struct client_conn {
     bool any_frame; /* so a four-letter word is no longer possible */
     bool known;     /* the member has been told of it, and has not closed it */
     bool ending;    /* closes when everything is sent */
+    bool lingers;   /* and then waits for the client to close */
     bool closing, paused;
     struct buf in;
     size_t unsent;
@@ -55,6 +57,7 @@ struct clients {
     uint64_t refused, say_ms; /* connections since it was said; when it may be said again */
     char chunk[READ_CHUNK];   /* of who reads now: the idle hold no memory */
     bool stopping, listener_closed;
+    struct clients_facts facts;
 };
 
 struct client_write {
@@ -157,6 +160,29 @@ static struct client_conn *find(const struct clients *c, uint64_t id)
 
 /* ---- out ---- */
 
+static void too_long(uv_timer_t *timer)
+{
+    struct client_conn *k = timer->data;
+
+    if (!k->any_frame && !k->ending)
+        k->clients->facts.no_session_total++;
+    conn_close_now(k);
+}
+
+/* Everything is sent. Who was answered a word may still send a line end, or more; closed at
+ * once, that would make the kernel throw away what the client has not taken yet. */
+static void sent_all(struct client_conn *k)
+{
+    uv_os_fd_t fd;
+
+    if (!k->lingers || uv_fileno((uv_handle_t *)&k->tcp, &fd) != 0 ||
+        shutdown(fd, SHUT_WR) != 0) {
+        conn_close_now(k);
+        return;
+    }
+    uv_timer_start(&k->timer, too_long, CLIENT_LINGER_MS, 0);
+}
+
 static void written(uv_write_t *req, int status)
 {
     struct client_write *w = req->data;
@@ -165,8 +191,10 @@ static void written(uv_write_t *req, int status)
     k->unsent -= w->bytes.len;
     mem_free(w->bytes.base);
     mem_free(w);
-    if (status != 0 || (k->ending && k->unsent == 0))
+    if (status != 0)
         conn_close_now(k);
+    else if (k->ending && k->unsent == 0)
+        sent_all(k);
 }
 
 static void queue(struct client_conn *k, const uint8_t *data, size_t len)
@@ -216,14 +244,13 @@ void clients_send(struct clients *c, uint64_t conn, const uint8_t *data, size_t 
         send_bytes(k, data, len);
 }
 
-static void too_long(uv_timer_t *timer) { conn_close_now(timer->data); }
-
 static void end(struct client_conn *k)
 {
     k->ending = true;
-    uv_read_stop((uv_stream_t *)&k->tcp);
+    if (!k->lingers)
+        uv_read_stop((uv_stream_t *)&k->tcp);
     if (k->unsent == 0)
-        conn_close_now(k);
+        sent_all(k);
     else
         uv_timer_start(&k->timer, too_long, CLIENT_IDLE_MS, 0);
 }
@@ -254,10 +281,17 @@ static void conn_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 {
     struct client_conn *k = s->data;
 
+    if (n < 0 && k->lingers && k->unsent > 0) {
+        uv_read_stop(s); /* it will say no more, but may still listen */
+        return;
+    }
     if (n < 0) {
+        k->clients->facts.dropped_total += !k->ending;
         conn_close_now(k);
         return;
     }
+    if (k->ending) /* what stands behind a word is of no interest */
+        return;
     buf_add(&k->in, b->base, (size_t)n);
     k->clients->options.woken(k->clients->options.ctx);
     take_frames(k);
@@ -280,16 +314,22 @@ static void pause_reading(struct client_conn *k)
 static bool take_word(struct client_conn *k)
 {
     struct buf answer = {0};
-    char word[4];
+    k->lingers = true;
+    enum word_result result = k->clients->options.word(k->clients->options.ctx, k->id,
+                                                       k->in.data, k->in.len, &answer);
 
-    memcpy(word, k->in.data, 4);
-    if (!k->clients->options.word(k->clients->options.ctx, word, &answer))
-        return false;
-    send_bytes(k, answer.data, answer.len);
+    k->lingers = result == WORD_DONE;
+    if (k->lingers) {
+        send_bytes(k, answer.data, answer.len);
+        buf_clear(&k->in);
+        if (k->known) /* it counts for nothing while it lingers */
+            member_client_closed(k->clients->options.member, k->id);
+        k->known = false;
+        if (!k->closing)
+            end(k);
+    }
     buf_free(&answer);
-    if (!k->closing)
-        end(k);
-    return true;
+    return result != WORD_NONE;
 }
 
 static void take_all_frames(struct client_conn *k)
@@ -365,6 +405,7 @@ static void refused(struct clients *c, const char *limit, const char *address)
 {
     c->refused_total++;
     c->refused++;
+    c->facts.refused_total++;
     if (uv_now(c->loop) < c->say_ms)
         return;
     c->say_ms = uv_now(c->loop) + SAY_AGAIN_MS;
@@ -414,6 +455,39 @@ static void accepted(uv_stream_t *listener, int status)
     uv_timer_start(&k->timer, too_long, (uint64_t)c->options.settings->no_session_ms, 0);
     if (uv_read_start((uv_stream_t *)&k->tcp, conn_alloc, conn_read) != 0)
         conn_close_now(k);
+}
+
+/* ---- for monitors ---- */
+
+void clients_facts(const struct clients *c, struct clients_facts *out) { *out = c->facts; }
+
+void clients_facts_reset(struct clients *c) { c->facts = (struct clients_facts){0}; }
+
+static void address_of(const struct client_conn *k, char text[CLIENT_ADDRESS_MAX])
+{
+    struct sockaddr_in a = {0};
+    int size = sizeof a;
+    char host[INET_ADDRSTRLEN] = "?";
+
+    if (uv_tcp_getpeername(&k->tcp, (struct sockaddr *)&a, &size) == 0)
+        inet_ntop(AF_INET, &a.sin_addr, host, sizeof host);
+    snprintf(text, CLIENT_ADDRESS_MAX, "%s:%u", host, ntohs(a.sin_port));
+}
+
+void clients_each(const struct clients *c, clients_visit *visit, void *ctx)
+{
+    struct hash_walk w;
+    struct hash_link *l = hash_walk_first(&c->conns, &w);
+
+    for (; l != NULL; l = hash_walk_next(&c->conns, &w)) {
+        const struct client_conn *k = HASH_ENTRY(l, struct client_conn, by_id);
+        char address[CLIENT_ADDRESS_MAX];
+        if (k->closing || k->ending || !k->known)
+            continue;
+        address_of(k, address);
+        bool reads = !k->paused && !k->lingers && uv_is_active((const uv_handle_t *)&k->tcp);
+        visit(ctx, k->id, address, (reads ? 1u : 0u) | (k->unsent > 0 ? 4u : 0u));
+    }
 }
 
 /* ---- life ---- */

@@ -20,14 +20,20 @@
 #define CLIENT_UNSENT_MAX (64u << 20)  /* above it (events still come): closed */
 #define CLIENT_IDLE_MS 15000           /* to take the last bytes; then closed */
 
+#define CLIENT_LINGER_MS 2000 /* for who was answered a word to take it, and to close */
+
+enum word_result { WORD_NONE, WORD_MORE, WORD_DONE };
+
 struct clients_options {
     const char *listen_address;
     uint16_t port;
     struct member *member;
     void *ctx;
     void (*woken)(void *ctx); /* before each call into the member: tell it the time */
-    /* The answer to a four-letter word; false: it is not one. */
-    bool (*word)(void *ctx, const char word[4], struct buf *answer);
+    /* The answer to a four-letter word, which the first four or more bytes of a connection
+     * may be. WORD_MORE: it needs more of them. */
+    enum word_result (*word)(void *ctx, uint64_t conn, const uint8_t *data, size_t len,
+                             struct buf *answer);
     /* Borrowed: jute.maxbuffer, maxCnxns, maxClientCnxns, clientPortListenBacklog,
      * nio.sessionlessCnxnTimeout. */
     const struct settings *settings;
@@ -45,5 +51,18 @@ void clients_resume(struct clients *c);
 uint64_t clients_refused_total(const struct clients *c); /* connections */
 /* Somebody could be resumed now: another turn is due. */
 bool clients_wait(const struct clients *c);
+
+/* ---- for monitors ---- */
+struct clients_facts {
+    uint64_t refused_total;    /* connections, because of a limit */
+    uint64_t dropped_total;    /* ended by the client, or by the network */
+    uint64_t no_session_total; /* closed because they said nothing */
+};
+void clients_facts(const struct clients *c, struct clients_facts *out);
+void clients_facts_reset(struct clients *c);
+#define CLIENT_ADDRESS_MAX 64 /* with the NUL: "10.0.0.1:40204" */
+/* interest: 1 if we read from it, 4 if it has not taken what was sent. */
+typedef void clients_visit(void *ctx, uint64_t conn, const char *address, unsigned interest);
+void clients_each(const struct clients *c, clients_visit *visit, void *ctx);
 
 #endif

@@ -9,7 +9,8 @@
 #include "base/mem.h"
 #include "base/mutant.h"
 
-#define STALL_MS 300 /* this late for our own deadline: we were not running */
+#define MEMBER_ENTRY_KEPT 65536 /* bytes of the buffer that entries are put together in */
+#define STALL_MS 300            /* this late for our own deadline: we were not running */
 
 void member_send(struct member *m, uint64_t to, struct buf *message, enum message_type type)
 {
@@ -19,14 +20,18 @@ void member_send(struct member *m, uint64_t to, struct buf *message, enum messag
 
 int member_propose(struct member *m, struct tree_txn *txn)
 {
-    struct buf entry = {0};
+    struct buf *entry = &m->entry;
     uint64_t index;
 
     txn->time_ms = m->wall_ms;
     txn->rules = m->options.rules;
-    tree_txn_encode(txn, &entry);
-    int err = raft_propose(m->raft, entry.data, entry.len, &index);
-    buf_free(&entry);
+    buf_clear(entry);
+    tree_txn_encode(txn, entry);
+    int err = raft_propose(m->raft, entry->data, entry->len, &index);
+    if (err == 0)
+        stats_proposed(m, entry->len);
+    if (entry->len > MEMBER_ENTRY_KEPT)
+        buf_free(entry);
     if (err == 0 && txn->op == TREE_OP_ATTACH_SESSION)
         session_attaching(m, txn->session, index);
     return err;
@@ -45,6 +50,11 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.session_max_ms = 60000;
     if (m->options.snapshot_every == 0)
         m->options.snapshot_every = 50000;
+    if (m->options.lapse_check_ms == 0)
+        m->options.lapse_check_ms = 60000;
+    if (m->options.lapse_per_minute_max == 0)
+        m->options.lapse_per_minute_max = 10000;
+    m->sweep_ms = RAFT_NEVER;
     if (m->options.frame_max == 0)
         m->options.frame_max = MEMBER_FRAME_MAX;
     if (m->options.frame_max > MEMBER_FRAME_LIMIT)
@@ -89,6 +99,7 @@ void member_free(struct member *m)
     if (m->snapshot != NULL)
         raft_blob_unref(m->snapshot);
     buf_free(&m->scratch);
+    buf_free(&m->entry);
     buf_free(&m->reply);
     watches_free(m->watches);
     tree_free(m->tree);
@@ -160,6 +171,8 @@ static void apply_data(struct member *m, const struct raft_entry *e)
     }
     if (txn.op == TREE_OP_CLOSE_SESSION && result.err == 0)
         session_gone(m, txn.session);
+    if (txn.op == TREE_OP_SET_CONFIG)
+        reconfig_ended(m, &txn, (int64_t)e->index, &result);
     if (txn.origin.server == m->incarnation)
         stream_applied(m, (int64_t)e->index, &txn, &result);
     /* Closed by somebody else: expired, or through another connection. */
@@ -174,7 +187,10 @@ static void apply(struct member *m, const struct raft_entry *e)
 {
     switch (e->type) {
     case RAFT_ENTRY_EMPTY: break;
-    case RAFT_ENTRY_DATA: apply_data(m, e); break;
+    case RAFT_ENTRY_DATA:
+        apply_data(m, e);
+        stats_committed(m);
+        break;
     case RAFT_ENTRY_CONFIG: break; /* raft's own */
     }
     m->snapshot_bytes += e->len;
@@ -245,8 +261,10 @@ static void lead_or_not(struct member *m)
 
     if (m->leading_term != 0 && (!leads || m->leading_term != raft_term(m->raft)))
         session_unlead(m);
-    if (leads && m->leading_term == 0)
+    if (leads && m->leading_term == 0) {
         session_lead(m);
+        reconfig_lead(m);
+    }
     if (raft_leader(m->raft) != RAFT_NOBODY && raft_leader(m->raft) != m->leader_seen) {
         m->leader_seen = raft_leader(m->raft);
         m->facts.leader_changes_total++;
@@ -296,6 +314,8 @@ void member_flush(struct member *m)
     do {
         lead_or_not(m);
         session_expire(m);
+        sweep_work(m);
+        reconfig_drive(m);
         any = limits_admit(m);
         stream_send(m);
         session_send(m);
@@ -304,6 +324,7 @@ void member_flush(struct member *m)
         any = session_synced(m) || any; /* what stands behind them goes now, too */
     } while (apply_all(m) || any);
     serve_or_not(m);
+    stats_leader(m);
     snapshots(m);
     limits_forget_watches(m);
     /* Sending is last: the messages are ordered by when raft made them, and nothing that
@@ -324,6 +345,8 @@ uint64_t member_deadline(const struct member *m)
         at = other;
     if ((other = session_deadline(m)) < at)
         at = other;
+    if (m->sweep_ms < at)
+        at = m->sweep_ms;
     if (m->serving && m->serving_ms + MEMBER_LEADERLESS_MS < at &&
         raft_leader(m->raft) == RAFT_NOBODY)
         at = m->serving_ms + MEMBER_LEADERLESS_MS;
@@ -344,6 +367,7 @@ void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms)
     /* What our clients sent meanwhile has not been read yet: they are not to blame. */
     if (late_ms > STALL_MS) {
         m->due_ms = now_ms;
+        distribution_add(&m->stats.pause, late_ms);
         session_grace(m, late_ms);
     }
     if (now_ms >= raft_deadline(m->raft))
@@ -459,6 +483,11 @@ const struct raft_members *member_members(const struct member *m)
 }
 bool member_is_serving(const struct member *m) { return m->serving; }
 bool member_is_read_only(const struct member *m) { return m->read_only; }
+
+bool member_has_data(const struct member *m)
+{
+    return raft_is_stranger(m->raft) || raft_last_index(m->raft) > 1;
+}
 
 void member_facts(const struct member *m, struct member_facts *out)
 {

@@ -70,6 +70,9 @@ struct member_options {
     struct raft_options raft;
     int32_t session_min_ms, session_max_ms; /* default 500, 60000 */
     uint64_t snapshot_every;                /* entries between snapshots; default 50000 */
+    uint32_t lapse_check_ms;                /* between the leader's rounds; default 60000 */
+    uint32_t lapse_per_minute_max;          /* znodes that it deletes; default 10000 */
+    int64_t container_never_used_ms;        /* 0: one that never had a child stays */
     uint8_t rules;                          /* TREE_RULE_; count while this server leads */
     const char *super_digest;               /* "super:" and its digest; NULL: nobody is */
     uint32_t frame_max;                     /* default MEMBER_FRAME_MAX */
@@ -119,6 +122,8 @@ void member_snapshot_saved(struct member *m, uint64_t index, int err);
 /* ---- membership, asked on any server; done by the leader, found in member_raft() ---- */
 int member_add(struct member *m, const struct raft_member *joiner);
 int member_remove(struct member *m, uint64_t id);
+/* Beyond the first snapshot of an ensemble: there may be something to lose. */
+bool member_has_data(const struct member *m);
 /* This server is going to stop: if it leads, the voter that is furthest takes over. */
 void member_step_down(struct member *m);
 
@@ -135,6 +140,7 @@ struct member_facts {
     uint64_t connections, watches, outstanding, requests_total, replies_total;
     uint64_t sessions_expired_total, forwards_again_total, malformed_total;
     uint64_t refused_total; /* connects, because of all that is in flight */
+    uint64_t lapsed_total;  /* containers and TTL znodes found due, by this leader */
     uint64_t leader_changes_total, heard_leader_ms; /* when the leader was last heard */
     uint64_t read_only_total, local_sessions;       /* times it became read-only; now */
     uint64_t limited[MEMBER_LIMITS_N];

@@ -34,7 +34,7 @@ static void doom(struct member *m, struct conn *c)
     mark_dirty(m, c);
 }
 
-static struct conn *conn_find(const struct member *m, uint64_t id)
+struct conn *conn_find(const struct member *m, uint64_t id)
 {
     struct hash_link *l = hash_first(&m->conns, hash_u64(id));
 
@@ -140,6 +140,7 @@ static void push(struct member *m, struct conn *c, struct request *r)
     r->conn = c;
     r->conn_id = c->id;
     r->session = c->session;
+    r->came_ms = m->now_ms;
     r->ids = c->ids;
     if (r->ids != NULL)
         r->ids->refs++;
@@ -177,6 +178,7 @@ static void reply(struct member *m, struct conn *c, int32_t xid, int64_t zxid, i
     wire_frame_end(&c->out, at);
     mark_dirty(m, c);
     m->facts.replies_total++;
+    stats_sent(m, c, xid == WIRE_XID_PING ? SENT_PING : SENT_REPLY, c->out.len - at);
 }
 
 void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
@@ -199,6 +201,7 @@ void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, co
     wire_watcher_event_encode(&e, out);
     wire_frame_end(out, at);
     mark_dirty(m, c);
+    stats_sent(m, c, SENT_EVENT, out->len - at);
 }
 
 /* sessionId and timeout of 0 say that there is no such session (any more). */
@@ -217,16 +220,18 @@ static void connect_reply(struct member *m, struct conn *c, int64_t session, int
     wire_connect_response_encode(&a, &c->out);
     wire_frame_end(&c->out, at);
     mark_dirty(m, c);
+    stats_sent(m, c, SENT_CONNECT, c->out.len - at);
 }
 
 static void serve_read(struct member *m, struct conn *c, const struct ids *ids, int32_t xid,
-                       int32_t op, const uint8_t *body, size_t len)
+                       int32_t op, const uint8_t *body, size_t len, uint64_t came_ms)
 {
     const struct tree_caller caller = {c->id, c->session, m->options.rules, ids_list(ids)};
 
     buf_clear(&m->reply);
     int err = tree_read(m->tree, m->watches, &caller, op, body, len, &m->reply);
     reply(m, c, xid, tree_zxid(m->tree), err, &m->reply);
+    stats_answered(m, c, op, xid, tree_zxid(m->tree), came_ms, false);
     if (watches_count(m->watches) > m->options.watches_max)
         limits_watches(m, c);
 }
@@ -254,19 +259,21 @@ void conn_advance(struct member *m, struct conn *c)
     while (!c->doomed && (r = TAILQ_FIRST(&c->requests)) != NULL && r->list != &m->held) {
         if (r->kind == REQ_QUESTION && r->list == NULL)
             session_ask(m, r);
+        if (r->kind == REQ_RECONFIG && r->seq == 0)
+            stream_add(m, r);
         if (r->kind != REQ_READ && r->kind != REQ_LOCAL)
             break;
         if (c->out.len >= MEMBER_REPLY_BYTES_MAX)
             break; /* a few small requests may ask for gigabytes: the rest next turn */
         if (r->kind == REQ_READ)
-            serve_read(m, c, r->ids, r->xid, r->op, r->body, r->len);
+            serve_read(m, c, r->ids, r->xid, r->op, r->body, r->len, r->came_ms);
         else
             serve_local(m, c, r);
         pop(m, c, r);
         request_free(m, r);
     }
     while (!c->doomed && (r = c->unsent) != NULL && r->kind != REQ_CONNECT &&
-           r->kind != REQ_QUESTION && r->list != &m->held) {
+           r->kind != REQ_QUESTION && r->kind != REQ_RECONFIG && r->list != &m->held) {
         if (r->kind == REQ_WRITE)
             stream_add(m, r);
         c->unsent = TAILQ_NEXT(r, in_conn);
@@ -280,6 +287,7 @@ static void open_session(struct member *m, struct conn *c, const struct request 
 
     c->state = CONN_OPEN;
     c->session = session;
+    c->timeout_ms = r->timeout_ms;
     hash_insert(&m->conns_by_session, &c->by_session, hash_u64((uint64_t)session));
     connect_reply(m, c, session, r->timeout_ms, r->password);
     TAILQ_FOREACH (next, &c->requests, in_conn)
@@ -308,6 +316,7 @@ static void connect_done(struct member *m, struct request *r, const struct tree_
         doom(m, c); /* without an answer: there may be a server that has seen as much */
     } else if (result->err == 0) {
         open_session(m, c, r, r->op == TREE_OP_CREATE_SESSION ? result->session : r->session);
+        stats_answered(m, c, TREE_OP_CREATE_SESSION, 0, tree_zxid(m->tree), r->came_ms, true);
     } else {
         connect_reply(m, c, 0, 0, NULL);
         doom(m, c);
@@ -326,8 +335,10 @@ void conn_write_done(struct member *m, struct request *r, int64_t zxid,
             pop(m, c, r);
             /* A client whose session lives elsewhere now learns it by the end of the
              * connection, not by an error that it would take for the answer. */
-            if (result->err != ERR_SESSION_MOVED)
+            if (result->err != ERR_SESSION_MOVED) {
                 reply(m, c, r->xid, zxid, result->err, result->reply);
+                stats_answered(m, c, r->op, r->xid, zxid, r->came_ms, true);
+            }
             if (r->op == WIRE_OP_CLOSE_SESSION || result->err == ERR_SESSION_MOVED ||
                 result->err == ERR_SESSION_EXPIRED)
                 doom(m, c);
@@ -366,6 +377,7 @@ void conn_question_done(struct member *m, struct request *r)
     }
     pop(m, c, r);
     reply(m, c, r->xid, tree_zxid(m->tree), 0, &m->reply);
+    stats_answered(m, c, r->op, r->xid, tree_zxid(m->tree), r->came_ms, false);
     request_free(m, r);
     conn_advance(m, c);
 }
@@ -395,6 +407,8 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
         doom(m, c);
         return;
     }
+    m->stats.connects++;
+    m->stats.reconnects += q.session_id != 0;
     c->has_read_only_byte = q.read_only != WIRE_ABSENT;
     /* Who has seen more than we have must ask another server. With a session he may wait for
      * us: when his attach is applied here, so is all that was committed before it, on
@@ -406,6 +420,7 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
         return;
     }
     if (!m->serving || (q.session_id == 0 && is_behind)) {
+        m->stats.closed_not_serving += !m->serving;
         doom(m, c);
         return;
     }
@@ -496,10 +511,15 @@ static struct request *request_of(struct member *m, struct conn *c,
         return request_new(m, REQ_QUESTION, h->xid, h->op, body, len);
     if (h->op == WIRE_OP_CLOSE_SESSION || tree_op_is_write(h->op))
         return request_new(m, REQ_WRITE, h->xid, h->op, body, len);
+    if (h->op == WIRE_OP_RECONFIG)
+        return request_new(m, REQ_RECONFIG, h->xid, h->op, body, len);
     if (tree_op_is_read(h->op))
         return request_new(m, REQ_READ, h->xid, h->op, body, len);
     switch (h->op) {
-    case WIRE_OP_AUTH: err = auth_result(m, c, body, len); break;
+    case WIRE_OP_AUTH:
+        err = auth_result(m, c, body, len);
+        m->stats.auth_failed += err != 0;
+        break;
     case WIRE_OP_SYNC: err = ERR_MALFORMED; break;
     case WIRE_OP_SASL: err = 0; break; /* there is none: an empty token says so */
     default: break;
@@ -513,6 +533,9 @@ void member_client_opened(struct member *m, uint64_t conn, const char *address)
 
     CHECK(conn != 0 && conn_find(m, conn) == NULL);
     c->id = conn;
+    c->opened_wall_ms = m->wall_ms;
+    c->heard_ms = m->now_ms;
+    stats_conn_clear(&c->stats);
     strncpy(c->address, address, sizeof c->address - 1);
     (void)ids_add(c, "ip", c->address, strlen(c->address));
     TAILQ_INIT(&c->requests);
@@ -529,6 +552,10 @@ void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, s
     if (c == NULL || c->doomed)
         return;
     m->facts.requests_total++;
+    m->stats.received++;
+    m->stats.received_bytes += len + 4;
+    c->stats.received++;
+    c->heard_ms = m->now_ms;
     if (c->state == CONN_NEW) {
         connect_frame(m, c, data, len);
         return;
@@ -553,7 +580,8 @@ void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, s
     bool must_hold = limits_must_hold(m);
     if (TAILQ_EMPTY(&c->requests) && c->out.len < MEMBER_REPLY_BYTES_MAX && !must_hold &&
         m->options.enforce_auth == NULL && tree_op_is_read(h.op)) {
-        serve_read(m, c, c->ids, h.xid, h.op, in.at, body_len); /* the common case: no copy */
+        serve_read(m, c, c->ids, h.xid, h.op, in.at, body_len,
+                   m->now_ms); /* the common case: no copy */
         return;
     }
     struct request *r = request_of(m, c, &h, in.at, body_len);
@@ -587,8 +615,12 @@ void conn_free(struct member *m, struct conn *c)
         r->conn = NULL;
         if (!limits_forget(m, r) && r->list != NULL)
             session_forget(m, r);
-        if (r->seq == 0)
+        if (r == m->reconfig) { /* what it began goes on */
+            m->reconfig = NULL;
+            request_free(m, r);
+        } else if (r->seq == 0) {
             request_free(m, r); /* no server has heard of it */
+        }
     }
     if (c->state == CONN_OPEN)
         hash_remove(&m->conns_by_session, &c->by_session);

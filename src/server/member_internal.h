@@ -4,9 +4,12 @@
  *   member.c          life; raft's events in and out; applying; snapshots
  *   member_conn.c     one client's connection: its queue of requests, in order
  *   member_stream.c   writes on their way to the leader, each once, in order
+ *   member_reconfig.c who the servers are: /zookeeper/config, and changes that clients ask for
  *   member_limits.c   who is let in, and who waits
  *   member_readonly.c clients that may read without a quorum
  *   member_session.c  questions to the leader (ping, sync) and the expiry of sessions
+ *   member_sweep.c    containers and TTL znodes whose time has come
+ *   member_stats.c    what is counted, for those who watch over it
  */
 #ifndef MUSTER_MEMBER_INTERNAL_H
 #define MUSTER_MEMBER_INTERNAL_H
@@ -14,6 +17,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "server/member.h"
+#include "server/member_stats.h"
 
 #define MEMBER_REQUESTS_MAX 1000            /* of one connection, before it is not read */
 #define MEMBER_REQUEST_BYTES_MAX (8u << 20) /* likewise */
@@ -52,6 +56,7 @@ enum request_kind {
     REQ_WRITE,    /* goes through the log */
     REQ_READ,     /* served here, when it has become the first */
     REQ_QUESTION, /* ping, sync: asked of the leader when it has become the first; blocks */
+    REQ_RECONFIG, /* goes through the log when it has become the first, and waits; blocks */
     REQ_LOCAL,    /* answered here without the tree: auth, errors */
 };
 
@@ -78,6 +83,7 @@ struct request {
     int err;                             /* REQ_LOCAL: the answer */
     bool close_after;                    /* REQ_LOCAL: and then the connection ends */
     int64_t session;                     /* of the write, kept when the client is gone */
+    uint64_t came_ms;                    /* when its frame came */
     int32_t timeout_ms;                  /* REQ_CONNECT */
     uint8_t password[TREE_PASSWORD_LEN]; /* REQ_CONNECT */
     uint64_t conn_id;
@@ -113,7 +119,11 @@ struct conn {
     TAILQ_ENTRY(conn) in_dirty;
     TAILQ_ENTRY(conn) in_touched;
     bool dirty, touched;
-    bool doomed; /* close when out has been handed over */
+    bool doomed;        /* close when out has been handed over */
+    int32_t timeout_ms; /* of the session */
+    int64_t opened_wall_ms;
+    uint64_t heard_ms;
+    struct conn_stats stats;
 };
 TAILQ_HEAD(conn_list, conn);
 
@@ -211,8 +221,19 @@ struct member {
     uint64_t origins_term;
     struct origin origins[MEMBER_ORIGINS_MAX]; /* the oldest first */
     unsigned origins_n;
+    uint64_t sweep_ms; /* when the next round is due */
     TAILQ_HEAD(, asked) asked;
     uint64_t asked_ids;
+
+    /* Who the servers are. */
+    struct request
+        *reconfig; /* of a client here: its first entry is applied; index: its zxid */
+    uint64_t config_proposed; /* leader: index of the last SET_CONFIG in this term */
+    uint64_t config_set_ms;   /* leader: when one was applied last, or when it began to lead */
+    int64_t reconfig_zxid;    /* leader: which reconfig the two below are about */
+    uint64_t reconfig_ms;     /* when we began with it */
+    bool reconfig_gives_up;
+    uint64_t hand_over_ms; /* when leadership may be offered again */
 
     uint64_t leader_seen; /* for the count of changes */
     uint64_t serving_ms;  /* when we last were part of a quorum */
@@ -229,8 +250,11 @@ struct member {
     struct raft_blob *snapshot; /* to be taken by the shell */
     uint64_t snapshot_index;
     uint64_t snapshot_bytes; /* of entries applied since */
-    struct buf scratch, reply;
+    struct buf scratch, reply, entry;
     struct member_facts facts;
+    struct member_stats stats;
+    uint64_t leaderless_ms, unavailable_ms; /* since when; 0: it is not so */
+    uint64_t lead_ms;                       /* since when we lead */
 };
 
 /* ---- member_conn.c ---- */
@@ -247,6 +271,7 @@ void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, co
 void conn_flush(struct member *m);
 void conn_close_all(struct member *m);
 struct conn *conn_of_session(struct member *m, int64_t session);
+struct conn *conn_find(const struct member *m, uint64_t id);
 /* Answers a connect request of a client that may only read; session 0: there is none. */
 void conn_open_local(struct member *m, struct conn *c, int64_t session, int32_t timeout_ms,
                      const uint8_t *password);
@@ -303,11 +328,35 @@ void session_unlead(struct member *m);
 void session_born(struct member *m, int64_t session, int32_t timeout_ms);
 void session_gone(struct member *m, int64_t session);
 void session_attaching(struct member *m, int64_t session, uint64_t index);
-bool session_touch(struct member *m, int64_t session);  /* false: unknown, or ending */
+bool session_touch(struct member *m, int64_t session); /* false: unknown, or ending */
+/* Until when it lives if nothing is heard of it; false: we do not lead, or it is ending. */
+bool session_until(const struct member *m, int64_t session, uint64_t *until_ms);
 void session_grace(struct member *m, uint64_t late_ms); /* so long we did not run */
 void session_expire(struct member *m);
 uint64_t session_deadline(const struct member *m);
 void session_forget(struct member *m, struct request *r); /* a question's client is gone */
+
+/* ---- member_sweep.c ---- */
+void sweep_work(struct member *m);
+
+/* ---- member_stats.c ---- */
+enum sent { SENT_CONNECT, SENT_PING, SENT_REPLY, SENT_EVENT };
+void stats_sent(struct member *m, struct conn *c, enum sent what, size_t bytes);
+/* A request was answered; its reply may still be in c->out. */
+void stats_answered(struct member *m, struct conn *c, int32_t op, int32_t xid, int64_t zxid,
+                    uint64_t came_ms, bool is_update);
+void stats_conn_clear(struct conn_stats *s);
+void stats_proposed(struct member *m, size_t bytes);
+void stats_committed(struct member *m);
+void stats_leader(struct member *m); /* after each turn: who leads, and whether we serve */
+
+/* ---- member_reconfig.c ---- */
+void reconfig_lead(struct member *m);
+void reconfig_drive(struct member *m); /* the next step towards the servers that are wanted */
+/* The result of a client's request, applied; true: it waits for what comes of it. */
+bool reconfig_begun(struct member *m, struct request *r, int64_t zxid, int err);
+void reconfig_ended(struct member *m, const struct tree_txn *txn, int64_t zxid,
+                    const struct tree_result *result);
 
 /* ---- member.c ---- */
 /* Puts a txn into the log; we lead. 0 or raft_propose's errors. */

@@ -144,6 +144,16 @@ bool session_touch(struct member *m, int64_t session)
     return true;
 }
 
+bool session_until(const struct member *m, int64_t session, uint64_t *until_ms)
+{
+    const struct expiry *e = m->leading_term != 0 ? expiry_find(&m->expiries, session) : NULL;
+
+    if (e == NULL || e->closing)
+        return false;
+    *until_ms = e->until_ms;
+    return true;
+}
+
 /* Its password is looked at when the entry is applied; only then it lives longer. But until
  * then it must not be ended, or the client would be told that it lives by an entry that has
  * its end behind it. */

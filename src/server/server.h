@@ -24,8 +24,11 @@ struct server_options {
     const char *client_address;  /* IPv4; "0.0.0.0" for all */
     uint16_t client_port;
     const char *peer_address; /* NULL: alone, no port for peers */
+    uint16_t peer_port;       /* 0: SERVER_PEER_PORT */
     const char *http_address; /* NULL: none */
     uint16_t http_port;
+    bool http_may_fail; /* its port is taken: the server starts without it, as ZooKeeper's does
+                         */
     const char *version;
     void *ctx;
     /* A message from another machine's agent; NULL: not wanted. */
@@ -56,6 +59,10 @@ uint64_t server_silence_ms(const struct server *s, uint64_t id);
 /* Makes a new cluster of this one machine in dir: a store with one voter and an empty tree,
  * then the machine. ERR_EXISTS: dir holds a machine already. */
 int server_create(const char *dir, const struct identity *self, struct buf *why);
+/* Likewise with this tree, which it frees; the log goes on behind its zxid. ERR_TOO_BIG: the
+ * tree does not fit into a snapshot. */
+int server_create_take(const char *dir, const struct identity *self, struct tree *t,
+                       struct buf *why);
 /* Likewise for a machine that a cluster has taken in: its store is empty. */
 int server_create_joined(const char *dir, const struct identity *self, struct buf *why);
 

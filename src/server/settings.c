@@ -22,7 +22,9 @@ uint8_t settings_rules(const struct settings *s)
     return (uint8_t)((s->skip_acl ? TREE_RULE_SKIP_ACL : 0) |
                      (s->enforce_quota ? TREE_RULE_ENFORCE_QUOTA : 0) |
                      (s->extended_types ? TREE_RULE_EXTENDED_TYPES : 0) |
-                     (s->digest_enabled ? 0 : TREE_RULE_NO_DIGEST));
+                     (s->digest_enabled ? 0 : TREE_RULE_NO_DIGEST) |
+                     (s->reconfig_enabled ? TREE_RULE_RECONFIG : 0) |
+                     (s->standalone_enabled ? TREE_RULE_STANDALONE : 0));
 }
 
 static bool is_scheme(const char *name, size_t len)

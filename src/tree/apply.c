@@ -8,68 +8,74 @@
 #include "tree/state.h"
 
 /* ---- the form of an entry ----
- * op i32, cxid i32, session i64, time i64, origin 2 x u64, seq u64, rules u8, ids (length
- * be32, elements); for the operations that make or attach a session also timeout i32,
- * password; then the body to the end. */
+ * op i32, cxid i32, session i64, time i64, origin 2 x u64, seq u64, bytes of ids u32, rules
+ * u8; for the operations that make or attach a session also timeout i32, password; then the
+ * ids' elements, and the body to the end. */
 
 static bool has_password(int32_t op)
 {
     return op == TREE_OP_CREATE_SESSION || op == TREE_OP_ATTACH_SESSION;
 }
 
+#define HEAD_LEN 53 /* up to and with rules */
+
+/* Written and read for each write on each server: in one piece. */
 void tree_txn_encode(const struct tree_txn *t, struct buf *out)
 {
-    buf_add_be32(out, (uint32_t)t->op);
-    buf_add_be32(out, (uint32_t)t->cxid);
-    buf_add_be64(out, (uint64_t)t->session);
-    buf_add_be64(out, (uint64_t)t->time_ms);
-    buf_add_be64(out, t->origin.server);
-    buf_add_be64(out, t->origin.conn);
-    buf_add_be64(out, t->seq);
-    buf_add_u8(out, t->rules);
-    buf_add_be32(out, (uint32_t)t->ids.len);
-    if (t->ids.len > 0)
-        buf_add(out, t->ids.data, t->ids.len);
+    uint8_t head[HEAD_LEN + 4 + 4 + TREE_PASSWORD_LEN], *at = head + HEAD_LEN;
+
+    be32_put(head, (uint32_t)t->op);
+    be32_put(head + 4, (uint32_t)t->cxid);
+    be64_put(head + 8, (uint64_t)t->session);
+    be64_put(head + 16, (uint64_t)t->time_ms);
+    be64_put(head + 24, t->origin.server);
+    be64_put(head + 32, t->origin.conn);
+    be64_put(head + 40, t->seq);
+    be32_put(head + 48, (uint32_t)t->ids.len);
+    head[52] = t->rules;
     if (has_password(t->op)) {
-        buf_add_be32(out, (uint32_t)t->timeout_ms);
-        buf_add(out, t->password, sizeof t->password);
+        be32_put(at, (uint32_t)t->timeout_ms);
+        memcpy(at + 4, t->password, sizeof t->password);
+        at += 4 + sizeof t->password;
     }
+    size_t head_len = (size_t)(at - head);
+    uint8_t *to = buf_reserve(out, head_len + t->ids.len + t->len);
+    memcpy(to, head, head_len);
+    if (t->ids.len > 0)
+        memcpy(to + head_len, t->ids.data, t->ids.len);
     if (t->len > 0)
-        buf_add(out, t->body, t->len);
+        memcpy(to + head_len + t->ids.len, t->body, t->len);
+    buf_added(out, head_len + t->ids.len + t->len);
 }
 
 int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len)
 {
-    struct wire_in in = wire_in(data, len);
-
     *t = (struct tree_txn){0};
-    t->op = wire_get_i32(&in);
-    t->cxid = wire_get_i32(&in);
-    t->session = wire_get_i64(&in);
-    t->time_ms = wire_get_i64(&in);
-    t->origin.server = (uint64_t)wire_get_i64(&in);
-    t->origin.conn = (uint64_t)wire_get_i64(&in);
-    t->seq = (uint64_t)wire_get_i64(&in);
-    const uint8_t *rules = wire_get_raw(&in, 1);
-    struct wire_bytes ids = wire_get_bytes(&in);
-    if (rules != NULL && (*rules & ~TREE_RULES_ALL) == 0)
-        t->rules = *rules;
-    else
-        in.err = ERR_MALFORMED;
-    if (in.err == 0)
-        in.err = wire_ids_decode(&t->ids, ids.data, ids.len > 0 ? (size_t)ids.len : 0);
-    if (has_password(t->op)) {
-        t->timeout_ms = wire_get_i32(&in);
-        const uint8_t *password = wire_get_raw(&in, sizeof t->password);
-        if (password != NULL)
-            memcpy(t->password, password, sizeof t->password);
+    if (len < HEAD_LEN || (data[52] & ~TREE_RULES_ALL) != 0)
+        return ERR_MALFORMED;
+    struct tree_txn r = {
+        .op = (int32_t)be32_get(data),
+        .cxid = (int32_t)be32_get(data + 4),
+        .session = (int64_t)be64_get(data + 8),
+        .time_ms = (int64_t)be64_get(data + 16),
+        .origin = {be64_get(data + 24), be64_get(data + 32)},
+        .seq = be64_get(data + 40),
+        .rules = data[52],
+    };
+    uint32_t ids_len = be32_get(data + 48);
+    const uint8_t *at = data + HEAD_LEN, *end = data + len;
+    if (has_password(r.op)) {
+        if ((size_t)(end - at) < 4 + sizeof r.password)
+            return ERR_MALFORMED;
+        r.timeout_ms = (int32_t)be32_get(at);
+        memcpy(r.password, at + 4, sizeof r.password);
+        at += 4 + sizeof r.password;
     }
-    if (in.err != 0) {
-        *t = (struct tree_txn){0};
-        return in.err;
-    }
-    t->body = in.at;
-    t->len = (size_t)(in.end - in.at);
+    if ((size_t)(end - at) < ids_len || wire_ids_decode(&r.ids, at, ids_len) != 0)
+        return ERR_MALFORMED;
+    r.body = at + ids_len;
+    r.len = (size_t)(end - r.body);
+    *t = r;
     return 0;
 }
 
@@ -153,7 +159,7 @@ static int close_session(const struct step *s, const struct tree_txn *txn)
     while (s->session->first != 0) {
         if (MUTANT(tree_ephemeral_kept) && s->session->count == 1)
             return 0;
-        tree_remove_ephemeral(s, ephemerals_at(&t->ephemerals, s->session->first)->node);
+        tree_remove_znode(s, ephemerals_at(&t->ephemerals, s->session->first)->node);
     }
     t->digest -= tree_digest_session(s->session);
     sessions_remove(&t->sessions, s->session);
@@ -182,7 +188,7 @@ static int do_create(const struct step *s, const struct tree_txn *txn)
     uint32_t id;
     int err = in.err;
     if (err == 0)
-        err = tree_create_mode(txn->op, r.flags, &c);
+        err = tree_create_mode(txn->op, r.flags, r.ttl_ms, s->rules, &c);
     if (err == 0)
         err = check_session(s, txn);
     if (err == 0)
@@ -250,12 +256,26 @@ static int do_set_acl(const struct step *s, const struct tree_txn *txn)
     return err;
 }
 
+static int do_reconfig(const struct step *s, const struct tree_txn *txn)
+{
+    struct wire_in in = wire_in(txn->body, txn->len);
+    struct wire_reconfig_request r;
+    int err = wire_reconfig_request_decode(&r, &in);
+
+    if (err == 0 && (txn->rules & TREE_RULE_RECONFIG) == 0)
+        err = ERR_RECONFIG_DISABLED;
+    if (err == 0)
+        err = check_session(s, txn);
+    return err == 0 ? tree_reconfig_begin(s, txn->body, txn->len) : err;
+}
+
 static int do_op(const struct step *s, const struct tree_txn *txn, int64_t *session)
 {
     switch (txn->op) {
     case TREE_OP_CREATE_SESSION: return create_session(s, txn, session);
     case TREE_OP_ATTACH_SESSION: return attach_session(s, txn);
     case TREE_OP_CLOSE_SESSION: return close_session(s, txn);
+    case TREE_OP_LAPSE: return tree_lapse(s, txn->body, txn->len);
     case WIRE_OP_CREATE:
     case WIRE_OP_CREATE2:
     case WIRE_OP_CREATE_CONTAINER:
@@ -263,6 +283,8 @@ static int do_op(const struct step *s, const struct tree_txn *txn, int64_t *sess
     case WIRE_OP_DELETE: return do_delete(s, txn);
     case WIRE_OP_SET_DATA: return do_set_data(s, txn);
     case WIRE_OP_SET_ACL: return do_set_acl(s, txn);
+    case TREE_OP_SET_CONFIG: return tree_set_config(s, txn->body, txn->len);
+    case WIRE_OP_RECONFIG: return do_reconfig(s, txn);
     case WIRE_OP_MULTI: {
         int err = check_session(s, txn);
         return err == 0 ? tree_multi(s, txn->body, txn->len) : err;

@@ -55,6 +55,15 @@ static void buckets_grow(struct nodes *n)
     mem_free(old);
 }
 
+static size_t path_size(const struct nodes *n, uint32_t id)
+{
+    size_t len = id == NODE_ROOT ? 1 : 0;
+
+    for (; id != NODE_ROOT; id = n->slots[id].node->parent)
+        len += n->slots[id].node->name_len + (size_t)1;
+    return len;
+}
+
 static void hash_in(struct nodes *n, uint32_t id, uint32_t hash)
 {
     if (n->count >= n->buckets_n)
@@ -63,6 +72,7 @@ static void hash_in(struct nodes *n, uint32_t id, uint32_t hash)
     bucket_add(n, id);
     n->count++;
     n->data_bytes += data_size(n->slots[id].node->data_len);
+    n->path_bytes += path_size(n, id);
 }
 
 static void hash_out(struct nodes *n, uint32_t id)
@@ -76,6 +86,7 @@ static void hash_out(struct nodes *n, uint32_t id)
     *at = n->slots[id].next;
     n->count--;
     n->data_bytes -= data_size(n->slots[id].node->data_len);
+    n->path_bytes -= path_size(n, id);
 }
 
 static uint32_t slot_take(struct nodes *n, struct node *v)

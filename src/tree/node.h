@@ -22,7 +22,7 @@
 
 /* node.owner, when it is not the number of an ephemeral (session.h) */
 #define NODE_PERSISTENT 0u
-#define NODE_CONTAINER UINT32_MAX
+#define NODE_LAPSES 0x80000000u /* set: the number of a container or TTL znode (lapse.h) */
 
 struct node {
     uint32_t parent;
@@ -61,6 +61,7 @@ struct nodes {
     struct family *families; /* [0] is never used */
     uint32_t families_n, families_cap, families_free;
     uint64_t data_bytes; /* of linked ones */
+    uint64_t path_bytes; /* likewise: the lengths of their paths */
 };
 
 /* Begins with the root alone. */
@@ -88,6 +89,11 @@ struct family *nodes_family(struct nodes *n, uint32_t id);          /* made if n
 
 /* The next one in a walk over id's descendants, parents first: begin with at = id. */
 uint32_t nodes_below_next(const struct nodes *n, uint32_t id, uint32_t at);
+
+static inline bool node_is_ephemeral(const struct node *v)
+{
+    return v->owner != NODE_PERSISTENT && (v->owner & NODE_LAPSES) == 0;
+}
 
 static inline const char *node_name(const struct node *v) { return v->tail; }
 static inline const uint8_t *node_data(const struct node *v)

@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "tree/quota.h"
 #include "tree/state.h"
 #include "wire/path.h"
 
@@ -70,20 +71,29 @@ static void parent_changed(const struct step *s, uint32_t id, const char *path, 
     note(s, WATCH_CHILDREN_CHANGED, id, path, len);
 }
 
-int tree_create_mode(int32_t op, int32_t flags, struct create *out)
+#define TTL_MAX_MS 0xffffffffffLL /* five bytes, as ZooKeeper stores it */
+
+int tree_create_mode(int32_t op, int32_t flags, int64_t ttl_ms, uint8_t rules,
+                     struct create *out)
 {
+    bool is_ttl = flags == WIRE_TTL || flags == WIRE_TTL_SEQUENTIAL;
+
     if (flags < WIRE_PERSISTENT || flags > WIRE_TTL_SEQUENTIAL)
         return ERR_BAD_ARGUMENTS;
-    /* TTL znodes are an extension that is off by default, as in ZooKeeper. */
-    if (flags == WIRE_TTL || flags == WIRE_TTL_SEQUENTIAL)
+    /* An extension that is off by default, as in ZooKeeper. */
+    if (is_ttl && (rules & TREE_RULE_EXTENDED_TYPES) == 0)
         return ERR_UNIMPLEMENTED;
-    /* ZooKeeper lets createTTL pass with other flags and a ttl of -1, and dies of it. */
-    if (op == WIRE_OP_CREATE_TTL)
+    if (is_ttl && (op != WIRE_OP_CREATE_TTL || ttl_ms < 1 || ttl_ms > TTL_MAX_MS))
         return ERR_BAD_ARGUMENTS;
+    /* ZooKeeper lets createTTL pass with other flags and a ttl of -1, and dies of it. */
+    if (op == WIRE_OP_CREATE_TTL && !is_ttl)
+        return ERR_BAD_ARGUMENTS;
+    out->ttl_ms = is_ttl ? ttl_ms : 0;
     out->container = op == WIRE_OP_CREATE_CONTAINER;
     out->ephemeral =
         !out->container && (flags == WIRE_EPHEMERAL || flags == WIRE_EPHEMERAL_SEQUENTIAL);
-    out->sequential = flags == WIRE_SEQUENTIAL || flags == WIRE_EPHEMERAL_SEQUENTIAL;
+    out->sequential = flags == WIRE_SEQUENTIAL || flags == WIRE_EPHEMERAL_SEQUENTIAL ||
+                      flags == WIRE_TTL_SEQUENTIAL;
     return 0;
 }
 
@@ -119,12 +129,15 @@ static void create_now(const struct step *s, const struct create *c, uint32_t pa
     v->czxid = v->mzxid = s->zxid;
     v->ctime = v->mtime = s->time_ms;
     v->acl = acls_take(&t->acls, t->acl.data, t->acl.len, acl_count);
-    v->owner = c->container ? NODE_CONTAINER : NODE_PERSISTENT;
-    if (c->ephemeral)
+    if (c->container || c->ttl_ms > 0)
+        v->owner = lapses_add(&t->lapses, *id, c->ttl_ms);
+    else if (c->ephemeral)
         v->owner = ephemerals_add(&t->ephemerals, s->session, *id, s->part);
     t->digest += tree_digest_self(t, *id, path, len) + tree_digest_family(t, *id, path, len);
     note(s, WATCH_CREATED, *id, path, len);
     parent_changed(s, parent, path, parent_len, 1);
+    quota_created(s, path, len);
+    quota_changed(s, path, len, 1, c->data.len > 0 ? c->data.len : 0);
 }
 
 int tree_create(const struct step *s, const struct create *c, uint32_t *id)
@@ -158,9 +171,11 @@ int tree_create(const struct step *s, const struct create *c, uint32_t *id)
         return err;
     if (nodes_find(&t->nodes, path, t->path.len) != NODE_NONE)
         return ERR_NODE_EXISTS;
-    uint32_t owner = nodes_at(&t->nodes, parent)->owner;
-    if (owner != NODE_PERSISTENT && owner != NODE_CONTAINER)
+    if (node_is_ephemeral(nodes_at(&t->nodes, parent)))
         return ERR_NO_CHILDREN_FOR_EPHEMERALS;
+    err = quota_check(s, path, t->path.len, 1, c->data.len > 0 ? c->data.len : 0);
+    if (err != 0)
+        return err;
     create_now(s, c, parent, path, t->path.len, acl_count, id);
     return 0;
 }
@@ -171,8 +186,10 @@ static void node_drop(struct tree *t, uint32_t id)
     struct node *v = nodes_at(&t->nodes, id);
 
     acls_give(&t->acls, v->acl);
-    if (v->owner != NODE_PERSISTENT && v->owner != NODE_CONTAINER)
+    if (node_is_ephemeral(v))
         ephemerals_drop(&t->ephemerals, v->owner);
+    else if (v->owner != NODE_PERSISTENT)
+        lapses_drop(&t->lapses, v->owner);
     nodes_drop(&t->nodes, id);
 }
 
@@ -190,11 +207,12 @@ static void delete_now(const struct step *s, uint32_t id, const char *path, size
     }
     t->digest -= tree_digest_self(t, id, path, len) + tree_digest_family(t, id, path, len);
     nodes_unlink(&t->nodes, id);
-    if (v->owner != NODE_PERSISTENT && v->owner != NODE_CONTAINER)
+    if (node_is_ephemeral(v))
         ephemerals_unlink(&t->ephemerals, v->owner);
     note(s, WATCH_DELETED, id, path, len);
     parent_changed(s, parent, path, path_parent_len(path, len),
                    MUTANT(tree_seq_reuse) ? -1 : 0);
+    quota_changed(s, path, len, -1, v->data_len > 0 ? -(int64_t)v->data_len : 0);
     if (!t->in_multi)
         node_drop(t, id);
 }
@@ -228,7 +246,7 @@ int tree_delete(const struct step *s, struct wire_bytes path, int32_t version)
     return 0;
 }
 
-void tree_remove_ephemeral(const struct step *s, uint32_t id)
+void tree_remove_znode(const struct step *s, uint32_t id)
 {
     nodes_path(&s->t->nodes, id, &s->t->path);
     delete_now(s, id, (const char *)s->t->path.data, s->t->path.len);
@@ -249,6 +267,20 @@ static int find_valid(const struct step *s, struct wire_bytes path, int32_t perm
 
 static int32_t next_version(int32_t version) { return (int32_t)((uint32_t)version + 1); }
 
+static void undo_set_add(const struct step *s, uint32_t id)
+{
+    const struct node *v = nodes_at(&s->t->nodes, id);
+
+    if (!s->t->in_multi)
+        return;
+    struct undo *u = undo_add(s, UNDO_SET, id);
+    u->version = v->version;
+    u->mzxid = v->mzxid;
+    u->mtime = v->mtime;
+    u->data_len = v->data_len;
+    u->data = v->data_len > 0 ? mem_dup(node_data(v), (size_t)v->data_len) : NULL;
+}
+
 int tree_set_data(const struct step *s, const struct wire_set_data_request *r, uint32_t *id)
 {
     struct tree *t = s->t;
@@ -257,18 +289,15 @@ int tree_set_data(const struct step *s, const struct wire_set_data_request *r, u
     if (err != 0)
         return err;
     struct node *v = nodes_at(&t->nodes, *id);
-    if (r->version != -1 && r->version != v->version)
-        return ERR_BAD_VERSION;
-    if (t->in_multi) {
-        struct undo *u = undo_add(s, UNDO_SET, *id);
-        u->version = v->version;
-        u->mzxid = v->mzxid;
-        u->mtime = v->mtime;
-        u->data_len = v->data_len;
-        u->data = v->data_len > 0 ? mem_dup(node_data(v), (size_t)v->data_len) : NULL;
-    }
     const char *path = text(r->path);
     size_t len = (size_t)r->path.len;
+    int64_t more = (r->data.len > 0 ? r->data.len : 0) - (v->data_len > 0 ? v->data_len : 0);
+    err = quota_check(s, path, len, 0, more);
+    if (err != 0)
+        return err;
+    if (r->version != -1 && r->version != v->version)
+        return ERR_BAD_VERSION;
+    undo_set_add(s, *id);
     t->digest -= tree_digest_self(t, *id, path, len);
     nodes_set_data(&t->nodes, *id, r->data.data, r->data.len);
     v = nodes_at(&t->nodes, *id);
@@ -277,7 +306,38 @@ int tree_set_data(const struct step *s, const struct wire_set_data_request *r, u
     v->mtime = s->time_ms;
     t->digest += tree_digest_self(t, *id, path, len);
     note(s, WATCH_DATA_CHANGED, *id, path, len);
+    quota_changed(s, path, len, 0, more);
     return 0;
+}
+
+void tree_set_quietly(const struct step *s, uint32_t id, const char *path, size_t len,
+                      const char *data, size_t data_len)
+{
+    struct tree *t = s->t;
+
+    undo_set_add(s, id);
+    t->digest -= tree_digest_self(t, id, path, len);
+    nodes_set_data(&t->nodes, id, data, (int32_t)data_len);
+    t->digest += tree_digest_self(t, id, path, len);
+}
+
+uint32_t tree_write_config(const struct step *s, const struct buf *content)
+{
+    static const char path[] = "/zookeeper/config";
+    struct tree *t = s->t;
+    size_t len = sizeof path - 1;
+    uint32_t id = nodes_find(&t->nodes, path, len);
+
+    CHECK(id != NODE_NONE); /* it is built in, and reserved */
+    t->digest -= tree_digest_self(t, id, path, len);
+    nodes_set_data(&t->nodes, id, content->data, (int32_t)content->len);
+    struct node *v = nodes_at(&t->nodes, id);
+    v->version = -1; /* as ZooKeeper has it */
+    v->mzxid = s->zxid;
+    v->mtime = s->time_ms;
+    t->digest += tree_digest_self(t, id, path, len);
+    note(s, WATCH_DATA_CHANGED, id, path, len);
+    return id;
 }
 
 int tree_set_acl(const struct step *s, const struct wire_set_acl_request *r, uint32_t *id)
@@ -334,7 +394,7 @@ static void undo_create(struct tree *t, const struct undo *u)
 
     nodes_unlink(&t->nodes, u->node);
     parent_back(t, u);
-    if (v->owner != NODE_PERSISTENT && v->owner != NODE_CONTAINER)
+    if (node_is_ephemeral(v))
         ephemerals_unlink(&t->ephemerals, v->owner);
     node_drop(t, u->node);
 }
@@ -346,7 +406,7 @@ static void undo_delete(struct tree *t, const struct undo *u)
     nodes_path(&t->nodes, u->node, &t->path);
     nodes_relink(&t->nodes, u->node, (const char *)t->path.data, t->path.len);
     parent_back(t, u);
-    if (v->owner != NODE_PERSISTENT && v->owner != NODE_CONTAINER)
+    if (node_is_ephemeral(v))
         ephemerals_relink(&t->ephemerals, v->owner);
 }
 

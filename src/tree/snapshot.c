@@ -6,8 +6,10 @@
  *   ACLs:        count i32; each entries i32, bytes
  *   znodes:      count i32, the root first, parents before children; each
  *                parent i32, name bytes, data bytes, czxid mzxid pzxid ctime mtime i64,
- *                version aversion creates acl i32, kind i32 (enum kind)
+ *                version aversion creates acl i32, kind i32 (enum kind); of a TTL znode
+ *                also the ttl i64
  *   ephemerals:  for each session in the order above: count i32, each znode i32, part i32
+ *   a reconfig, if one is under way: zxid i64, server lines bytes
  *   crc32c of everything before, i32
  *
  * Znodes and ACLs are named by their place in the list. Loading trusts nothing: the
@@ -19,15 +21,16 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "tree/ensemble.h"
 #include "tree/state.h"
 #include "wire/path.h"
 
 #define MAGIC "muster-t"
-#define VERSION 1
+#define VERSION 2
 #define LENGTH_AT 12
 #define CRC_LEN 4
 
-enum kind { KIND_PERSISTENT, KIND_EPHEMERAL, KIND_CONTAINER };
+enum kind { KIND_PERSISTENT, KIND_EPHEMERAL, KIND_CONTAINER, KIND_TTL };
 
 static void put_i32(struct buf *b, int32_t v) { buf_add_be32(b, (uint32_t)v); }
 static void put_i64(struct buf *b, int64_t v) { buf_add_be64(b, (uint64_t)v); }
@@ -74,9 +77,13 @@ static void save_node(const struct tree *t, struct buf *out, uint32_t id,
 {
     const struct node *v = nodes_at(&t->nodes, id);
     struct family f = nodes_family_get(&t->nodes, id);
-    enum kind kind = v->owner == NODE_PERSISTENT  ? KIND_PERSISTENT
-                     : v->owner == NODE_CONTAINER ? KIND_CONTAINER
-                                                  : KIND_EPHEMERAL;
+    int64_t ttl_ms = 0;
+    enum kind kind = v->owner == NODE_PERSISTENT ? KIND_PERSISTENT : KIND_EPHEMERAL;
+
+    if ((v->owner & NODE_LAPSES) != 0) {
+        ttl_ms = lapses_at(&t->lapses, v->owner)->ttl_ms;
+        kind = ttl_ms > 0 ? KIND_TTL : KIND_CONTAINER;
+    }
 
     put_i32(out, id == NODE_ROOT ? 0 : (int32_t)places[v->parent]);
     put_bytes(out, node_name(v), (int32_t)v->name_len);
@@ -91,6 +98,8 @@ static void save_node(const struct tree *t, struct buf *out, uint32_t id,
     put_i32(out, f.creates);
     put_i32(out, (int32_t)acl_places[v->acl]);
     put_i32(out, (int32_t)kind);
+    if (kind == KIND_TTL)
+        put_i64(out, ttl_ms);
 }
 
 static void save_ephemerals(const struct tree *t, struct buf *out, const uint32_t *places)
@@ -127,6 +136,10 @@ void tree_save(const struct tree *t, struct buf *out)
         save_node(t, out, id, acl_places, places);
     }
     save_ephemerals(t, out, places);
+    if (t->reconfig != 0) {
+        put_i64(out, t->reconfig);
+        put_bytes(out, t->reconfig_text.data, (int32_t)t->reconfig_text.len);
+    }
     be64_put(out->data + start + LENGTH_AT, out->len - start + CRC_LEN);
     buf_add_be32(out, crc32c(0, out->data + start, out->len - start));
     mem_free(acl_places);
@@ -226,8 +239,7 @@ static uint32_t load_place(struct loader *l, uint32_t parent, struct wire_bytes 
         memchr(name.data, '/', (size_t)name.len) != NULL)
         return NODE_NONE;
     parent = l->nodes[parent];
-    uint32_t owner = nodes_at(&t->nodes, parent)->owner;
-    if (owner != NODE_PERSISTENT && owner != NODE_CONTAINER)
+    if (node_is_ephemeral(nodes_at(&t->nodes, parent)))
         return NODE_NONE;
     nodes_path(&t->nodes, parent, &t->path);
     if (t->path.len > 1)
@@ -241,7 +253,7 @@ static uint32_t load_place(struct loader *l, uint32_t parent, struct wire_bytes 
 }
 
 /* Stands in node.owner of an ephemeral until load_ephemerals: no number is as high. */
-#define OWNER_TO_COME (UINT32_MAX - 1)
+#define OWNER_TO_COME (NODE_LAPSES - 1)
 
 static int load_node(struct loader *l)
 {
@@ -267,7 +279,9 @@ static int load_node(struct loader *l)
     int32_t creates = wire_get_i32(&numbers);
     uint32_t acl = (uint32_t)wire_get_i32(&numbers);
     int32_t kind = wire_get_i32(&numbers);
-    if (acl >= l->acls_n || kind < KIND_PERSISTENT || kind > KIND_CONTAINER)
+    int64_t ttl_ms = kind == KIND_TTL ? wire_get_i64(&l->in) : 0;
+    if (acl >= l->acls_n || kind < KIND_PERSISTENT || kind > KIND_TTL ||
+        (kind == KIND_TTL && ttl_ms <= 0) || l->in.err != 0)
         return refuse(l);
     const struct acl *list = acls_at(&t->acls, l->acls[acl]);
     v->acl = acls_take(&t->acls, list->bytes, list->len, list->count);
@@ -282,18 +296,23 @@ static int load_node(struct loader *l)
         l->ephemerals++;
         return id == NODE_ROOT ? refuse(l) : 0;
     }
-    v->owner = kind == KIND_CONTAINER ? NODE_CONTAINER : NODE_PERSISTENT;
+    if (kind == KIND_CONTAINER || kind == KIND_TTL) {
+        if (id == NODE_ROOT)
+            return refuse(l);
+        v->owner = lapses_add(&t->lapses, id, ttl_ms);
+    }
     t->digest += tree_digest_self(t, id, (const char *)t->path.data, t->path.len);
     return 0;
 }
 
-static bool has_built_ins(const struct tree *t)
+static bool find_built_ins(struct tree *t)
 {
     static const char *const paths[] = {"/zookeeper", "/zookeeper/quota", "/zookeeper/config"};
 
     for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
         if (nodes_find(&t->nodes, paths[i], strlen(paths[i])) == NODE_NONE)
             return false;
+    t->quotas = nodes_find(&t->nodes, paths[1], strlen(paths[1]));
     return true;
 }
 
@@ -305,7 +324,7 @@ static int load_nodes(struct loader *l)
     while (l->nodes_n < n)
         if (load_node(l) != 0)
             return refuse(l);
-    return n > 0 && has_built_ins(l->t) ? l->in.err : refuse(l);
+    return n > 0 && find_built_ins(l->t) ? l->in.err : refuse(l);
 }
 
 /* One session's: in the order of their creation, by zxid and place in the multi. */
@@ -345,6 +364,22 @@ static int load_ephemerals(struct loader *l)
     return l->ephemerals == 0 ? 0 : refuse(l);
 }
 
+static int load_reconfig(struct loader *l)
+{
+    struct tree *t = l->t;
+    struct ensemble e;
+
+    if (l->in.at == l->in.end)
+        return 0;
+    t->reconfig = wire_get_i64(&l->in);
+    struct wire_bytes b = wire_get_bytes(&l->in);
+    if (l->in.err != 0 || t->reconfig <= 0 || t->reconfig > t->zxid || b.len <= 0 ||
+        ensemble_parse(&e, (const char *)b.data, (size_t)b.len) != 0)
+        return refuse(l);
+    buf_add(&t->reconfig_text, b.data, (size_t)b.len);
+    return 0;
+}
+
 static int load_head(struct loader *l, size_t len)
 {
     const uint8_t *magic = wire_get_raw(&l->in, 8);
@@ -368,6 +403,8 @@ static int load_all(struct loader *l, size_t len)
         err = load_nodes(l);
     if (err == 0)
         err = load_ephemerals(l);
+    if (err == 0)
+        err = load_reconfig(l);
     if (err == 0 && l->in.at != l->in.end)
         err = ERR_CORRUPT;
     return err;

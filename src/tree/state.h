@@ -10,6 +10,7 @@
 #define MUSTER_TREE_STATE_H
 
 #include "tree/acl.h"
+#include "tree/lapse.h"
 #include "tree/node.h"
 #include "tree/session.h"
 #include "tree/tree.h"
@@ -37,6 +38,10 @@ struct tree {
     struct acls acls;
     struct sessions sessions;
     struct ephemerals ephemerals;
+    struct lapses lapses;
+    uint32_t quotas;  /* the znode /zookeeper/quota */
+    int64_t reconfig; /* zxid of the one that is under way; 0: none */
+    struct buf reconfig_text;
 
     /* During an apply: */
     bool in_multi;
@@ -47,6 +52,7 @@ struct tree {
      * the access list be32 (both 0: everybody may read it), path, access list. */
     struct buf changes;
     struct buf path;        /* of the znode that was made */
+    struct buf quota_path;  /* of the limits or stats last looked for (quota.c) */
     struct buf acl, answer; /* scratch */
 };
 
@@ -78,21 +84,34 @@ struct create {
     struct wire_bytes path, data;
     struct wire_list acl;
     bool ephemeral, sequential, container;
+    int64_t ttl_ms; /* 0: not a TTL znode */
 };
 /* Reads the mode of a create-like operation: 0, ERR_BAD_ARGUMENTS or ERR_UNIMPLEMENTED. */
-int tree_create_mode(int32_t op, int32_t flags, struct create *out);
+int tree_create_mode(int32_t op, int32_t flags, int64_t ttl_ms, uint8_t rules,
+                     struct create *out);
 int tree_create(const struct step *s, const struct create *c, uint32_t *id); /* path: t->path */
 int tree_delete(const struct step *s, struct wire_bytes path, int32_t version);
 int tree_set_data(const struct step *s, const struct wire_set_data_request *r, uint32_t *id);
 int tree_set_acl(const struct step *s, const struct wire_set_acl_request *r, uint32_t *id);
 int tree_check(const struct step *s, struct wire_bytes path, int32_t version);
-/* Removes an ephemeral that has lost its session. */
-void tree_remove_ephemeral(const struct step *s, uint32_t id);
+/* Removes one whose time has come; no client asks, so nothing is checked. */
+void tree_remove_znode(const struct step *s, uint32_t id);
+/* New data without a trace in the Stat, and without an event. */
+void tree_set_quietly(const struct step *s, uint32_t id, const char *path, size_t len,
+                      const char *data, size_t data_len);
+/* TREE_OP_LAPSE: lapse.c */
+int tree_lapse(const struct step *s, const uint8_t *body, size_t len);
+/* What /zookeeper/config holds, without any check. Returns the znode. */
+uint32_t tree_write_config(const struct step *s, const struct buf *text);
 /* Between begin and one of the others everything can be taken back; abort is told the
  * digest of the beginning. */
 void tree_multi_begin(struct tree *t);
 void tree_multi_commit(struct tree *t);
 void tree_multi_abort(struct tree *t, uint64_t digest);
+
+/* ---- reconfig.c ---- */
+int tree_reconfig_begin(const struct step *s, const uint8_t *body, size_t len);
+int tree_set_config(const struct step *s, const uint8_t *body, size_t len);
 
 /* ---- multi.c ---- */
 /* Appends the results to t->answer. 0, or ERR_MALFORMED with nothing done. */

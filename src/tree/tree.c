@@ -15,6 +15,7 @@
 #define DIGEST_SELF 0x73656c6620202020
 #define DIGEST_FAMILY 0x66616d696c792020
 #define DIGEST_SESSION 0x73657373696f6e20
+#define DIGEST_LAPSE 0x6c61707365202020
 
 static uint64_t mix(uint64_t h, uint64_t v)
 {
@@ -39,8 +40,10 @@ uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path, s
     h = mix_i32(h, v->version);
     h = mix_i32(h, v->aversion);
     h = mix(h, acls_at(&t->acls, v->acl)->digest);
-    if (v->owner == NODE_PERSISTENT || v->owner == NODE_CONTAINER)
-        return mix(h, v->owner);
+    if (v->owner == NODE_PERSISTENT)
+        return mix(h, 0);
+    if (!node_is_ephemeral(v))
+        return mix(h, DIGEST_LAPSE + (uint64_t)lapses_at(&t->lapses, v->owner)->ttl_ms);
     const struct ephemeral *e = ephemerals_at(&t->ephemerals, v->owner);
     h = mix_i64(h, e->session->id);
     return mix(h, e->part);
@@ -92,7 +95,7 @@ struct wire_stat tree_stat(const struct tree *t, uint32_t id)
         .pzxid = f.pzxid,
     };
 
-    if (v->owner != NODE_PERSISTENT && v->owner != NODE_CONTAINER)
+    if (node_is_ephemeral(v))
         s.ephemeral_owner = ephemerals_at(&t->ephemerals, v->owner)->session->id;
     return s;
 }
@@ -137,7 +140,7 @@ struct tree *tree_new(uint64_t hash_key)
     nodes_set_data(&t->nodes, NODE_ROOT, NULL, 0);
     built_in(t, NODE_ROOT, "/");
     uint32_t zookeeper = built_in_below(t, NODE_ROOT, "/zookeeper");
-    built_in_below(t, zookeeper, "/zookeeper/quota");
+    t->quotas = built_in_below(t, zookeeper, "/zookeeper/quota");
     uint32_t id = built_in_below(t, zookeeper, config);
 
     t->digest -= tree_digest_self(t, id, config, strlen(config));
@@ -161,6 +164,7 @@ void tree_scratch_trim(struct tree *t)
 {
     trim(&t->changes);
     trim(&t->path);
+    trim(&t->quota_path);
     trim(&t->acl);
     trim(&t->answer);
     if (t->undo_cap > SCRATCH_KEPT / sizeof *t->undo) {
@@ -178,11 +182,14 @@ void tree_free(struct tree *t)
     acls_free(&t->acls);
     sessions_free(&t->sessions);
     ephemerals_free(&t->ephemerals);
+    lapses_free(&t->lapses);
     mem_free(t->undo);
     buf_free(&t->changes);
     buf_free(&t->path);
+    buf_free(&t->quota_path);
     buf_free(&t->acl);
     buf_free(&t->answer);
+    buf_free(&t->reconfig_text);
     mem_free(t);
 }
 
@@ -209,6 +216,19 @@ bool tree_session_next(const struct tree *t, int64_t after, struct tree_session 
     return x != NULL;
 }
 
+void tree_ephemerals(const struct tree *t, int64_t session, tree_path_visit *visit, void *ctx)
+{
+    const struct session *x = sessions_find(&t->sessions, session);
+    struct buf path = {0};
+
+    for (uint32_t e = x != NULL ? x->first : 0; e != 0; e = t->ephemerals.rows[e].next) {
+        nodes_path(&t->nodes, t->ephemerals.rows[e].node, &path);
+        if (!visit(ctx, (const char *)path.data, path.len))
+            break;
+    }
+    buf_free(&path);
+}
+
 int64_t tree_zxid(const struct tree *t) { return t->zxid; }
 uint64_t tree_digest(const struct tree *t) { return t->digest; }
 
@@ -219,6 +239,7 @@ void tree_facts(const struct tree *t, struct tree_facts *out)
         .ephemerals = t->ephemerals.count,
         .sessions = t->sessions.count,
         .data_bytes = t->nodes.data_bytes,
+        .path_bytes = t->nodes.path_bytes,
     };
 }
 

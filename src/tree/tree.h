@@ -29,6 +29,10 @@ enum {
     TREE_OP_CREATE_SESSION = -10,
     TREE_OP_CLOSE_SESSION = -11,
     TREE_OP_ATTACH_SESSION = -20, /* a client reconnects, here or to another server */
+    TREE_OP_LAPSE = -21,          /* the leader deletes a container or a TTL znode */
+    /* The leader says who the servers are: /zookeeper/config becomes the text and a line with
+     * its version, the zxid. Or how a reconfig has ended. Body: see tree_config_encode(). */
+    TREE_OP_SET_CONFIG = -30,
 };
 
 /* Where a session's client is connected: the server's incarnation and its connection.
@@ -45,7 +49,9 @@ enum {
     TREE_RULE_ENFORCE_QUOTA = 1 << 1,  /* hard limits refuse (enforceQuota) */
     TREE_RULE_EXTENDED_TYPES = 1 << 2, /* there are TTL znodes (extendedTypesEnabled) */
     TREE_RULE_NO_DIGEST = 1 << 3,      /* DigestAuthenticationProvider.enabled=false */
-    TREE_RULES_ALL = (1 << 4) - 1,
+    TREE_RULE_RECONFIG = 1 << 4,       /* clients may change the ensemble (reconfigEnabled) */
+    TREE_RULE_STANDALONE = 1 << 5, /* an ensemble needs two participants (standaloneEnabled) */
+    TREE_RULES_ALL = (1 << 6) - 1,
 };
 
 /* One entry of the log. */
@@ -114,6 +120,18 @@ int tree_read(struct tree *t, struct watches *watches, const struct tree_caller 
 /* Whether an access list (its elements) gives one of these permissions to one of these ids. */
 bool tree_acl_lets(struct wire_list acl, struct wire_list ids, int32_t perms);
 
+/* ---- the ensemble ---- */
+/* A reconfig is two entries: the client's request, whose checks are made when it is applied;
+ * what it wants then stands here, until the leader has made it so, or given up, and says so
+ * by a TREE_OP_SET_CONFIG. That entry's result is the client's. At most one at a time.
+ * Returns the zxid of the request, 0: there is none. The text (server lines) is borrowed. */
+int64_t tree_reconfig(const struct tree *t, const char **text, size_t *len);
+/* answers: the zxid of the reconfig that has ended so, with err; 0: none. With an err the text
+ * is not looked at. */
+void tree_config_encode(int64_t answers, int err, const char *text, size_t len,
+                        struct buf *out);
+int64_t tree_config_answers(const struct tree_txn *txn); /* of a SET_CONFIG; 0: none */
+
 /* ---- sessions ---- */
 int64_t tree_session_id(int64_t zxid); /* of the session that this entry creates */
 struct tree_session {
@@ -125,6 +143,18 @@ struct tree_session {
 bool tree_session_get(const struct tree *t, int64_t id, struct tree_session *out);
 /* Walks the sessions in order of id: the first with an id above `after`. */
 bool tree_session_next(const struct tree *t, int64_t after, struct tree_session *out);
+/* Shows a session's ephemerals, in the order of their creation, until visit returns false. */
+typedef bool tree_path_visit(void *ctx, const char *path, size_t path_len);
+void tree_ephemerals(const struct tree *t, int64_t session, tree_path_visit *visit, void *ctx);
+
+/* ---- what the ensemble deletes by itself ---- */
+/* Walks the containers and TTL znodes that may go at this time (wall clock): begin with *at
+ * 0. A container that never had a child may go so long after it was last written to (0: it
+ * may not). Fills path. */
+bool tree_lapse_next(const struct tree *t, uint32_t *at, int64_t time_ms, int64_t never_used_ms,
+                     struct buf *path);
+/* The body of the TREE_OP_LAPSE that deletes it, if it still may go then. */
+void tree_lapse_body(int64_t never_used_ms, const struct buf *path, struct buf *out);
 
 /* ---- snapshots ---- */
 void tree_save(const struct tree *t, struct buf *out);
@@ -139,6 +169,7 @@ uint64_t tree_digest(const struct tree *t);
 struct tree_facts {
     uint64_t znodes; /* the root and the built-in ones counted, each once: 4 at first */
     uint64_t ephemerals, sessions, data_bytes;
+    uint64_t path_bytes; /* the lengths of all paths */
 };
 void tree_facts(const struct tree *t, struct tree_facts *out);
 

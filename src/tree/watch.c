@@ -43,6 +43,8 @@ struct watches {
     uint64_t change;    /* numbers the calls of watches_trigger */
     uint64_t count;     /* of (path, watcher, kind) */
     uint64_t recursive; /* of those that are recursive */
+    uint64_t now_told;  /* of the present change */
+    struct watches_facts facts;
     struct hash_table spots, watchers;
     struct entry *entries; /* [0] is never used */
     uint32_t entries_n, entries_cap, entries_free, entries_used;
@@ -53,6 +55,9 @@ struct watches {
 #define BIT(kind) ((uint8_t)(1u << (kind)))
 #define ONCE (BIT(WATCH_DATA) | BIT(WATCH_CHILD))
 #define RECURSIVE BIT(WATCH_RECURSIVE)
+/* In ZooKeeper's two tables. */
+#define IN_DATA (uint8_t)(BIT(WATCH_DATA) | BIT(WATCH_PERSISTENT) | RECURSIVE)
+#define IN_CHILD (uint8_t)(BIT(WATCH_CHILD) | BIT(WATCH_PERSISTENT) | RECURSIVE)
 
 /* Which kinds an event on their own path is for. */
 static uint8_t kinds_for(enum watch_event event)
@@ -264,6 +269,8 @@ static void entry_set(struct watches *w, uint32_t id, uint8_t kinds)
     w->count = w->count + bits(kinds) - bits(was);
     e->watcher->count = e->watcher->count + bits(kinds) - bits(was);
     w->recursive = w->recursive + ((kinds & RECURSIVE) != 0) - ((was & RECURSIVE) != 0);
+    w->facts.data = w->facts.data + ((kinds & IN_DATA) != 0) - ((was & IN_DATA) != 0);
+    w->facts.child = w->facts.child + ((kinds & IN_CHILD) != 0) - ((was & IN_CHILD) != 0);
     e->kinds = kinds;
     if (kinds == 0) {
         entry_free(w, id);
@@ -357,6 +364,7 @@ static void fire(struct watches *w, uint32_t id, uint8_t kinds, enum watch_event
         return;
     if (x->told != w->change && !(MUTANT(watch_lost) && used == ONCE)) {
         x->told = w->change;
+        w->now_told++;
         w->sink(w->ctx, x->id, event, path, len, acl);
     }
     if (MUTANT(watch_persistent_once))
@@ -365,11 +373,9 @@ static void fire(struct watches *w, uint32_t id, uint8_t kinds, enum watch_event
         entry_set(w, id, e->kinds & (uint8_t)~used);
 }
 
-void watches_trigger(struct watches *w, enum watch_event event, const char *path,
-                     size_t path_len, const struct wire_list *acl)
+static void trigger(struct watches *w, enum watch_event event, const char *path,
+                    size_t path_len, const struct wire_list *acl)
 {
-    if (w->count == 0)
-        return;
     w->change++;
     struct spot *s = spot_find(w, path, path_len);
     for (uint32_t id = s != NULL ? s->first : 0; id != 0;) {
@@ -389,8 +395,83 @@ void watches_trigger(struct watches *w, enum watch_event event, const char *path
     }
 }
 
+void watches_trigger(struct watches *w, enum watch_event event, const char *path,
+                     size_t path_len, const struct wire_list *acl)
+{
+    if (w->count == 0)
+        return;
+    w->now_told = 0;
+    trigger(w, event, path, path_len, acl);
+    if (w->now_told > 0)
+        summary_add(&w->facts.told[event - WATCH_CREATED], w->now_told);
+}
+
 void watches_emit(struct watches *w, uint64_t watcher, enum watch_event event, const char *path,
                   size_t path_len)
 {
     w->sink(w->ctx, watcher, event, path, path_len, NULL);
+}
+
+/* ---- for monitors ---- */
+
+void watches_facts(const struct watches *w, struct watches_facts *out) { *out = w->facts; }
+
+void watches_facts_reset(struct watches *w) { memset(w->facts.told, 0, sizeof w->facts.told); }
+
+static bool has_data(const struct watches *w, uint32_t id)
+{
+    return (w->entries[id].kinds & IN_DATA) != 0;
+}
+
+void watches_data_size(const struct watches *w, uint64_t *watchers, uint64_t *paths)
+{
+    struct hash_walk walk;
+    struct hash_link *l;
+
+    *watchers = *paths = 0;
+    for (l = hash_walk_first(&w->spots, &walk); l != NULL;
+         l = hash_walk_next(&w->spots, &walk)) {
+        uint32_t id = HASH_ENTRY(l, struct spot, link)->first;
+        while (id != 0 && !has_data(w, id))
+            id = w->entries[id].spot_next;
+        *paths += id != 0;
+    }
+    for (l = hash_walk_first(&w->watchers, &walk); l != NULL;
+         l = hash_walk_next(&w->watchers, &walk)) {
+        uint32_t id = HASH_ENTRY(l, struct watcher, link)->first;
+        while (id != 0 && !has_data(w, id))
+            id = w->entries[id].watcher_next;
+        *watchers += id != 0;
+    }
+}
+
+static bool show(const struct watches *w, uint32_t id, watches_visit *visit, void *ctx)
+{
+    const struct entry *e = &w->entries[id];
+
+    return !has_data(w, id) || visit(ctx, e->watcher->id, e->spot->path, e->spot->len);
+}
+
+void watches_by_watcher(const struct watches *w, watches_visit *visit, void *ctx)
+{
+    struct hash_walk walk;
+    struct hash_link *l = hash_walk_first(&w->watchers, &walk);
+
+    for (; l != NULL; l = hash_walk_next(&w->watchers, &walk))
+        for (uint32_t id = HASH_ENTRY(l, struct watcher, link)->first; id != 0;
+             id = w->entries[id].watcher_next)
+            if (!show(w, id, visit, ctx))
+                return;
+}
+
+void watches_by_path(const struct watches *w, watches_visit *visit, void *ctx)
+{
+    struct hash_walk walk;
+    struct hash_link *l = hash_walk_first(&w->spots, &walk);
+
+    for (; l != NULL; l = hash_walk_next(&w->spots, &walk))
+        for (uint32_t id = HASH_ENTRY(l, struct spot, link)->first; id != 0;
+             id = w->entries[id].spot_next)
+            if (!show(w, id, visit, ctx))
+                return;
 }

@@ -12,6 +12,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/summary.h"
 #include "wire/wire.h"
 
 enum watch_kind {
@@ -49,6 +50,24 @@ void watches_forget(struct watches *w, uint64_t watcher); /* its connection is g
 bool watches_forget_some(struct watches *w, uint64_t watcher, size_t most);
 uint64_t watches_count(const struct watches *w); /* of (path, watcher, kind) */
 uint64_t watches_count_of(const struct watches *w, uint64_t watcher);
+
+/* ---- for monitors ---- */
+/* As ZooKeeper counts: it has a table of data watches and one of child watches, in which a
+ * (path, watcher) stands once; persistent and recursive ones stand in both. */
+struct watches_facts {
+    uint64_t data, child; /* in each table */
+    /* Of each change that told somebody: how many; by event, minus 1. */
+    struct summary told[4];
+};
+void watches_facts(const struct watches *w, struct watches_facts *out);
+void watches_facts_reset(struct watches *w); /* told */
+/* How many watchers and paths the table of data watches has; walks it. */
+void watches_data_size(const struct watches *w, uint64_t *watchers, uint64_t *paths);
+/* Shows the table of data watches, the same watcher (or the same path) together, until visit
+ * returns false. */
+typedef bool watches_visit(void *ctx, uint64_t watcher, const char *path, size_t path_len);
+void watches_by_watcher(const struct watches *w, watches_visit *visit, void *ctx);
+void watches_by_path(const struct watches *w, watches_visit *visit, void *ctx);
 
 /* One change of one path. CREATED and DELETED of a node: the caller gives the parent's
  * CHILDREN_CHANGED as a call of its own, after it. */

@@ -25,7 +25,8 @@ struct seen {
     pthread_mutex_t lock;
     pthread_cond_t changed;
     int state;
-    bool is_synced;
+    bool is_synced, is_answered;
+    int answer; /* of zoo_add_auth */
     unsigned events_n;
     struct {
         int type;
@@ -292,6 +293,224 @@ static bool timeout_is_negotiated(zhandle_t *zh, struct seen *s)
     return true;
 }
 
+/* ---- who may ---- */
+
+static void answered(int rc, const void *ctx)
+{
+    struct seen *s = (struct seen *)(uintptr_t)ctx;
+
+    pthread_mutex_lock(&s->lock);
+    s->answer = rc;
+    s->is_answered = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+}
+
+static int add_auth(zhandle_t *zh, struct seen *s, const char *scheme, const char *who)
+{
+    struct timespec until = deadline();
+    bool in_time = true;
+
+    s->is_answered = false;
+    int rc = zoo_add_auth(zh, scheme, who, (int)strlen(who), answered, s);
+    if (rc != ZOK)
+        return rc;
+    pthread_mutex_lock(&s->lock);
+    while (in_time && !s->is_answered)
+        in_time = pthread_cond_timedwait(&s->changed, &s->lock, &until) == 0;
+    rc = in_time ? s->answer : ZOPERATIONTIMEOUT;
+    pthread_mutex_unlock(&s->lock);
+    return rc;
+}
+
+static bool access_lists(zhandle_t *zh, struct seen *s)
+{
+    struct seen theirs;
+    struct ACL_vector acl;
+    struct Stat stat;
+    char name[PATH_ROOM], data[8];
+    int len = sizeof data;
+
+    IS(zoo_create(zh, at("/x"), "1", 1, &ZOO_CREATOR_ALL_ACL, 0, name, PATH_ROOM), ZINVALIDACL);
+    OK(add_auth(zh, s, "digest", "me:secret"));
+    OK(zoo_create(zh, at("/x"), "1", 1, &ZOO_CREATOR_ALL_ACL, 0, name, PATH_ROOM));
+    OK(zoo_get_acl(zh, at("/x"), &acl, &stat));
+    bool is_mine = acl.count == 1 && acl.data[0].perms == ZOO_PERM_ALL &&
+                   strcmp(acl.data[0].id.scheme, "digest") == 0 &&
+                   strcmp(acl.data[0].id.id, "me:016djjlksVQS5RgX3M7biBGyYwY=") == 0;
+    deallocate_ACL_vector(&acl);
+    REQUIRE(is_mine, "the list is another one");
+    zhandle_t *other = open_session(&theirs, 6000);
+    REQUIRE(other != NULL, "no second session");
+    if (!catch_up(other, &theirs))
+        return false;
+    IS(zoo_get(other, at("/x"), 0, data, &len, &stat), ZNOAUTH);
+    IS(zoo_set(other, at("/x"), "2", 1, -1), ZNOAUTH);
+    IS(zoo_set_acl(other, at("/x"), -1, &ZOO_OPEN_ACL_UNSAFE), ZNOAUTH);
+    OK(add_auth(other, &theirs, "digest", "me:secret"));
+    OK(zoo_get(other, at("/x"), 0, data, &len, &stat));
+    IS(zoo_set_acl(other, at("/x"), 5, &ZOO_OPEN_ACL_UNSAFE), ZBADVERSION);
+    OK(zoo_set_acl(other, at("/x"), 0, &ZOO_READ_ACL_UNSAFE));
+    OK(zookeeper_close(other));
+    if (!catch_up(zh, s))
+        return false;
+    IS(zoo_set(zh, at("/x"), "2", 1, -1), ZNOAUTH);
+    OK(zoo_exists(zh, at("/x"), 0, &stat));
+    REQUIRE(stat.aversion == 1 && stat.version == 0, "aversion %d", stat.aversion);
+    return true;
+}
+
+static bool unknown_scheme(zhandle_t *zh, struct seen *s)
+{
+    IS(add_auth(zh, s, "nobody", "me"), ZAUTHFAILED);
+    REQUIRE(await(s, ZOO_AUTH_FAILED_STATE, 0), "state %d", s->state);
+    return true;
+}
+
+/* ---- what 3.5 and later brought ---- */
+
+static bool create2_and_modes(zhandle_t *zh, struct seen *s)
+{
+    const struct ACL_vector *acl = &ZOO_OPEN_ACL_UNSAFE;
+    char name[PATH_ROOM];
+    struct Stat stat;
+
+    (void)s;
+    OK(zoo_create2(zh, at("/x"), "abc", 3, acl, ZOO_PERSISTENT, name, PATH_ROOM, &stat));
+    REQUIRE(stat.dataLength == 3 && stat.version == 0 && stat.czxid == stat.pzxid,
+            "the stat differs");
+    OK(zoo_create2(zh, at("/e-"), "", 0, acl, ZOO_EPHEMERAL_SEQUENTIAL, name, PATH_ROOM,
+                   &stat));
+    REQUIRE(stat.ephemeralOwner == zoo_client_id(zh)->client_id, "another owner");
+    REQUIRE(strcmp(name, at("/e-0000000001")) == 0, "%s", name);
+    IS(zoo_create(zh, at("/y"), "", 0, acl, 77, name, PATH_ROOM), ZBADARGUMENTS);
+    return true;
+}
+
+static bool goes_away(zhandle_t *zh, struct seen *s, const char *path)
+{
+    struct Stat stat;
+
+    s->events_n = 0;
+    int rc = zoo_exists(zh, path, 1, &stat);
+    REQUIRE(rc == ZNONODE || (rc == ZOK && await(s, 0, 1)), "%s is still there (%s)", path,
+            zerror(rc));
+    REQUIRE(rc == ZNONODE || s->events[0].type == ZOO_DELETED_EVENT, "event %d",
+            s->events[0].type);
+    return true;
+}
+
+static bool container(zhandle_t *zh, struct seen *s)
+{
+    struct Stat stat;
+
+    OK(make(zh, at("/c"), "", ZOO_CONTAINER, NULL));
+    OK(make(zh, at("/c/x"), "", ZOO_PERSISTENT, NULL));
+    OK(zoo_exists(zh, at("/c"), 0, &stat));
+    REQUIRE(stat.ephemeralOwner == 0, "its owner is %llx",
+            (unsigned long long)stat.ephemeralOwner);
+    OK(zoo_delete(zh, at("/c/x"), -1));
+    return goes_away(zh, s, at("/c"));
+}
+
+static bool ttl(zhandle_t *zh, struct seen *s)
+{
+    const struct ACL_vector *acl = &ZOO_OPEN_ACL_UNSAFE;
+    char name[PATH_ROOM];
+    struct Stat stat;
+
+    OK(zoo_create2_ttl(zh, at("/t"), "", 0, acl, ZOO_PERSISTENT_WITH_TTL, 300, name, PATH_ROOM,
+                       &stat));
+    REQUIRE(stat.ephemeralOwner == 0, "its owner is not 0");
+    OK(zoo_create_ttl(zh, at("/s-"), "", 0, acl, ZOO_PERSISTENT_SEQUENTIAL_WITH_TTL, 3600000,
+                      name, PATH_ROOM));
+    REQUIRE(strcmp(name, at("/s-0000000001")) == 0, "%s", name);
+    IS(zoo_create_ttl(zh, at("/u"), "", 0, acl, ZOO_PERSISTENT_WITH_TTL, -1, name, PATH_ROOM),
+       ZBADARGUMENTS);
+    if (!goes_away(zh, s, at("/t")))
+        return false;
+    OK(zoo_exists(zh, at("/s-0000000001"), 0, &stat));
+    return true;
+}
+
+static bool watches_are_removed(zhandle_t *zh, struct seen *s)
+{
+    struct String_vector names;
+    struct Stat stat;
+    char data[8];
+    int len = sizeof data;
+
+    OK(make(zh, at("/x"), "", 0, NULL));
+    IS(zoo_remove_all_watches(zh, at("/x"), ZWATCHTYPE_ANY, 0), ZNOWATCHER);
+    OK(zoo_wget(zh, at("/x"), watcher, s, data, &len, &stat));
+    OK(zoo_wget_children(zh, at("/x"), watcher, s, &names));
+    deallocate_String_vector(&names);
+    OK(zoo_remove_watches(zh, at("/x"), ZWATCHTYPE_DATA, watcher, s, 0));
+    IS(zoo_remove_watches(zh, at("/x"), ZWATCHTYPE_DATA, watcher, s, 0), ZNOWATCHER);
+    s->events_n = 0;
+    OK(zoo_set(zh, at("/x"), "1", 1, -1));
+    OK(make(zh, at("/x/y"), "", 0, NULL));
+    REQUIRE(await(s, 0, 1), "not told: a child");
+    /* That a watch is gone may be an event too; none may say that the data changed. */
+    for (unsigned i = 0; i < s->events_n; i++)
+        REQUIRE(s->events[i].type != ZOO_CHANGED_EVENT, "the removed watch fired");
+    return true;
+}
+
+static bool configuration(zhandle_t *zh, struct seen *s)
+{
+    char config[4096], data[64];
+    int len = sizeof config - 1, data_len = sizeof data;
+    struct Stat stat;
+    bool is_alone = strchr(hosts, ',') == NULL;
+
+    (void)s;
+    OK(zoo_getconfig(zh, 0, config, &len, &stat));
+    config[len > 0 ? len : 0] = '\0';
+    REQUIRE(is_alone ||
+                (strstr(config, "server.1=") != NULL && strstr(config, "\nversion=") != NULL),
+            "the configuration is %.200s", config);
+    int rc = zoo_reconfig(zh, "server.9=10.0.0.9:2888:3888;2181", NULL, NULL, -1, data,
+                          &data_len, &stat);
+    REQUIRE(rc == (is_alone ? ZUNIMPLEMENTED : ZNOAUTH), "reconfig is %s", zerror(rc));
+    return true;
+}
+
+/* ---- sessions ---- */
+
+static bool session_is_taken_up_again(zhandle_t *zh, struct seen *s)
+{
+    struct seen mine;
+    clientid_t id = *zoo_client_id(zh), wrong = id;
+    struct Stat stat;
+
+    OK(make(zh, at("/e"), "", ZOO_EPHEMERAL, NULL));
+    wrong.passwd[3] = (char)~wrong.passwd[3];
+    mine =
+        (struct seen){.lock = PTHREAD_MUTEX_INITIALIZER, .changed = PTHREAD_COND_INITIALIZER};
+    zhandle_t *thief = zookeeper_init(hosts, watcher, 6000, &wrong, &mine, 0);
+    REQUIRE(thief != NULL, "no handle");
+    bool is_refused = await(&mine, ZOO_EXPIRED_SESSION_STATE, 0);
+    zookeeper_close(thief);
+    REQUIRE(is_refused, "a wrong password: state %d", mine.state);
+    /* The same session from a second handle; the first loses its connection to it. */
+    mine.state = 0;
+    zhandle_t *again = zookeeper_init(hosts, watcher, 6000, &id, &mine, 0);
+    REQUIRE(again != NULL, "no handle");
+    REQUIRE(await(&mine, ZOO_CONNECTED_STATE, 0), "state %d", mine.state);
+    REQUIRE(zoo_client_id(again)->client_id == id.client_id, "another session");
+    int rc = zoo_exists(again, at("/e"), 0, &stat);
+    for (int i = 0; rc == ZCONNECTIONLOSS && i < LIMIT_MS / 50; i++) {
+        usleep(50000); /* ok: the two take it from each other for a while, bounded */
+        rc = zoo_exists(again, at("/e"), 0, &stat);
+    }
+    OK(rc);
+    REQUIRE(stat.ephemeralOwner == id.client_id, "another owner");
+    zookeeper_close(again);
+    (void)s;
+    return true;
+}
+
 /* ---- the lock recipe, as ZooKeeper's documentation describes it ---- */
 
 static bool lock_take(zhandle_t *zh, struct seen *s, char *mine)
@@ -413,6 +632,14 @@ static const struct {
     {"timeout is negotiated", timeout_is_negotiated},
     {"lock recipe", lock_recipe},
     {"answers come in order", answers_come_in_order},
+    {"access lists", access_lists},
+    {"unknown scheme", unknown_scheme},
+    {"create2 and the modes", create2_and_modes},
+    {"container", container},
+    {"ttl", ttl},
+    {"watches are removed", watches_are_removed},
+    {"configuration", configuration},
+    {"session is taken up again", session_is_taken_up_again},
 };
 
 static bool run_test(unsigned i)

@@ -17,10 +17,10 @@ import re
 import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-ORDER = ["base", "wire", "tree", "raft", "store", "server-core", "server", "client-core",
-         "client", "site", "agent", "host", "http", "cli", "main", "testlib", "simlib",
-         "unitlib"]
-CORES = ["wire", "tree", "raft", "site", "agent", "server-core", "client-core"]
+ORDER = ["base", "wire", "tree", "zkdata", "raft", "store", "server-core", "server",
+         "client-core", "client", "site", "agent", "host", "http", "cli", "main", "testlib",
+         "simlib", "unitlib", "peerlib"]
+CORES = ["wire", "tree", "zkdata", "raft", "site", "agent", "server-core", "client-core"]
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 # A core has no clock, file, socket, thread, random source or log call: not even the headers.
 BANNED = re.compile(r"^(uv|curl/.*|openssl/.*|microhttpd|libmnl/.*|nftables/.*|pthread|unistd|"
@@ -28,6 +28,7 @@ BANNED = re.compile(r"^(uv|curl/.*|openssl/.*|microhttpd|libmnl/.*|nftables/.*|p
                     r"base/log|stdio|threads|errno)\.h$")
 # snprintf and strto* need these; everything else of them is caught in the objects.
 ALLOWED = {("site", "stdio.h"), ("agent", "stdio.h"), ("tree", "stdio.h"), ("wire", "stdio.h"),
+           ("zkdata", "stdio.h"),
            ("raft", "stdio.h"), ("server-core", "stdio.h"), ("client-core", "stdio.h"),
            ("site", "arpa/inet.h"), ("agent", "arpa/inet.h"), ("site", "errno.h"),
            ("agent", "errno.h")}
@@ -48,6 +49,8 @@ def room_of(path):
         return "testlib"
     if parts[:2] == ["tests", "sim"]:
         return "simlib"
+    if parts[:2] == ["tests", "peer"]:
+        return "peerlib"
     if parts[:2] == ["tests", "unit"] and not name.startswith("test_") and name.endswith(".c"):
         return "unitlib"
     return None
@@ -71,7 +74,7 @@ class Tree:
     def __init__(self):
         os.chdir(TOP)
         self.sources = sorted(glob.glob("src/*/*.c") + glob.glob("src/*.c") +
-                              glob.glob("tests/*/*.c"))
+                              glob.glob("tests/*/*.c") + glob.glob("bench/*.c"))
         self.headers = sorted(glob.glob("src/*/*.h") + glob.glob("tests/*/*.h"))
         self.text = {p: text_of(p) for p in self.sources + self.headers}
         self.includes = {p: INCLUDE.findall(t) for p, t in self.text.items()}
@@ -128,6 +131,7 @@ def targets(tree):
         yield "muster", "muster", tree.closure(["main"])[1:], tree.rooms["main"]
     for kind, pattern in (("unit", "tests/unit/test_*.c"), ("sim", "tests/sim/*.c"),
                           ("fuzz", "tests/fuzz/*.c"), ("tool", "tests/cluster/*.c"),
+                          ("tool", "tests/peer/*.c"), ("tool", "bench/*.c"),
                           ("client", "tests/clients/*.c")):
         for p in sorted(glob.glob(pattern)):
             entry = kind == "fuzz" and "LLVMFuzzerTestOneInput" in tree.text[p]

@@ -17,21 +17,27 @@ missed=0
 # shellcheck disable=SC2013 # names are words
 for name in $(awk '/NOT FOUND/ { print $1 }' "$out"); do
     case $name in
-    raft_*)
-        program=test_raft_random
-        set -- "$seeds" 1
-        ;;
-    *)
-        program=test_agent_sim
-        set -- 1 "$seeds"
-        ;;
+    raft_*) programs="test_raft_random,$seeds,1" ;;
+    tree_* | watch_*) programs='test_tree_acl test_tree_quota' ;;
+    client_*) programs="test_client_sim,1,$seeds test_agent_sim,1,$seeds" ;;
+    *) programs="test_agent_sim,1,$seeds" ;;
     esac
-    if found=$(MUTANT=$name "$dir/$program" "$@" 2>&1); then
+    by=
+    for words in $programs; do
+        program=${words%%,*}
+        arguments=$(printf '%s' "${words#"$program"}" | tr ',' ' ')
+        # shellcheck disable=SC2086 # none, or several
+        if ! found=$(MUTANT=$name "$dir/$program" $arguments 2>&1); then
+            by=$program
+            break
+        fi
+    done
+    if [ -z "$by" ]; then
         grep "^$name " "$out"
         missed=$((missed + 1))
     else
-        printf '%-30s %s %s\n' "$name" "$program" \
-            "$(printf '%s\n' "$found" | grep -m 1 'seed' || echo 'it crashes')"
+        printf '%-30s %s %s\n' "$name" "$by" \
+            "$(printf '%s\n' "$found" | grep -m 1 -E 'seed|FAILED' || echo 'it crashes')"
     fi
 done
 tail -n 1 "$out" | grep -q ' not found$' # or it did not run to its end

@@ -16,6 +16,7 @@
 
 #include <cmocka.h>
 
+#include "mutant_env.h"
 #include "test_raft_world.h"
 
 #define SEEDS 1000
@@ -358,10 +359,7 @@ int main(int argc, char **argv)
     const struct CMUnitTest mutants[] = {
         cmocka_unit_test(each_planted_fault_is_found),
     };
-    const char *name = getenv("MUTANT");
-    for (int i = 0; name != NULL && i < (int)MUTANTS_END; i++)
-        if (strcmp(mutant_name((enum mutant)i), name) == 0)
-            mutant_active = (enum mutant)i;
+    mutant_from_env();
     if (argc > 1 && strcmp(argv[1], "mutants") == 0)
         return cmocka_run_group_tests(mutants, NULL, NULL);
 #endif
