@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
-    run.py [PART...]     gcc units clang sim mutants fuzz lint clients commands
-                         input cluster; none: all
+    run.py [PART...]     gcc units clang sim mutants fuzz lint words clients moving
+                         commands input cluster ensemble; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -242,6 +242,12 @@ def moving(part):
     part.report_lines("/usr/bin/python3", "tests/peer/moving.py", env=SANITIZED)
 
 
+def words(part):
+    part.report_lines("/usr/bin/python3", "tests/peer/words.py", env=SANITIZED)
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/cluster/words_three.py", env=SANITIZED)
+
+
 def commands(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/commands.py", env=SANITIZED)
@@ -259,13 +265,18 @@ def cluster(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/failover.py")
 
 
+def ensemble(part):
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/cluster/ensemble.py", env=SANITIZED)
+
+
 def lint(part):
     part.report_lines("tests/lint/lint.sh")
 
 
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
-         "fuzz": fuzz, "lint": lint, "clients": clients, "moving": moving, "commands": commands,
-         "input": bad_input, "cluster": cluster}
+         "fuzz": fuzz, "lint": lint, "words": words, "clients": clients, "moving": moving, "commands": commands,
+         "input": bad_input, "cluster": cluster, "ensemble": ensemble}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
 

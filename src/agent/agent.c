@@ -32,10 +32,11 @@ uint32_t agent_lease_ms(const struct agent *a)
  * reaching the tree, long before the lease ends and in time to ask the others. */
 bool agent_reaches_tree(const struct agent *a)
 {
-    uint32_t lease_ms = agent_lease_ms(a);
+    uint32_t patience_ms = agent_lease_ms(a) * 3 / 8;
 
     return client_state(a->client) == CLIENT_CONNECTED &&
-           client_alive_until(a->client) >= a->now_ms + lease_ms - lease_ms * 3 / 8;
+           client_alive_until(a->client) + patience_ms >=
+               a->now_ms + client_trust_ms(a->client);
 }
 
 /* Is an address any use on this machine? Nobody answers behind it without HAProxy. */
@@ -169,6 +170,7 @@ void agent_client_event(struct agent *a, enum client_event ev)
 
 void agent_client_watch(struct agent *a, int type, const char *path)
 {
+    signs_event(a, type, path); /* before the mirror forgets what stood there */
     mirror_client_watch(a->mirror, a->now_ms, type, path);
 }
 

@@ -60,8 +60,9 @@ enum cmd_flags {
 
 struct cmd_env {
     const struct cmd *cmd;
-    const char *servers; /* --server, MUSTER_SERVER, or the default */
-    uint32_t timeout_ms; /* --timeout: of one question */
+    const char *servers;   /* --server, MUSTER_SERVER, or the default */
+    const char *auth_file; /* --auth-file, MUSTER_AUTH_FILE; NULL: none */
+    uint32_t timeout_ms;   /* --timeout: of one question */
     bool json;
     const char *values[CMD_OPTIONS_MAX]; /* of the command's options, in the table's order */
     char **tail;                         /* what follows "--", NULL at its end */

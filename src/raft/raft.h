@@ -106,8 +106,9 @@ struct raft_options {
     uint32_t heartbeat_ms;    /* default 60 */
     uint32_t election_min_ms; /* default 300; a timeout is drawn from [min, 2 * min) */
     /* Not 0: this server has begun without its disk while the others had data. It does not
-     * vote nor campaign before a configuration has it as a voter with this birth, that is:
-     * before a leader has made it a learner and seen it catch up (raft_renew). */
+     * vote nor campaign before a configuration has it as a voter with this birth: a leader
+     * that hears of it makes it a learner first, and counts nothing that it says until then.
+     * At most RAFT_NUMBER_MAX. */
     uint64_t birth;
     /* Entries of one append and of one save; default (and at most) RAFT_MESSAGE_ENTRIES_MAX.
      * Tests make it small: more can happen between two messages. */

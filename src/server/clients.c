@@ -322,6 +322,9 @@ static bool take_word(struct client_conn *k)
     if (k->lingers) {
         send_bytes(k, answer.data, answer.len);
         buf_clear(&k->in);
+        if (k->known) /* it counts for nothing while it lingers */
+            member_client_closed(k->clients->options.member, k->id);
+        k->known = false;
         if (!k->closing)
             end(k);
     }

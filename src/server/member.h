@@ -82,7 +82,8 @@ struct member_options {
     int32_t large_from;                     /* bytes of a large request; 0 or less: none is */
     uint32_t large_bytes_max;               /* of all large ones in flight */
     const char
-        *enforce_auth; /* schemes, with commas: who has proven none is refused; or NULL */
+        *enforce_auth;    /* schemes, with commas: who has proven none is refused; or NULL */
+    uint64_t watches_max; /* of one connection; default MEMBER_WATCHES_MAX */
     uint32_t read_only_after_ms; /* without a quorum: member_is_read_only(); 0: never */
 };
 

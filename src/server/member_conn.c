@@ -176,7 +176,7 @@ static void reply(struct member *m, struct conn *c, int32_t xid, int64_t zxid, i
     wire_frame_end(&c->out, at);
     mark_dirty(m, c);
     m->facts.replies_total++;
-    stats_sent(m, c, c->out.len - at, false);
+    stats_sent(m, c, xid == WIRE_XID_PING ? SENT_PING : SENT_REPLY, c->out.len - at);
 }
 
 void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
@@ -199,7 +199,7 @@ void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, co
     wire_watcher_event_encode(&e, out);
     wire_frame_end(out, at);
     mark_dirty(m, c);
-    stats_sent(m, c, out->len - at, true);
+    stats_sent(m, c, SENT_EVENT, out->len - at);
 }
 
 /* sessionId and timeout of 0 say that there is no such session (any more). */
@@ -218,7 +218,7 @@ static void connect_reply(struct member *m, struct conn *c, int64_t session, int
     wire_connect_response_encode(&a, &c->out);
     wire_frame_end(&c->out, at);
     mark_dirty(m, c);
-    stats_sent(m, c, 0, false);
+    stats_sent(m, c, SENT_CONNECT, c->out.len - at);
 }
 
 static void serve_read(struct member *m, struct conn *c, const struct ids *ids, int32_t xid,
@@ -230,7 +230,7 @@ static void serve_read(struct member *m, struct conn *c, const struct ids *ids, 
     int err = tree_read(m->tree, m->watches, &caller, op, body, len, &m->reply);
     reply(m, c, xid, tree_zxid(m->tree), err, &m->reply);
     stats_answered(m, c, op, xid, tree_zxid(m->tree), came_ms, false);
-    if (watches_count(m->watches) > MEMBER_WATCHES_MAX)
+    if (watches_count(m->watches) > m->options.watches_max)
         limits_watches(m, c);
 }
 
@@ -584,7 +584,7 @@ void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, s
     }
     struct request *r = request_of(m, c, &h, in.at, body_len);
     push(m, c, r);
-    if (must_hold && r->kind != REQ_LOCAL)
+    if (must_hold)
         limits_hold(m, r);
     conn_advance(m, c);
 }
@@ -628,7 +628,7 @@ void conn_free(struct member *m, struct conn *c)
         TAILQ_REMOVE(&m->dirty, c, in_dirty);
     if (c->touched)
         TAILQ_REMOVE(&m->touched, c, in_touched);
-    watches_forget(m->watches, c->id);
+    limits_gone(m, c->id);
     hash_remove(&m->conns, &c->by_id);
     m->facts.connections--;
     ids_unref(c->ids);

@@ -28,7 +28,6 @@
 #define MEMBER_ORIGINS_MAX 256              /* servers' incarnations remembered in one term */
 #define MEMBER_FORWARD_BYTES_MAX (1u << 20) /* of one message; a single write may pass it */
 #define MEMBER_RETRY_MS 100                 /* an unanswered forward or question is repeated */
-#define MEMBER_BORN_MS 200                  /* so often a leader is told of another birth */
 #define MEMBER_TOUCH_MS 100                 /* how often activity is told to the leader */
 #define MEMBER_LEADERLESS_MS 1000           /* then the clients are sent to other servers */
 #define MEMBER_SNAPSHOT_BYTES (64u << 20)   /* of entries: a snapshot before snapshot_every */
@@ -37,6 +36,7 @@
 #define MEMBER_IDS_BYTES_MAX (64u << 10)    /* of what one connection has proven */
 #define MEMBER_WATCHES_MAX 4000000          /* (path, kind), of one connection */
 #define MEMBER_ALL_WATCHES_MAX 16000000     /* about 150 bytes each, and the path */
+#define MEMBER_FORGET_MAX 10000             /* watches of clients that are gone, in one turn */
 #define MEMBER_LOCALS_MAX 20000             /* sessions of read-only mode */
 #define MEMBER_LOCALS_LOOK_MS 100           /* how late their end may be */
 
@@ -49,7 +49,6 @@ enum message_type {
     MSG_ANSWER,   /* u64 incarnation, round, index, u32 count, count * i64 sessions refused */
     MSG_ADD,      /* encoded raft_members with one member */
     MSG_REMOVE,   /* u64 id */
-    MSG_BORN,     /* encoded raft_members with one member: who begins with nothing */
 };
 
 enum request_kind {
@@ -198,6 +197,8 @@ struct member {
     struct request_list held; /* not let into work yet, the oldest first */
     uint64_t held_n;
     struct conn_list dirty, touched;
+    uint64_t *gone; /* connections that have left more watches than are forgotten at once */
+    size_t gone_n, gone_cap;
 
     /* Our stream of writes. */
     struct request_list stream; /* numbered, unresolved, by seq */
@@ -233,8 +234,6 @@ struct member {
     uint64_t reconfig_ms;     /* when we began with it */
     bool reconfig_gives_up;
     uint64_t hand_over_ms; /* when leadership may be offered again */
-
-    uint64_t born_ms; /* when a leader is told next that we have begun with nothing */
 
     uint64_t leader_seen; /* for the count of changes */
     uint64_t serving_ms;  /* when we last were part of a quorum */
@@ -293,6 +292,8 @@ void limits_hold(struct member *m, struct request *r);
 bool limits_admit(struct member *m);                     /* true if somebody was let in */
 bool limits_forget(struct member *m, struct request *r); /* true: it was held */
 void limits_watches(struct member *m, struct conn *c);   /* it has set one, perhaps */
+void limits_gone(struct member *m, uint64_t conn); /* its watches are forgotten, in portions */
+void limits_forget_watches(struct member *m);      /* the next portion */
 
 /* ---- member_readonly.c ---- */
 void readonly_connect(struct member *m, struct conn *c, const struct wire_connect_request *q,
@@ -339,7 +340,8 @@ void session_forget(struct member *m, struct request *r); /* a question's client
 void sweep_work(struct member *m);
 
 /* ---- member_stats.c ---- */
-void stats_sent(struct member *m, struct conn *c, size_t bytes, bool is_event);
+enum sent { SENT_CONNECT, SENT_PING, SENT_REPLY, SENT_EVENT };
+void stats_sent(struct member *m, struct conn *c, enum sent what, size_t bytes);
 /* A request was answered; its reply may still be in c->out. */
 void stats_answered(struct member *m, struct conn *c, int32_t op, int32_t xid, int64_t zxid,
                     uint64_t came_ms, bool is_update);

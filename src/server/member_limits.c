@@ -6,6 +6,7 @@
 
 #include "base/check.h"
 #include "base/err.h"
+#include "base/mem.h"
 #include "wire/wire.h"
 
 void limit_hit(struct member *m, enum member_limit limit) { m->facts.limited[limit]++; }
@@ -86,8 +87,8 @@ bool limits_admit(struct member *m)
         uint64_t waited_ms = m->now_ms - r->held_ms;
         (void)limits_forget(m, r);
         if (m->options.throttled_op_wait_ms > 0 &&
-            waited_ms > m->options.throttled_op_wait_ms && r->op != WIRE_OP_PING &&
-            r->op != WIRE_OP_CLOSE_SESSION) {
+            waited_ms > m->options.throttled_op_wait_ms && r->kind != REQ_LOCAL &&
+            r->op != WIRE_OP_PING && r->op != WIRE_OP_CLOSE_SESSION) {
             r->kind = REQ_LOCAL;
             r->err = ERR_THROTTLED;
             limit_hit(m, MEMBER_LIMIT_THROTTLED_OP);
@@ -104,11 +105,28 @@ bool limits_admit(struct member *m)
  * watches with it. There is no error that says this in the protocol. */
 void limits_watches(struct member *m, struct conn *c)
 {
-    if (watches_count_of(m->watches, c->id) > MEMBER_WATCHES_MAX)
+    if (watches_count_of(m->watches, c->id) > m->options.watches_max)
         limit_hit(m, MEMBER_LIMIT_WATCHES);
     else if (watches_count(m->watches) > MEMBER_ALL_WATCHES_MAX)
         limit_hit(m, MEMBER_LIMIT_ALL_WATCHES);
     else
         return;
     conn_close(m, c);
+}
+
+void limits_gone(struct member *m, uint64_t conn)
+{
+    if (watches_forget_some(m->watches, conn, MEMBER_FORGET_MAX))
+        return;
+    mem_grow(m->gone, m->gone_cap, m->gone_n + 1);
+    m->gone[m->gone_n++] = conn;
+}
+
+/* A million of them are some tenths of a second: long enough for the others to elect a new
+ * leader. Nobody is told of what fires meanwhile, since the connection is gone. */
+void limits_forget_watches(struct member *m)
+{
+    if (m->gone_n > 0 &&
+        watches_forget_some(m->watches, m->gone[m->gone_n - 1], MEMBER_FORGET_MAX))
+        m->gone_n--;
 }

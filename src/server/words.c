@@ -294,7 +294,6 @@ static void wchc(const struct words *w, struct buf *out)
 static bool watch_of_path(void *ctx, int64_t session, const char *path, size_t path_len)
 {
     struct listing *l = ctx;
-
     bool is_new = l->path->len != path_len || memcmp(l->path->data, path, path_len) != 0;
 
     if (!word_room_take(&l->room, (is_new ? path_len + 1 : 0) + 20))

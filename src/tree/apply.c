@@ -256,6 +256,19 @@ static int do_set_acl(const struct step *s, const struct tree_txn *txn)
     return err;
 }
 
+static int do_reconfig(const struct step *s, const struct tree_txn *txn)
+{
+    struct wire_in in = wire_in(txn->body, txn->len);
+    struct wire_reconfig_request r;
+    int err = wire_reconfig_request_decode(&r, &in);
+
+    if (err == 0 && (txn->rules & TREE_RULE_RECONFIG) == 0)
+        err = ERR_RECONFIG_DISABLED;
+    if (err == 0)
+        err = check_session(s, txn);
+    return err == 0 ? tree_reconfig_begin(s, txn->body, txn->len) : err;
+}
+
 static int do_op(const struct step *s, const struct tree_txn *txn, int64_t *session)
 {
     switch (txn->op) {
@@ -271,11 +284,7 @@ static int do_op(const struct step *s, const struct tree_txn *txn, int64_t *sess
     case WIRE_OP_SET_DATA: return do_set_data(s, txn);
     case WIRE_OP_SET_ACL: return do_set_acl(s, txn);
     case TREE_OP_SET_CONFIG: return tree_set_config(s, txn->body, txn->len);
-    case WIRE_OP_RECONFIG: {
-        int err = (txn->rules & TREE_RULE_RECONFIG) != 0 ? check_session(s, txn)
-                                                         : (int)ERR_RECONFIG_DISABLED;
-        return err == 0 ? tree_reconfig_begin(s, txn->body, txn->len) : err;
-    }
+    case WIRE_OP_RECONFIG: return do_reconfig(s, txn);
     case WIRE_OP_MULTI: {
         int err = check_session(s, txn);
         return err == 0 ? tree_multi(s, txn->body, txn->len) : err;

@@ -324,15 +324,22 @@ bool watches_remove(struct watches *w, uint64_t watcher, enum watch_kind kind, c
     return true;
 }
 
-void watches_forget(struct watches *w, uint64_t watcher)
+bool watches_forget_some(struct watches *w, uint64_t watcher, size_t most)
 {
     struct watcher *x = watcher_find(w, watcher);
+    uint32_t id = x != NULL ? x->first : 0;
 
-    for (uint32_t id = x != NULL ? x->first : 0; id != 0;) {
+    for (; id != 0 && most > 0; most--) {
         uint32_t next = w->entries[id].watcher_next;
         entry_set(w, id, 0);
         id = next;
     }
+    return id == 0;
+}
+
+void watches_forget(struct watches *w, uint64_t watcher)
+{
+    (void)watches_forget_some(w, watcher, SIZE_MAX);
 }
 
 uint64_t watches_count(const struct watches *w) { return w->count; }

@@ -3,6 +3,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -346,6 +347,29 @@ static void who_has_waited_too_long_is_refused(void **state)
     lone_stop(&l);
 }
 
+/* What stands behind one that waits, waits too: counted as in work, it would hold the first up.
+ */
+static void what_needs_no_work_waits_behind_what_waits(void **state)
+{
+    struct lone l;
+    (void)state;
+    lone_start_with(&l, 149, &(struct member_options){.throttle_max = 1}, 1);
+    (void)opened(&l, 1);
+    give(&l, 1, 1, WIRE_OP_SET_DATA, "/");
+    give(&l, 1, 2, WIRE_OP_SET_DATA, "/");
+    give(&l, 1, -4, WIRE_OP_SASL, NULL);
+    give(&l, 1, 3, WIRE_OP_SET_DATA, "/");
+    give(&l, 1, 4, 999, NULL);
+    lone_run(&l, 10);
+    assert_int_equal(replied(&l, 1).xid, 1);
+    assert_int_equal(replied(&l, 1).xid, 2);
+    assert_int_equal(replied(&l, 1).xid, -4);
+    assert_int_equal(replied(&l, 1).xid, 3);
+    assert_int_equal(replied(&l, 1).err, ERR_UNIMPLEMENTED);
+    assert_true(l.closed[1]);
+    lone_stop(&l);
+}
+
 static void large_requests_are_counted_together(void **state)
 {
     const struct member_options o = {.large_from = 100, .large_bytes_max = 1000};
@@ -366,6 +390,76 @@ static void large_requests_are_counted_together(void **state)
         lone_frame(&l, 1, frame, 600);
         assert_false(l.closed[1]);
     }
+    lone_stop(&l);
+}
+
+/* ---- watches ---- */
+
+static void watch_many(struct lone *l, uint64_t conn, unsigned from, unsigned n)
+{
+    struct buf paths = {0}, b = {0};
+    char path[16];
+
+    for (unsigned i = 0; i < n; i++) {
+        int len = snprintf(path, sizeof path, "/%u", from + i);
+        wire_text_encode(path, (size_t)len, &paths);
+    }
+    const struct wire_set_watches_request q = {.exist = {paths.data, paths.len, (int32_t)n}};
+    wire_set_watches_request_encode(&q, &b);
+    lone_request(l, conn, WIRE_XID_SET_WATCHES, WIRE_OP_SET_WATCHES, &b);
+    buf_free(&b);
+    buf_free(&paths);
+}
+
+static uint64_t watches(const struct lone *l)
+{
+    struct member_facts f;
+
+    member_facts(l->member, &f);
+    return f.watches;
+}
+
+static void watches_of_who_is_gone_are_forgotten_in_portions(void **state)
+{
+    struct lone l;
+    unsigned turns = 0;
+    (void)state;
+    lone_start(&l, 147);
+    (void)opened(&l, 1), (void)opened(&l, 2);
+    for (unsigned i = 0; i < 3; i++)
+        watch_many(&l, 1, i * 20000, 20000);
+    watch_many(&l, 2, 0, 5);
+    assert_int_equal(watches(&l), 60005);
+    member_client_closed(l.member, 1);
+    for (uint64_t before = 60005; watches(&l) > 5; turns++, before = watches(&l)) {
+        assert_true(before - watches(&l) <= 10000);
+        assert_true(member_deadline(l.member) <= l.now_ms);
+        member_flush(l.member);
+    }
+    assert_in_range(turns, 4, 6);
+    member_flush(l.member);
+    assert_true(member_deadline(l.member) > l.now_ms);
+    lone_stop(&l);
+}
+
+static void who_watches_too_much_loses_the_connection(void **state)
+{
+    struct lone l;
+    (void)state;
+    lone_start_with(&l, 148, &(struct member_options){.watches_max = 20000}, 1);
+    (void)opened(&l, 1), (void)opened(&l, 2);
+    watch_many(&l, 2, 0, 10);
+    watch_many(&l, 1, 0, 20000);
+    assert_int_equal(watches(&l), 20010);
+    assert_false(l.closed[1]);
+    buf_clear(&l.out[1]);
+    watch_many(&l, 1, 20000, 1);
+    assert_true(l.closed[1]);
+    assert_int_equal(limited(&l, MEMBER_LIMIT_WATCHES), 1);
+    for (unsigned i = 0; i < 4; i++)
+        member_flush(l.member);
+    assert_int_equal(watches(&l), 10);
+    assert_false(l.closed[2]);
     lone_stop(&l);
 }
 
@@ -432,7 +526,10 @@ int main(void)
         cmocka_unit_test(above_the_limit_who_waits_is_not_read),
         cmocka_unit_test(requests_wait_for_those_in_work),
         cmocka_unit_test(who_has_waited_too_long_is_refused),
+        cmocka_unit_test(what_needs_no_work_waits_behind_what_waits),
         cmocka_unit_test(large_requests_are_counted_together),
+        cmocka_unit_test(watches_of_who_is_gone_are_forgotten_in_portions),
+        cmocka_unit_test(who_watches_too_much_loses_the_connection),
         cmocka_unit_test(who_has_proven_nothing_is_refused),
         cmocka_unit_test(the_address_is_proof_enough_where_it_is_listed),
     };
