@@ -36,6 +36,7 @@
     E(ERR_NOT_READ_ONLY, -119, RETRY, "the server is read-only now")                        \
     E(ERR_NO_WATCHER, -121, REPORT, "there is no such watch")                               \
     E(ERR_RECONFIG_DISABLED, -123, REPORT, "reconfigEnabled is not set")                    \
+    E(ERR_AUTH_REQUIRED, -124, REPORT, "the server wants proof of who asks")         \
     E(ERR_QUOTA_EXCEEDED, -125, REPORT, "a quota's hard limit would be passed")              \
     E(ERR_THROTTLED, -127, RETRY, "too many requests, ask again later")                     \
     E(ERR_TOO_BIG, -201, REPORT, "it is over the size limit")                               \
@@ -50,7 +51,8 @@
     E(ERR_UNSAFE, -210, REPORT, "it would not be safe now")                                 \
     E(ERR_SYNTAX, -211, REPORT, "it cannot be understood")                                  \
     E(ERR_PERMISSION, -212, REPORT, "permission was denied")                                \
-    E(ERR_SYSTEM, -213, REPORT, "the operating system reported an error")
+    E(ERR_SYSTEM, -213, REPORT, "the operating system reported an error")                   \
+    E(ERR_AHEAD, -230, RETRY, "the client has seen more than there is here")
 /* clang-format on */
 
 #define E(sym, num, advice, text) sym = num,

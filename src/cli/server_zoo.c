@@ -327,8 +327,10 @@ static int found(struct zoo_run *z, struct buf *why)
               LOG_S("dir", z->dir));
     if (verdict == FOUND_BEGIN)
         return server_create(z->dir, self, why);
-    while (self->birth == 0)
+    while (self->birth == 0) {
         secret_random(&self->birth, sizeof self->birth);
+        self->birth &= RAFT_NUMBER_MAX;
+    }
     return server_create_joined(z->dir, self, why);
 }
 

@@ -133,7 +133,8 @@ bool raft_is_stranger(const struct raft *r)
 {
     const struct raft_member *m = raft_member_find(&r->members, r->opt.id);
 
-    return r->opt.birth != 0 && (m == NULL || m->birth != r->opt.birth);
+    return r->opt.birth != 0 && (m == NULL || m->birth != r->opt.birth) &&
+           !MUTANT(raft_stranger_votes);
 }
 
 struct peer *raft_peer_find(struct raft *r, uint64_t id)
@@ -376,9 +377,40 @@ int raft_renew(struct raft *r, uint64_t now_ms, const struct raft_member *m)
     return 0;
 }
 
+bool raft_is_another_birth(const struct raft *r, const struct peer *p)
+{
+    const struct raft_member *m = raft_member_find(&r->members, p->id);
+
+    return p->birth != 0 && m != NULL && m->birth != p->birth;
+}
+
+/* One that has lost its disk: from now on a learner that has nothing. If it voted it shall do
+ * so again, when it has everything. */
+static bool renew_one(struct raft *r)
+{
+    struct raft_members to = r->members;
+    unsigned voters = 0;
+
+    for (unsigned i = 0; i < to.n; i++)
+        voters += to.v[i].voter;
+    for (unsigned i = 0; i < to.n; i++) {
+        struct raft_member *m = &to.v[i];
+        if (!raft_is_another_birth(r, &r->peers[i]) || (m->voter && voters == 1))
+            continue;
+        m->auto_promote = m->voter || m->auto_promote;
+        m->voter = false;
+        m->birth = r->peers[i].birth;
+        change(r, &to);
+        return true;
+    }
+    return false;
+}
+
 void raft_promote_ready(struct raft *r)
 {
     if (!raft_is_ready(r) || r->members_index > r->commit || r->transfer_to != RAFT_NOBODY)
+        return;
+    if (renew_one(r))
         return;
     for (unsigned i = 0; i < r->members.n; i++) {
         const struct raft_member *m = &r->members.v[i];

@@ -32,13 +32,13 @@
 #define RAFT_ADDRESS_MAX 128              /* with the NUL; "10.77.0.11:2182" */
 #define RAFT_MORE_MAX 128                 /* with the NUL */
 #define RAFT_NAME_MAX 64                  /* with the NUL */
-#define RAFT_ENTRY_MAX (2u << 20)         /* bytes of one payload */
+#define RAFT_ENTRY_MAX (8u << 20)         /* bytes of one payload */
 #define RAFT_MESSAGE_BYTES_MAX (1u << 20) /* entries of one append stop above this */
 #define RAFT_SNAPSHOT_CHUNK (256u << 10)
 #define RAFT_INFLIGHT_MAX 64 /* append messages to one follower not yet answered */
 #define RAFT_INFLIGHT_BYTES_MAX (8u << 20) /* and their bytes: no further one above this */
 #define RAFT_MESSAGE_ENTRIES_MAX 16384     /* entries of one append */
-#define RAFT_MESSAGE_MAX (4u << 20)        /* bytes of any message, however encoded */
+#define RAFT_MESSAGE_MAX (10u << 20)       /* bytes of any message, however encoded */
 #define RAFT_LOG_BYTES_MAX (128u << 20)    /* the log in memory, structs included */
 #define RAFT_SAVE_BYTES_MAX (16u << 20)    /* entries of one save batch stop above this */
 #define RAFT_SNAPSHOT_MAX (1u << 30)       /* bytes of a snapshot that a leader may send us */
@@ -106,8 +106,9 @@ struct raft_options {
     uint32_t heartbeat_ms;    /* default 60 */
     uint32_t election_min_ms; /* default 300; a timeout is drawn from [min, 2 * min) */
     /* Not 0: this server has begun without its disk while the others had data. It does not
-     * vote nor campaign before a configuration has it as a voter with this birth, that is:
-     * before a leader has made it a learner and seen it catch up (raft_renew). */
+     * vote nor campaign before a configuration has it as a voter with this birth: a leader
+     * that hears of it makes it a learner first, and counts nothing that it says until then.
+     * At most RAFT_NUMBER_MAX. */
     uint64_t birth;
     /* Entries of one append and of one save; default (and at most) RAFT_MESSAGE_ENTRIES_MAX.
      * Tests make it small: more can happen between two messages. */

@@ -370,7 +370,7 @@ static bool add_watch_of_path(void *ctx, int64_t session, const char *path, size
 {
     struct filling *l = ctx;
     json_t *name = path_json(path, path_len);
-    bool fits = word_room_take(&l->room, path_len + 20);
+    bool fits = word_room_take(&l->room, path_len + 80); /* a list of its own costs time */
 
     if (fits)
         json_array_append_new(list_at(l->to, json_string_value(name)), json_integer(session));
@@ -580,7 +580,7 @@ void admin_command(const struct words *w, const char *name, const char *trace_ma
     if (c == NULL) {
         snprintf(text, sizeof text, "Unknown command: %s", name);
         error = text;
-    } else if (!c->always && !w->facts->is_serving) {
+    } else if (!c->always && !facts_answers(w->facts)) {
         error = WORD_NOT_SERVING;
     } else {
         error = c->fill(w, trace_mask, answer);

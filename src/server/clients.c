@@ -18,8 +18,16 @@
 #define KEEPALIVE_S 30    /* a client whose machine is gone is noticed */
 #define SAY_AGAIN_MS 1000 /* what may happen a thousand times a second is logged once */
 
+/* An address that connections come from. */
+struct client_address {
+    struct hash_link by_address;
+    uint32_t address; /* IPv4, in the network's order */
+    unsigned n;
+};
+
 struct client_conn {
     struct hash_link by_id;
+    struct client_address *from; /* NULL: not counted */
     TAILQ_ENTRY(client_conn) in_paused;
     struct clients *clients;
     uint64_t id;
@@ -39,10 +47,13 @@ struct clients {
     struct clients_options options;
     uv_loop_t *loop;
     uv_tcp_t listener;
-    struct hash_table conns;
+    struct hash_table conns, addresses;
     TAILQ_HEAD(, client_conn) paused;
     uint64_t last_id;
-    size_t max;               /* connections */
+    uint32_t frame_max;   /* bytes */
+    size_t max;           /* connections */
+    const char *max_name; /* the limit that it is */
+    uint64_t refused_total;
     uint64_t refused, say_ms; /* connections since it was said; when it may be said again */
     char chunk[READ_CHUNK];   /* of who reads now: the idle hold no memory */
     bool stopping, listener_closed;
@@ -59,9 +70,50 @@ static void free_if_done(struct clients *c)
 {
     if (c->stopping && c->listener_closed && c->conns.count == 0) {
         hash_free(&c->conns);
+        hash_free(&c->addresses);
         mem_free(c);
     }
 }
+
+/* ---- connections of one address ---- */
+
+static struct client_address *address_find(const struct clients *c, uint32_t address)
+{
+    struct hash_link *l = hash_first(&c->addresses, hash_u64(address));
+
+    for (; l != NULL; l = hash_next(l)) {
+        struct client_address *a = HASH_ENTRY(l, struct client_address, by_address);
+        if (a->address == address)
+            return a;
+    }
+    return NULL;
+}
+
+static void address_join(struct client_conn *k, uint32_t address)
+{
+    struct client_address *a = address_find(k->clients, address);
+
+    if (a == NULL) {
+        a = mem_new(struct client_address);
+        a->address = address;
+        hash_insert(&k->clients->addresses, &a->by_address, hash_u64(address));
+    }
+    a->n++;
+    k->from = a;
+}
+
+static void address_leave(struct client_conn *k)
+{
+    struct client_address *a = k->from;
+
+    k->from = NULL;
+    if (a == NULL || --a->n > 0)
+        return;
+    hash_remove(&k->clients->addresses, &a->by_address);
+    mem_free(a);
+}
+
+/* ---- the end of a connection ---- */
 
 static void handle_closed(uv_handle_t *h)
 {
@@ -86,6 +138,7 @@ static void conn_close_now(struct client_conn *k)
     if (k->closing)
         return;
     k->closing = true;
+    address_leave(k);
     if (k->paused)
         TAILQ_REMOVE(&k->clients->paused, k, in_paused);
     k->paused = false;
@@ -269,6 +322,9 @@ static bool take_word(struct client_conn *k)
     if (k->lingers) {
         send_bytes(k, answer.data, answer.len);
         buf_clear(&k->in);
+        if (k->known) /* it counts for nothing while it lingers */
+            member_client_closed(k->clients->options.member, k->id);
+        k->known = false;
         if (!k->closing)
             end(k);
     }
@@ -284,9 +340,11 @@ static void take_all_frames(struct client_conn *k)
         uint32_t len = be32_get(k->in.data);
         if (!k->any_frame && take_word(k))
             return;
-        if (len == 0 || len > (k->any_frame ? MEMBER_FRAME_MAX : CLIENT_CONNECT_MAX)) {
+        if (len == 0 || len > (k->any_frame ? k->clients->frame_max : CLIENT_CONNECT_MAX)) {
             log_event(LOG_WARNING, "client_closed", LOG_U("conn", k->id),
-                      LOG_S("limit", k->any_frame ? "MEMBER_FRAME_MAX" : "CLIENT_CONNECT_MAX"),
+                      LOG_S("limit", !k->any_frame              ? "CLIENT_CONNECT_MAX"
+                                     : len > MEMBER_FRAME_LIMIT ? "MEMBER_FRAME_LIMIT"
+                                                                : "jute.maxbuffer"),
                       LOG_U("frame", len));
             conn_close_now(k);
             return;
@@ -324,6 +382,8 @@ bool clients_wait(const struct clients *c)
     return false;
 }
 
+uint64_t clients_refused_total(const struct clients *c) { return c->refused_total; }
+
 void clients_resume(struct clients *c)
 {
     struct client_conn *k, *next;
@@ -341,14 +401,15 @@ void clients_resume(struct clients *c)
 }
 
 /* Somebody who tries again at once must not fill the log. */
-static void refused(struct clients *c, const char *limit)
+static void refused(struct clients *c, const char *limit, const char *address)
 {
+    c->refused_total++;
     c->refused++;
     c->facts.refused_total++;
     if (uv_now(c->loop) < c->say_ms)
         return;
     c->say_ms = uv_now(c->loop) + SAY_AGAIN_MS;
-    log_event(LOG_WARNING, "client_refused", LOG_S("limit", limit),
+    log_event(LOG_WARNING, "client_refused", LOG_S("limit", limit), LOG_S("address", address),
               LOG_U("connections", c->conns.count), LOG_U("times", c->refused));
     c->refused = 0;
 }
@@ -362,7 +423,7 @@ static void accepted(uv_stream_t *listener, int status)
     char text[INET_ADDRSTRLEN] = "?";
 
     if (status != 0) {
-        refused(c, uv_strerror(status));
+        refused(c, uv_strerror(status), "?");
         return;
     }
     k = mem_new(struct client_conn);
@@ -376,19 +437,22 @@ static void accepted(uv_stream_t *listener, int status)
         conn_close_now(k);
         return;
     }
-    if (c->conns.count > c->max) {
-        refused(c, c->max < CLIENTS_MAX ? "CLIENTS_FILES_KEPT" : "CLIENTS_MAX");
+    if (uv_tcp_getpeername(&k->tcp, (struct sockaddr *)&a, &size) == 0)
+        inet_ntop(AF_INET, &a.sin_addr, text, sizeof text);
+    address_join(k, a.sin_addr.s_addr);
+    unsigned from_one_max = (unsigned)c->options.settings->clients_from_one_max;
+    bool too_many = from_one_max > 0 && k->from->n > from_one_max;
+    if (too_many || c->conns.count > c->max) {
+        refused(c, too_many ? "maxClientCnxns" : c->max_name, text);
         conn_close_now(k);
         return;
     }
     uv_tcp_nodelay(&k->tcp, 1);
     uv_tcp_keepalive(&k->tcp, 1, KEEPALIVE_S);
-    if (uv_tcp_getpeername(&k->tcp, (struct sockaddr *)&a, &size) == 0)
-        inet_ntop(AF_INET, &a.sin_addr, text, sizeof text);
     c->options.woken(c->options.ctx);
     member_client_opened(c->options.member, k->id, text);
     k->known = true;
-    uv_timer_start(&k->timer, too_long, CLIENT_IDLE_MS, 0);
+    uv_timer_start(&k->timer, too_long, (uint64_t)c->options.settings->no_session_ms, 0);
     if (uv_read_start((uv_stream_t *)&k->tcp, conn_alloc, conn_read) != 0)
         conn_close_now(k);
 }
@@ -437,15 +501,22 @@ static void listener_closed(uv_handle_t *h)
 }
 
 /* Without a file to spare the store could not open its next one, and the server would end. */
-static size_t connections_max(void)
+static void connections_max(struct clients *c, int32_t wanted)
 {
     struct rlimit files;
 
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0 ||
-        files.rlim_cur >= CLIENTS_MAX + CLIENTS_FILES_KEPT)
-        return CLIENTS_MAX;
-    return files.rlim_cur > 2 * CLIENTS_FILES_KEPT ? files.rlim_cur - CLIENTS_FILES_KEPT
-                                                   : files.rlim_cur / 2;
+    c->max = CLIENTS_MAX;
+    c->max_name = "CLIENTS_MAX";
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 &&
+        files.rlim_cur < CLIENTS_MAX + CLIENTS_FILES_KEPT) {
+        c->max = files.rlim_cur > 2 * CLIENTS_FILES_KEPT ? files.rlim_cur - CLIENTS_FILES_KEPT
+                                                         : files.rlim_cur / 2;
+        c->max_name = "CLIENTS_FILES_KEPT";
+    }
+    if (wanted > 0 && (size_t)wanted < c->max) {
+        c->max = (size_t)wanted;
+        c->max_name = "maxCnxns";
+    }
 }
 
 int clients_start(struct clients **out, uv_loop_t *loop, const struct clients_options *options,
@@ -456,7 +527,10 @@ int clients_start(struct clients **out, uv_loop_t *loop, const struct clients_op
 
     c->options = *options;
     c->loop = loop;
-    c->max = connections_max();
+    connections_max(c, options->settings->clients_max);
+    c->frame_max = (uint32_t)options->settings->frame_max;
+    if (c->frame_max > MEMBER_FRAME_LIMIT)
+        c->frame_max = MEMBER_FRAME_LIMIT;
     TAILQ_INIT(&c->paused);
     CHECK(uv_tcp_init(loop, &c->listener) == 0);
     c->listener.data = c;
@@ -464,7 +538,10 @@ int clients_start(struct clients **out, uv_loop_t *loop, const struct clients_op
     if (err == 0)
         err = uv_tcp_bind(&c->listener, (const struct sockaddr *)&a, 0);
     if (err == 0)
-        err = uv_listen((uv_stream_t *)&c->listener, 511, accepted);
+        err = uv_listen((uv_stream_t *)&c->listener,
+                        options->settings->backlog < 0 ? CLIENTS_BACKLOG
+                                                       : options->settings->backlog,
+                        accepted);
     if (err != 0) {
         buf_printf(why, "cannot listen on %s:%u: %s", options->listen_address, options->port,
                    uv_strerror(err));

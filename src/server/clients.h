@@ -10,15 +10,15 @@
 #include <uv.h>
 
 #include "server/member.h"
+#include "server/settings.h"
 
 #define CLIENTS_MAX 20000       /* connections; fewer if the process may open fewer files */
 #define CLIENTS_FILES_KEPT 256  /* that many are left for the log, peers, agent */
+#define CLIENTS_BACKLOG 511     /* not yet accepted, unless set */
 #define CLIENT_CONNECT_MAX 1024 /* bytes of the first frame, a connect request */
 #define CLIENT_UNSENT_PAUSE (1u << 20) /* bytes that a client has not read: nor do we */
 #define CLIENT_UNSENT_MAX (64u << 20)  /* above it (events still come): closed */
-#define CLIENT_IDLE_MS                                                    \
-    15000 /* without a connect request, or to take the last bytes: closed \
-           */
+#define CLIENT_IDLE_MS 15000           /* to take the last bytes; then closed */
 
 #define CLIENT_LINGER_MS 2000 /* for who was answered a word to take it, and to close */
 
@@ -34,6 +34,9 @@ struct clients_options {
      * may be. WORD_MORE: it needs more of them. */
     enum word_result (*word)(void *ctx, uint64_t conn, const uint8_t *data, size_t len,
                              struct buf *answer);
+    /* Borrowed: jute.maxbuffer, maxCnxns, maxClientCnxns, clientPortListenBacklog,
+     * nio.sessionlessCnxnTimeout. */
+    const struct settings *settings;
 };
 
 struct clients;
@@ -45,6 +48,7 @@ void clients_send(struct clients *c, uint64_t conn, const uint8_t *data, size_t 
 void clients_close(struct clients *c, uint64_t conn);
 /* After the member has been flushed: reads again from those that are no longer busy. */
 void clients_resume(struct clients *c);
+uint64_t clients_refused_total(const struct clients *c); /* connections */
 /* Somebody could be resumed now: another turn is due. */
 bool clients_wait(const struct clients *c);
 

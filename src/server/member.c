@@ -55,6 +55,14 @@ struct member *member_new(const struct member_options *options, const struct mem
     if (m->options.lapse_per_minute_max == 0)
         m->options.lapse_per_minute_max = 10000;
     m->sweep_ms = RAFT_NEVER;
+    if (m->options.frame_max == 0)
+        m->options.frame_max = MEMBER_FRAME_MAX;
+    if (m->options.frame_max > MEMBER_FRAME_LIMIT)
+        m->options.frame_max = MEMBER_FRAME_LIMIT;
+    if (m->options.outstanding_max == 0)
+        m->options.outstanding_max = 1000;
+    if (m->options.watches_max == 0)
+        m->options.watches_max = MEMBER_WATCHES_MAX;
     m->io = *io;
     TAILQ_INIT(&m->dirty);
     TAILQ_INIT(&m->touched);
@@ -63,6 +71,7 @@ struct member *member_new(const struct member_options *options, const struct mem
     TAILQ_INIT(&m->syncing);
     TAILQ_INIT(&m->round.asked);
     TAILQ_INIT(&m->asked);
+    TAILQ_INIT(&m->held);
     m->io.random(m->io.ctx, &m->hash_key, sizeof m->hash_key);
     stream_drop(m); /* draws the incarnation */
     m->raft = raft_new(&m->options.raft);
@@ -78,6 +87,9 @@ void member_free(struct member *m)
 
     while ((l = hash_walk_first(&m->conns, &w)) != NULL)
         conn_free(m, HASH_ENTRY(l, struct conn, by_id));
+    readonly_drop(m);
+    hash_free(&m->locals);
+    mem_free(m->gone);
     stream_drop(m);
     session_unlead(m);
     mem_free(m->expiries.heap);
@@ -134,6 +146,7 @@ void member_start(struct member *m, uint64_t now_ms, int64_t wall_ms)
     m->now_ms = now_ms;
     m->wall_ms = wall_ms;
     m->due_ms = RAFT_NEVER;
+    m->lost_ms = now_ms;
     raft_start(m->raft, now_ms);
 }
 
@@ -270,6 +283,7 @@ static void serve_or_not(struct member *m)
         m->serving = false;
         conn_close_all(m);
     }
+    readonly_turn(m);
     if (raft_leader(m->raft) == raft_id(m->raft))
         m->facts.heard_leader_ms = m->now_ms;
 }
@@ -292,21 +306,6 @@ static bool apply_all(struct member *m)
     return any;
 }
 
-/* It knows the leader: so it is in the leader's configuration, by an earlier life. */
-static void tell_birth(struct member *m)
-{
-    struct raft_members one = {.n = 1, .v = {{.birth = m->options.raft.birth}}};
-
-    if (!raft_is_stranger(m->raft) || raft_leader(m->raft) == RAFT_NOBODY ||
-        m->now_ms < m->born_ms)
-        return;
-    m->born_ms = m->now_ms + MEMBER_BORN_MS;
-    one.v[0].id = raft_id(m->raft);
-    buf_clear(&m->scratch);
-    raft_members_encode(&one, &m->scratch);
-    member_send(m, raft_leader(m->raft), &m->scratch, MSG_BORN);
-}
-
 void member_flush(struct member *m)
 {
     uint64_t to;
@@ -317,16 +316,17 @@ void member_flush(struct member *m)
         session_expire(m);
         sweep_work(m);
         reconfig_drive(m);
+        any = limits_admit(m);
         stream_send(m);
         session_send(m);
         raft_flush(m->raft, m->now_ms);
-        any = session_reads(m);
+        any = session_reads(m) || any;
         any = session_synced(m) || any; /* what stands behind them goes now, too */
     } while (apply_all(m) || any);
     serve_or_not(m);
     stats_leader(m);
     snapshots(m);
-    tell_birth(m);
+    limits_forget_watches(m);
     /* Sending is last: the messages are ordered by when raft made them, and nothing that
      * the clients get depends on them. */
     while (raft_message_take(m->raft, &to, &m->scratch))
@@ -339,7 +339,7 @@ uint64_t member_deadline(const struct member *m)
 {
     uint64_t at = raft_deadline(m->raft), other;
 
-    if (!TAILQ_EMPTY(&m->dirty)) /* whose replies were too many for one turn */
+    if (!TAILQ_EMPTY(&m->dirty) || m->gone_n > 0) /* too much for one turn */
         return m->now_ms;
     if ((other = stream_deadline(m)) < at)
         at = other;
@@ -347,11 +347,11 @@ uint64_t member_deadline(const struct member *m)
         at = other;
     if (m->sweep_ms < at)
         at = m->sweep_ms;
-    if (raft_is_stranger(m->raft) && raft_leader(m->raft) != RAFT_NOBODY && m->born_ms < at)
-        at = m->born_ms;
     if (m->serving && m->serving_ms + MEMBER_LEADERLESS_MS < at &&
         raft_leader(m->raft) == RAFT_NOBODY)
         at = m->serving_ms + MEMBER_LEADERLESS_MS;
+    if ((other = readonly_deadline(m)) < at)
+        at = other;
     return at;
 }
 
@@ -367,7 +367,7 @@ void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms)
     /* What our clients sent meanwhile has not been read yet: they are not to blame. */
     if (late_ms > STALL_MS) {
         m->due_ms = now_ms;
-        spread_add(&m->stats.pause, late_ms);
+        distribution_add(&m->stats.pause, late_ms);
         session_grace(m, late_ms);
     }
     if (now_ms >= raft_deadline(m->raft))
@@ -396,25 +396,6 @@ static int add_from(struct member *m, const uint8_t *data, size_t len)
     return 0;
 }
 
-/* A server of ours has lost its disk, or is new. What it had promised is gone, so its vote does
- * not count until it has all that we have: a learner, by its new birth. */
-static int born_from(struct member *m, uint64_t from, const uint8_t *data, size_t len)
-{
-    struct raft_members one;
-
-    if (raft_members_decode(&one, data, len) != 0 || one.n != 1 || one.v[0].id != from)
-        return ERR_MALFORMED;
-    const struct raft_member *was = raft_member_find(raft_members(m->raft), from);
-    if (was == NULL || was->birth == one.v[0].birth)
-        return 0;
-    struct raft_member now = *was;
-    now.birth = one.v[0].birth;
-    now.voter = false;
-    now.auto_promote = was->voter || was->auto_promote;
-    (void)raft_renew(m->raft, m->now_ms, &now); /* it says it again until it is so */
-    return 0;
-}
-
 int member_peer(struct member *m, uint64_t from, const uint8_t *data, size_t len)
 {
     if (len == 0)
@@ -429,7 +410,6 @@ int member_peer(struct member *m, uint64_t from, const uint8_t *data, size_t len
     case MSG_QUESTION: return session_question(m, from, data, len);
     case MSG_ANSWER: return session_answer(m, data, len);
     case MSG_ADD: return add_from(m, data, len);
-    case MSG_BORN: return born_from(m, from, data, len);
     case MSG_REMOVE:
         if (len != 8)
             return ERR_MALFORMED;
@@ -502,6 +482,7 @@ const struct raft_members *member_members(const struct member *m)
     return raft_members_applied(m->raft);
 }
 bool member_is_serving(const struct member *m) { return m->serving; }
+bool member_is_read_only(const struct member *m) { return m->read_only; }
 
 bool member_has_data(const struct member *m)
 {
@@ -512,4 +493,5 @@ void member_facts(const struct member *m, struct member_facts *out)
 {
     *out = m->facts;
     out->watches = watches_count(m->watches);
+    out->local_sessions = m->locals.count;
 }

@@ -19,9 +19,7 @@
 
 #define FOUND_ASK_MS 200
 #define FOUND_FRESH_MS 1000 /* an answer counts so long */
-/* Late comers wait so long: with its acknowledgements of an earlier life forgotten, a server
- * must not help a leader that has been deposed and not noticed yet. */
-#define FOUND_LATE_MS 1000
+#define FOUND_LATE_MS 1000  /* late comers wait so long: nothing of their earlier life is left */
 
 struct founding {
     uint64_t self;

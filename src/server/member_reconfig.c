@@ -13,6 +13,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/mutant.h"
 #include "server/member_ensemble.h"
 
 #define RECONFIG_SILENT_MS 2500      /* a new voter that is not heard for so long: given up */
@@ -295,6 +296,11 @@ void reconfig_drive(struct member *m)
         !raft_may_change(m->raft))
         return;
     int64_t zxid = tree_reconfig(m->tree, &text, &len);
+    if (zxid != 0 && MUTANT(reconfig_forgotten) &&
+        raft_entry_term(m->raft, (uint64_t)zxid) != m->leading_term)
+        return;
+    if (zxid == 0 && MUTANT(reconfig_unlike_raft))
+        return;
     if (zxid != 0)
         change(m, zxid, text, len);
     else

@@ -23,10 +23,10 @@ static inline int64_t size_shown(const struct sizes *s, uint32_t size)
 
 /* Of one server, since its start or the last member_stats_reset(). */
 struct member_stats {
-    struct summary latency;     /* of all requests, from frame to reply */
-    struct spread read, update; /* of those that do not, and do, go through the log */
-    uint64_t received, sent;    /* frames of clients, their words counted; replies and events */
-    uint64_t received_bytes;    /* of these frames, with their lengths */
+    struct summary latency;           /* of all requests, from frame to reply */
+    struct distribution read, update; /* of those that do not, and do, go through the log */
+    uint64_t received, sent; /* frames of clients, their words counted; replies and events */
+    uint64_t received_bytes; /* of these frames, with their lengths */
     uint64_t reply_bytes, event_bytes; /* without */
     struct sizes replies, proposals;   /* of replies and events; of what this leader proposed */
     uint64_t connects, reconnects;     /* connect requests; those of a session that was there */
@@ -36,7 +36,7 @@ struct member_stats {
     uint64_t committed_lead, committed_follow; /* applied while leading, while not */
     uint64_t leaderless;                       /* times that no leader was known */
     struct summary election, unavailable;
-    struct spread pause; /* that the process did not run when it should have */
+    struct distribution pause; /* that the process did not run when it should have */
 };
 const struct member_stats *member_stats(const struct member *m);
 void member_stats_reset(struct member *m);

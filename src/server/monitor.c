@@ -123,7 +123,7 @@ static void put_summary(const struct sink *k, const char *name, const struct sum
     k->number(k->to, key_of(key, sizeof key, "sum", name), (int64_t)v->sum);
 }
 
-static void put_spread(const struct sink *k, const char *name, const struct spread *v)
+static void put_spread(const struct sink *k, const char *name, const struct distribution *v)
 {
     static const struct {
         const char *prefix;
@@ -134,7 +134,7 @@ static void put_spread(const struct sink *k, const char *name, const struct spre
     put_summary(k, name, &v->all);
     for (size_t i = 0; i < 4; i++)
         k->number(k->to, key_of(key, sizeof key, points[i].prefix, name),
-                  (int64_t)spread_at(v, points[i].per_mille));
+                  (int64_t)distribution_at(v, points[i].per_mille));
 }
 
 static void put_all(const struct words *w, const struct sink *k)
@@ -243,13 +243,14 @@ static void one_summary(struct buf *out, const char *name, const char *help,
 }
 
 static void one_spread(struct buf *out, const char *name, const char *help,
-                       const struct spread *v)
+                       const struct distribution *v)
 {
     head(out, name, "summary", help);
     buf_printf(out,
                "%s{quantile=\"0.5\"} %" PRIu64 "\n%s{quantile=\"0.9\"} %" PRIu64
                "\n%s{quantile=\"0.99\"} %" PRIu64 "\n",
-               name, spread_at(v, 500), name, spread_at(v, 900), name, spread_at(v, 990));
+               name, distribution_at(v, 500), name, distribution_at(v, 900), name,
+               distribution_at(v, 990));
     buf_printf(out, "%s_count %" PRIu64 "\n%s_sum %" PRIu64 "\n", name, v->all.count, name,
                v->all.sum);
 }

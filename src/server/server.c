@@ -15,6 +15,7 @@
 #include "host/clock.h"
 #include "server/admin.h"
 #include "server/clients.h"
+#include "server/limits.h"
 #include "server/member_found.h"
 #include "server/monitor.h"
 #include "server/secret.h"
@@ -54,7 +55,8 @@ struct server {
     bool is_saving, save_again;
     int save_err;
     enum raft_role role_seen;
-    bool serving_seen, stopping, closed;
+    bool serving_seen, read_only_seen, stopping, closed;
+    struct limits_told told;
     int load_err;
     struct summary load_ms, load_snapshot_ms, load_entries;
     uint64_t entries_loaded, snapshot_wall_ms;
@@ -265,6 +267,12 @@ static void note_changes(struct server *s)
                   s->serving_seen ? "serving" : "not_serving", LOG_U("term", raft_term(r)),
                   LOG_S("why", s->serving_seen ? "there is a quorum" : "no leader is heard"));
     }
+    if (member_is_read_only(s->member) != s->read_only_seen) {
+        s->read_only_seen = !s->read_only_seen;
+        log_event(LOG_NOTICE, s->read_only_seen ? "read_only" : "not_read_only",
+                  LOG_S("why", s->read_only_seen ? "there has been no quorum for a while"
+                                                 : "there is a quorum"));
+    }
     if (now->n > 0 && !are_same(now, &s->members)) {
         s->members = *now;
         s->save_again = true;
@@ -307,6 +315,7 @@ static void turn(uv_prepare_t *prepare)
     member_flush(s->member);
     writer_work(s->writer);
     note_changes(s);
+    limits_tell(&s->told, s->member, now_ms);
     start_saving_peers(s);
     leave_sick_disk(s);
     if (s->transport != NULL)
@@ -429,7 +438,7 @@ static void facts(const struct server *s, struct server_facts *f)
     if (s->transport != NULL)
         transport_facts(s->transport, &f->transport);
     f->is_leader = raft_role(r) == RAFT_LEADER;
-    f->mode = mode_of(s, f->is_leader);
+    f->mode = member_is_read_only(s->member) ? "read-only" : mode_of(s, f->is_leader);
     f->zxid = tree_zxid(t);
     f->term = raft_term(r);
     f->committed = raft_committed(r);
@@ -439,6 +448,7 @@ static void facts(const struct server *s, struct server_facts *f)
         f->voters += s->members.v[i].voter;
     f->uptime_ms = clock_now_ms() - s->started_ms;
     f->is_serving = member_is_serving(s->member);
+    f->is_read_only = member_is_read_only(s->member);
     f->disk_is_full = writer_is_full(s->writer);
     if (f->is_leader)
         followers(s, f);
@@ -780,7 +790,7 @@ static int listen_all(struct server *s, struct buf *why)
 {
     const struct server_options *o = &s->options;
     const struct clients_options c = {
-        o->client_address, o->client_port, s->member, s, woken, word};
+        o->client_address, o->client_port, s->member, s, woken, word, &o->settings};
     const struct transport_options t = {
         o->self, o->peer_address, o->peer_port != 0 ? o->peer_port : (uint16_t)SERVER_PEER_PORT,
         s,       peer_received,   join_asked};
@@ -819,8 +829,20 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
         .container_never_used_ms = set->container_never_used_ms,
         .rules = settings_rules(set),
         .super_digest = set->super_digest[0] != 0 ? set->super_digest : NULL,
+        .frame_max = (uint32_t)set->frame_max,
+        .outstanding_max = (uint32_t)set->outstanding_max,
+        .throttle_max = (uint32_t)set->throttle_max,
+        .throttled_op_wait_ms = (uint32_t)set->throttled_op_wait_ms,
+        .large_from = set->large_from,
+        .large_bytes_max = (uint32_t)set->large_bytes_max,
+        .enforce_auth = set->enforce_auth ? set->enforce_auth_schemes : NULL,
+        .read_only_after_ms = settings_read_only_after_ms(set),
     };
 
+    if (settings_check(set, why) != 0) {
+        mem_free(s);
+        return ERR_BAD_ARGUMENTS;
+    }
     s->options = *options;
     s->loop = loop;
     secret_random(&m.raft.seed, sizeof m.raft.seed);

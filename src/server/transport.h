@@ -19,7 +19,7 @@
 #include "server/identity.h"
 #include "server/secret.h"
 
-#define TRANSPORT_FRAME_MAX (8u << 20)  /* of a peer that has proved itself */
+#define TRANSPORT_FRAME_MAX (12u << 20) /* of a peer that has proved itself */
 #define TRANSPORT_STRANGER_MAX 1024u    /* of anybody else */
 #define TRANSPORT_QUEUE_MAX (32u << 20) /* unsent to one peer; above it is dropped */
 #define TRANSPORT_STRANGERS_MAX 64      /* unproved connections; then the oldest goes */
@@ -35,7 +35,7 @@ struct transport_facts {
 
 struct transport_options {
     const struct identity *self; /* borrowed for the life of the transport */
-    const char *listen_address; /* IPv4 */
+    const char *listen_address;  /* IPv4 */
     uint16_t port;
     void *ctx;
     void (*received)(void *ctx, uint64_t from, enum transport_channel channel,

@@ -54,8 +54,9 @@ struct listing {
     struct buf *out;
     struct word_room room;
     bool brief;
-    int64_t session;  /* of the line before; or */
-    struct buf *path; /* its path */
+    int64_t session;  /* of the line before */
+    char id[24];      /* and how it is written */
+    struct buf *path; /* or its path */
 };
 
 static void say_if_cut(const struct listing *l)
@@ -271,13 +272,20 @@ static void wchs(const struct words *w, struct buf *out)
         watchers, paths, w->facts->watches.data);
 }
 
+/* Once for many lines. */
+static void write_id(struct listing *l, int64_t session)
+{
+    snprintf(l->id, sizeof l->id, "0x%" PRIx64 "\n", (uint64_t)session);
+    l->session = session;
+}
+
 static bool watch_of_session(void *ctx, int64_t session, const char *path, size_t path_len)
 {
     struct listing *l = ctx;
 
     if (session != l->session && word_room_take(&l->room, 20)) {
-        buf_printf(l->out, "0x%" PRIx64 "\n", (uint64_t)session);
-        l->session = session;
+        write_id(l, session);
+        buf_add_str(l->out, l->id);
     }
     return tabbed_path(ctx, path, path_len);
 }
@@ -294,7 +302,6 @@ static void wchc(const struct words *w, struct buf *out)
 static bool watch_of_path(void *ctx, int64_t session, const char *path, size_t path_len)
 {
     struct listing *l = ctx;
-
     bool is_new = l->path->len != path_len || memcmp(l->path->data, path, path_len) != 0;
 
     if (!word_room_take(&l->room, (is_new ? path_len + 1 : 0) + 20))
@@ -305,7 +312,10 @@ static bool watch_of_path(void *ctx, int64_t session, const char *path, size_t p
         buf_add(l->out, path, path_len);
         buf_add_u8(l->out, '\n');
     }
-    buf_printf(l->out, "\t0x%" PRIx64 "\n", (uint64_t)session);
+    if (session != l->session)
+        write_id(l, session);
+    buf_add_u8(l->out, '\t');
+    buf_add_str(l->out, l->id);
     return true;
 }
 
@@ -487,14 +497,14 @@ static void ruok(const struct words *w, struct buf *out)
 
 static void isro(const struct words *w, struct buf *out)
 {
-    buf_add_str(out, !w->facts->is_serving ? "null" : w->facts->is_read_only ? "ro" : "rw");
+    buf_add_str(out, w->facts->is_read_only ? "ro" : w->facts->is_serving ? "rw" : "null");
 }
 
 /* ZooKeeper's digests of its tree are computed in another way than ours: there is none to
  * show, as on a server that has not made one yet. */
 static void hash(const struct words *w, struct buf *out)
 {
-    if (!w->facts->is_serving)
+    if (!facts_answers(w->facts))
         buf_add_str(out, WORD_NOT_SERVING);
 }
 
@@ -566,7 +576,7 @@ void word_answer(const struct words *w, const uint8_t *data, struct buf *out)
     }
     if (word->more == MASK_BYTES)
         *w->trace_mask = (int64_t)be64_get(data + 4);
-    if (!word->always && !w->facts->is_serving)
+    if (!word->always && !facts_answers(w->facts))
         buf_add_str(out, WORD_NOT_SERVING "\n");
     else
         word->print(w, out);

@@ -45,8 +45,16 @@ struct server_facts {
     uint64_t learners, synced_voters, synced_joining, synced_observers;
     struct summary load_ms, load_snapshot_ms, load_entries; /* of the start */
     uint64_t snapshot_wall_ms; /* of the newest snapshot; 0: not known */
-    bool is_serving, is_read_only, is_leader, disk_is_full;
+    bool is_serving;           /* part of a quorum */
+    bool is_read_only;         /* not so, and serving who may only read */
+    bool is_leader, disk_is_full;
 };
+
+/* There is a tree that is shown to somebody, be it only to who may not write. */
+static inline bool facts_answers(const struct server_facts *f)
+{
+    return f->is_serving || f->is_read_only;
+}
 
 /* One client's connection. */
 struct connection_facts {

@@ -125,6 +125,9 @@ static int attach_session(const struct step *s, const struct tree_txn *txn)
 
     if (x == NULL || !password_is(x, txn->password))
         return ERR_SESSION_EXPIRED;
+    /* The last zxid that the client has seen: what was not before this entry is lost. */
+    if (txn->len == 8 && (int64_t)be64_get(txn->body) >= s->zxid)
+        return ERR_AHEAD;
     s->t->digest -= tree_digest_session(x);
     x->timeout_ms = txn->timeout_ms;
     x->origin = txn->origin;

@@ -66,7 +66,9 @@ struct tree_txn {
     struct wire_list ids; /* struct wire_id: as whom the client has authenticated; borrowed */
     int32_t timeout_ms;   /* CREATE_, ATTACH_SESSION: negotiated */
     uint8_t password[TREE_PASSWORD_LEN]; /* CREATE_: to be set; ATTACH_: shown */
-    const uint8_t *body;                 /* the request's record as the client sent it */
+    /* The request's record as the client sent it; ATTACH_: the last zxid seen (i64), or nothing
+     */
+    const uint8_t *body;
     size_t len;
 };
 void tree_txn_encode(const struct tree_txn *t, struct buf *out);
@@ -89,7 +91,8 @@ void tree_free(struct tree *t);
  * calls its sink in order. Any bytes in txn->body are safe: what cannot be decoded is
  * ERR_MALFORMED. Other errors, beside ZooKeeper's own for the operation:
  *   ERR_SESSION_EXPIRED  the session is not known; ATTACH_: or the password is wrong
- *   ERR_SESSION_MOVED    it was attached from elsewhere; nothing was done */
+ *   ERR_SESSION_MOVED    it was attached from elsewhere; nothing was done
+ *   ERR_AHEAD            ATTACH_: the client has seen a zxid that is not before this entry */
 void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
                 struct watches *watches, struct tree_result *out);
 

@@ -1,4 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
+import java.lang.reflect.Field;
+import java.lang.reflect.Method;
 import java.util.ArrayList;
 import java.util.List;
 import java.util.Objects;
@@ -206,6 +208,39 @@ class Battery {
             zk.sync("/", (rc, path, ctx) -> done.countDown(), null);
             check(done.await(LIMIT_MS, TimeUnit.MILLISECONDS), "no answer to sync");
         }
+    }
+
+    /** Closes the client's socket under it, the way the client's own tests do. */
+    static void closeSocket(ZooKeeper zk) throws Exception {
+        Object connection = field(ZooKeeper.class, zk, "cnxn");
+        Object thread = field(connection.getClass(), connection, "sendThread");
+        Method close = thread.getClass().getDeclaredMethod("testableCloseSocket");
+        close.setAccessible(true);
+        close.invoke(thread);
+    }
+
+    private static Object field(Class<?> type, Object of, String name) throws Exception {
+        Field field = type.getDeclaredField(name);
+        field.setAccessible(true);
+        return field.get(of);
+    }
+
+    /** Ends a session, as if it had expired: a second client takes it over and closes it. */
+    static void endSession(ZooKeeper zk) throws Exception {
+        Seen seen = new Seen();
+        ZooKeeper second = new ZooKeeper(hosts, TIMEOUT_MS, seen, zk.getSessionId(),
+                zk.getSessionPasswd());
+        until(() -> seen.isIn(Watcher.Event.KeeperState.SyncConnected), "the second client");
+        second.close();
+    }
+
+    /** The address that the client is connected to. */
+    static String serverOf(ZooKeeper zk) {
+        // The client tells it in its own description only.
+        String text = zk.toString();
+        int from = text.indexOf("remoteserver:") + "remoteserver:".length();
+        String address = text.substring(from, text.indexOf(' ', from));
+        return address.substring(address.indexOf('/') + 1, address.lastIndexOf(':'));
     }
 
     static boolean isEnsemble() {

@@ -1,6 +1,4 @@
 // SPDX-License-Identifier: Apache-2.0
-import java.lang.reflect.Field;
-import java.lang.reflect.Method;
 import java.util.ArrayList;
 import java.util.Arrays;
 import java.util.Collections;
@@ -322,22 +320,11 @@ class BatteryApi extends Battery {
         }
     }
 
-    /** Closes the client's socket under it, the way the client's own tests do. */
     private static void breakConnection(ZooKeeper zk, Seen seen) throws Exception {
         int states = seen.states.size();
-        Object connection = field(ZooKeeper.class, zk, "cnxn");
-        Object thread = field(connection.getClass(), connection, "sendThread");
-        Method close = thread.getClass().getDeclaredMethod("testableCloseSocket");
-        close.setAccessible(true);
-        close.invoke(thread);
+        closeSocket(zk);
         until(() -> seen.states.size() >= states + 2 && seen.isIn(KeeperState.SyncConnected),
                 "the connection to come back");
-    }
-
-    private static Object field(Class<?> type, Object of, String name) throws Exception {
-        Field field = type.getDeclaredField(name);
-        field.setAccessible(true);
-        return field.get(of);
     }
 
     // ---- who may ----
@@ -614,14 +601,6 @@ class BatteryApi extends Battery {
     }
 
     // ---- a server dies ----
-
-    private static String serverOf(ZooKeeper zk) {
-        // The client tells where it is in its own description only.
-        String text = zk.toString();
-        int from = text.indexOf("remoteserver:") + "remoteserver:".length();
-        String address = text.substring(from, text.indexOf(' ', from));
-        return address.substring(address.indexOf('/') + 1, address.lastIndexOf(':'));
-    }
 
     private static void move() throws Exception {
         Seen seen = new Seen();

@@ -555,19 +555,25 @@ static void a_long_answer_arrives_whatever_is_sent_behind_the_word(void **state)
     }
     for (int i = 0; i < WATCHES; i++)
         assert_true(get_frame(&b, watcher, &f));
-    int fd = dial(&b);
-    put(&b, fd, "wchc", 4);
-    turns(&b, 50);
-    put(&b, fd, "\r", 1);
-    turns(&b, 50);
-    put(&b, fd, "\n", 1);
-    const char *said = get_all(&b, fd, &out);
-    unsigned lines = 0;
-    for (const char *at = said; *at != 0; at++)
-        lines += *at == '\n';
-    assert_int_equal(lines, WATCHES + 2);
-    assert_int_equal(out.len, strlen("0x0100000000000003\n") - 1 + WATCHES * 152 + 1);
-    close(fd), close(watcher);
+    for (int way = 0; way < 2; way++) {
+        int fd = dial(&b);
+        put(&b, fd, "wchc", 4);
+        if (way == 1) /* its client is done, but listens */
+            assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        turns(&b, 50);
+        if (way == 0)
+            put(&b, fd, "\r", 1);
+        turns(&b, 50);
+        if (way == 0)
+            put(&b, fd, "\n", 1);
+        const char *said = get_all(&b, fd, &out);
+        unsigned lines = 0;
+        for (const char *at = said; *at != 0; at++)
+            lines += *at == '\n';
+        assert_int_equal(lines, WATCHES + 2);
+        close(fd);
+    }
+    close(watcher);
     buf_free(&f);
     buf_free(&body);
     buf_free(&out);

@@ -12,9 +12,9 @@
 
 static void of_none_all_is_zero(void **state)
 {
-    static struct spread s;
+    static struct distribution s;
     (void)state;
-    assert_int_equal(spread_at(&s, 500), 0);
+    assert_int_equal(distribution_at(&s, 500), 0);
     assert_true(summary_average(&s.all) == 0);
 }
 
@@ -43,7 +43,7 @@ static int by_size(const void *a, const void *b)
 static void percentiles(void **state)
 {
     enum { N = 5000 };
-    static struct spread s;
+    static struct distribution s;
     static uint64_t v[N];
     static const unsigned shares[] = {1, 500, 950, 990, 999, 1000};
     struct rng rng = {1};
@@ -53,12 +53,12 @@ static void percentiles(void **state)
         uint64_t most = round < 4 ? 40 : 1ULL << (round % 33);
         for (size_t i = 0; i < N; i++) {
             v[i] = rng_below(&rng, most);
-            spread_add(&s, v[i]);
+            distribution_add(&s, v[i]);
         }
         qsort(v, N, sizeof v[0], by_size);
         for (size_t i = 0; i < sizeof shares / sizeof shares[0]; i++) {
             uint64_t right = v[(N * shares[i] + 999) / 1000 - 1],
-                     got = spread_at(&s, shares[i]);
+                     got = distribution_at(&s, shares[i]);
             assert_true(got >= right && got <= right + right / 16);
             assert_true(right >= 32 || got == right);
         }
@@ -67,13 +67,13 @@ static void percentiles(void **state)
 
 static void what_is_beyond_the_last_bucket_counts_in_it(void **state)
 {
-    static struct spread s;
+    static struct distribution s;
     (void)state;
-    spread_add(&s, UINT64_MAX);
-    spread_add(&s, 1);
+    distribution_add(&s, UINT64_MAX);
+    distribution_add(&s, 1);
     assert_int_equal(s.all.most, UINT64_MAX);
-    assert_int_equal(spread_at(&s, 500), 1);
-    assert_true(spread_at(&s, 1000) >= UINT32_MAX);
+    assert_int_equal(distribution_at(&s, 500), 1);
+    assert_true(distribution_at(&s, 1000) >= UINT32_MAX);
 }
 
 int main(void)

@@ -310,8 +310,8 @@ static void what_a_connection_counts(void **state)
     assert_int_equal(m->update.all.count, 1);
     assert_int_equal(m->read.all.count, 2);
     assert_int_equal(m->replies.least, 16);
-    assert_int_equal(m->reply_bytes, 32);
-    create_ephemeral(&s, 2, "/x"); /* and an event for the watch */
+    assert_int_equal(m->reply_bytes, 16); /* a ping's are not counted */
+    create_ephemeral(&s, 2, "/x");        /* and an event for the watch */
     assert_true(member_conn_facts(s.lone.member, 2, &f));
     assert_int_equal(f.stats.sent, 5);
     assert_int_equal(m->event_bytes, 16 + 4 + 4 + 4 + 2);
@@ -351,7 +351,7 @@ static void latency_is_from_the_frame_to_the_answer(void **state)
     assert_int_equal(f.queued, 0);
     assert_int_equal(f.stats.last_latency, 25);
     assert_int_equal(member_stats(s.lone.member)->latency.most, 25);
-    assert_int_equal(spread_at(&member_stats(s.lone.member)->read, 500), 25);
+    assert_int_equal(distribution_at(&member_stats(s.lone.member)->read, 500), 25);
     buf_free(&b);
     close_scene(&s);
 }
