@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
-    run.py [PART...]     gcc units clang sim mutants fuzz lint clients commands
-                         input cluster; none: all
+    run.py [PART...]     gcc units clang sim mutants fuzz lint words differ clients
+                         moving zoo commands input cluster ensemble; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -235,6 +235,25 @@ def clients(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/clients/run.py", "muster", env=SANITIZED)
         part.report_lines("/usr/bin/python3", "tests/clients/run.py", "zookeeper")
+        part.report_lines("/usr/bin/python3", "tests/peer/sessions.py")
+
+
+def moving(part):
+    part.report_lines("/usr/bin/python3", "tests/peer/moving.py", env=SANITIZED)
+
+
+def words(part):
+    part.report_lines("/usr/bin/python3", "tests/peer/words.py", env=SANITIZED)
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/cluster/words_three.py", env=SANITIZED)
+
+
+def zoo(part):
+    part.report_lines("/usr/bin/python3", "tests/clients/ensemble.py", env=SANITIZED)
+
+
+def differ(part):
+    part.report_lines("/usr/bin/python3", "tests/peer/differ.py", "--short", env=SANITIZED)
 
 
 def commands(part):
@@ -246,6 +265,7 @@ def bad_input(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/bad_input.py")
         part.report_lines("/usr/bin/python3", "tests/cluster/bad_input.py", env=SANITIZED)
+        part.report_lines("/usr/bin/python3", "tests/cluster/limits.py")
 
 
 def cluster(part):
@@ -253,13 +273,19 @@ def cluster(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/failover.py")
 
 
+def ensemble(part):
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/cluster/ensemble.py", env=SANITIZED)
+
+
 def lint(part):
     part.report_lines("tests/lint/lint.sh")
 
 
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
-         "fuzz": fuzz, "lint": lint, "clients": clients, "commands": commands,
-         "input": bad_input, "cluster": cluster}
+         "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients, "moving": moving,
+         "zoo": zoo, "commands": commands, "input": bad_input, "cluster": cluster,
+         "ensemble": ensemble}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
 

@@ -158,10 +158,20 @@ static void hold(struct address *a, const struct address_facts *f, struct addres
 static void won(struct address *a, const struct address_facts *f, struct address_actions *out)
 {
     a->is_unsure = false;
-    if (f->wish == ADDRESS_AWAY || f->now_ms < a->avoid_until_ms)
+    if (a->clear_session != f->session) {
+        a->clear_session = f->session;
+        a->clear_ms = f->over_ms;
+    }
+    if (f->wish == ADDRESS_AWAY || f->now_ms < a->avoid_until_ms) {
         release(a, f, out);
-    else
+    } else if (f->now_ms < a->clear_ms) {
+        say(a, "who had it before may still answer for a moment", NULL);
+        a->is_unsure = true;
+        go_idle(a, f);
+        a->retry_ms = a->clear_ms;
+    } else {
         probe(a, f, out);
+    }
 }
 
 static void idle(struct address *a, const struct address_facts *f, struct address_actions *out)
@@ -183,6 +193,7 @@ static void idle(struct address *a, const struct address_facts *f, struct addres
     } else if (f->wish == ADDRESS_TAKE && f->seen_owner == 0 &&
                f->now_ms >= a->avoid_until_ms) {
         enter(a, f, ADDRESS_CLAIMING);
+        a->clear_session = 0;
         ask_tree(a, f, out, ADDRESS_ACT_CREATE);
     }
 }

@@ -11,8 +11,9 @@
  *
  * Promise: from ADD until the kernel has removed the address no other machine is told to
  * ADD it -- provided that a removal at until_ms and ADDRESS_DRIFT of a lease fit into the
- * guard, that a session lives at least its timeout from when an answered question was sent,
- * and that what one session sends is done in order.
+ * guard, that a session lives at least its timeout from when an answered question was sent
+ * (or that over_ms says until when it may be believed), and that what one session sends is
+ * done in order.
  *
  * The caller gives the facts whole at every step; what came is in the event. Actions are
  * carried out in order. Level-triggered: a step without an event is always allowed.
@@ -69,7 +70,8 @@ struct address_facts {
     enum address_wish wish;
     int64_t seen_owner;         /* session of the claim as last seen; 0: nobody; or UNKNOWN */
     uint64_t promised_until_ms; /* another was promised that we do not take it; 0: no */
-    uint64_t kept_until_ms;     /* all others promised (failsafe.h); 0: no. Guard included */
+    uint64_t over_ms;       /* who had it before may believe so until then; 0: nobody does */
+    uint64_t kept_until_ms; /* all others promised (failsafe.h); 0: no. Guard included */
     uint32_t
         cap_ms; /* hold no longer than so far from now (a shorter lease is coming); 0: no */
 };
@@ -128,12 +130,15 @@ struct address {
     uint64_t op, op_last;         /* of the request that is under way; the last one given */
     bool has_request;             /* to the tree */
     bool is_unsure;               /* the claim may be ours: read before anything else */
-    bool is_added;                /* HOLDING: the host has said ADDED */
-    bool must_release;            /* DROPPING: then delete the claim */
-    uint64_t until_ms;            /* HOLDING: when the kernel takes it away */
-    uint64_t retry_ms;            /* IDLE, DROPPING, RELEASING: not before */
-    uint64_t avoid_until_ms;      /* not here: a conflict, or it could not be added */
-    uint32_t hold_off_ms;         /* the last; 0: none since it was held */
+    /* The claim of that session, once it is known to be ours: not here before clear_ms. */
+    int64_t clear_session;
+    uint64_t clear_ms;
+    bool is_added;           /* HOLDING: the host has said ADDED */
+    bool must_release;       /* DROPPING: then delete the claim */
+    uint64_t until_ms;       /* HOLDING: when the kernel takes it away */
+    uint64_t retry_ms;       /* IDLE, DROPPING, RELEASING: not before */
+    uint64_t avoid_until_ms; /* not here: a conflict, or it could not be added */
+    uint32_t hold_off_ms;    /* the last; 0: none since it was held */
     bool was_connected;
     unsigned announced; /* how many of the first announcements are done */
     uint64_t announce_from_ms, announce_next_ms;

@@ -32,10 +32,11 @@ uint32_t agent_lease_ms(const struct agent *a)
  * reaching the tree, long before the lease ends and in time to ask the others. */
 bool agent_reaches_tree(const struct agent *a)
 {
-    uint32_t lease_ms = agent_lease_ms(a);
+    uint32_t patience_ms = agent_lease_ms(a) * 3 / 8;
 
     return client_state(a->client) == CLIENT_CONNECTED &&
-           client_alive_until(a->client) >= a->now_ms + lease_ms - lease_ms * 3 / 8;
+           client_alive_until(a->client) + patience_ms >=
+               a->now_ms + client_trust_ms(a->client);
 }
 
 /* Is an address any use on this machine? Nobody answers behind it without HAProxy. */
@@ -169,6 +170,7 @@ void agent_client_event(struct agent *a, enum client_event ev)
 
 void agent_client_watch(struct agent *a, int type, const char *path)
 {
+    signs_event(a, type, path); /* before the mirror forgets what stood there */
     mirror_client_watch(a->mirror, a->now_ms, type, path);
 }
 
@@ -236,10 +238,20 @@ void agent_leave(struct agent *a)
     agent_due(a, a->now_ms);
 }
 
+/* On a foreign ensemble others take what was given back without waiting only as long as our
+ * session is there (signs.c). */
+static uint64_t stays_until(const struct agent *a)
+{
+    if (!a->options.is_foreign || a->given_ms == 0)
+        return 0;
+    return a->given_ms + client_trust_ms(a->client);
+}
+
 bool agent_is_done(const struct agent *a)
 {
     return a->is_leaving &&
-           ((holder_is_idle(a) && znodes_ephemerals(a->znodes, a->mirror) == 0) ||
+           ((holder_is_idle(a) && znodes_ephemerals(a->znodes, a->mirror) == 0 &&
+             a->now_ms >= stays_until(a)) ||
             a->now_ms >= a->leave_until_ms);
 }
 
@@ -425,6 +437,8 @@ void agent_flush(struct agent *a)
     writer_step(a);
     if (a->is_leaving)
         agent_due(a, a->leave_until_ms);
+    if (a->is_leaving && a->now_ms < stays_until(a))
+        agent_due(a, stays_until(a));
 }
 
 uint64_t agent_deadline(const struct agent *a) { return a->due_ms; }

@@ -54,7 +54,13 @@ struct agent_options {
     uint32_t guard_ms;   /* how long before the lease ends an address is gone; 0: the default,
                             lease / 10, at least 50 */
     const char *balance_socket; /* HAProxy's admin socket: a path, written into its file */
+    /* The tree is on a foreign ensemble: the client has is_foreign, and its life_path is that
+     * of agent_life_path(). Nobody is asked directly then (failsafe.h). */
+    bool is_foreign;
 };
+
+/* Where the machine of that name gives its signs of life: every one is an event for all. */
+void agent_life_path(struct buf *out, const char *machine);
 
 struct agent;
 /* The client is the caller's and must outlive the agent; between agent_free() and
@@ -159,6 +165,8 @@ bool agent_action_take(struct agent *a, struct agent_action *out);
  * server of its own). Works always: without quorum from the last known view. Returns the
  * exit code: 0 OK, 3 degraded, 4 down. */
 int agent_status(const struct agent *a, const struct status_server *server, struct buf *json);
+int agent_status_foreign(const struct agent *a, const struct status_ensemble *ensemble,
+                         struct buf *json);
 
 /* Does this machine, as far as it knows, answer for the address now? For tests and metrics. */
 bool agent_has_address(const struct agent *a, const char *address);

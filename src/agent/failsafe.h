@@ -12,9 +12,9 @@
  *
  * When the holder has let go it returns the promises, so that nobody waits for nothing.
  *
- * Not covered: a machine that joins a foreign ensemble while all known machines are cut off
- * from it is asked by nobody. (With the built-in ensemble joining needs a quorum of the very
- * machines that all say that they reach none.)
+ * Only with servers of our own: on a foreign ensemble nobody is asked (peers.c). A machine that
+ * joined it while all known machines are cut off would be asked by nobody. (With the built-in
+ * ensemble joining needs a quorum of the very machines that all say that they reach none.)
  */
 #ifndef MUSTER_FAILSAFE_H
 #define MUSTER_FAILSAFE_H

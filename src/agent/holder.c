@@ -269,7 +269,7 @@ static bool may_have_promised(const struct agent *a)
 {
     uint32_t lease_ms = agent_lease_ms(a);
 
-    if (a->now_ms >= a->start_ms + lease_ms + ADDRESS_DRIFT(lease_ms))
+    if (a->options.is_foreign || a->now_ms >= a->start_ms + lease_ms + ADDRESS_DRIFT(lease_ms))
         return false;
     for (unsigned i = 0; i < a->view.machines_n; i++)
         if (i != a->view.me && !a->view.machines[i].is_alive)
@@ -314,6 +314,7 @@ static void facts(const struct agent *a, const struct slot *s, enum address_wish
         .wish = wish,
         .seen_owner = seen_owner(a, s->site.address),
         .promised_until_ms = failsafe_promised_until(&a->failsafe, s->site.address),
+        .over_ms = a->over_ms,
         .kept_until_ms = failsafe_kept_until(&a->failsafe, s->site.address, margin_ms),
     };
     /* Until a server has answered to the shorter timeout, the longer one's end is believed by
@@ -385,6 +386,8 @@ static void note_change(struct agent *a, const struct slot *s, enum address_stat
     if (was == ADDRESS_HOLDING && s->core.state != ADDRESS_HOLDING) {
         bool is_given = s->core.must_release && s->core.why[0] == 0;
         a->counters.addresses_handed_over_total += is_given;
+        if (is_given)
+            a->given_ms = a->now_ms;
         a->counters.addresses_lost_total += !is_given;
         agent_note(a, is_given ? "address_given_back" : "address_lost", address, s->core.why);
     }

@@ -5,6 +5,7 @@
  *   view.c     what the tree says: site, machines, instances; kept while it is not reached
  *   holder.c   the addresses: facts for address.c, requests, what it decides
  *   peers.c    the failsafe: questions to the other agents, and answers
+ *   signs.c    a foreign ensemble: when the sessions of others surely are over
  *   writer.c   what this machine writes: its identity, its health, its instances
  *   report.c   the facts for status
  */
@@ -56,6 +57,14 @@ struct view {
     unsigned instances_n, instances_cap;
 };
 
+/* What was heard of a machine on a foreign ensemble; see signs.c. */
+struct sign {
+    char name[SITE_NAME_MAX];
+    uint64_t heard_ms;
+    uint32_t trust_ms; /* that it believes its signs for; the longest seen */
+};
+#define SIGNS_MAX 256
+
 /* One virtual address, of the site or still being given up. */
 struct slot {
     struct address core;
@@ -104,6 +113,7 @@ struct agent {
     bool timeout_is_pending;   /* no server has answered to that yet */
     bool is_leaving;
     uint64_t leave_until_ms;
+    uint64_t given_ms; /* when an address was last given back; 0: never */
     uint64_t op_last, generations;
 
     struct view view;
@@ -117,6 +127,9 @@ struct agent {
     struct failsafe_machines known;   /* from the last whole view, and members */
     struct failsafe_machines members; /* of the ensemble, as our server knows them */
     uint64_t ask_next_ms;
+    struct sign signs[SIGNS_MAX];
+    unsigned signs_n;
+    uint64_t over_ms; /* foreign: every session that has ended is believed by nobody then */
     struct services services;
     struct balance balance;
     bool balance_stale; /* pools must be offered anew */
@@ -156,6 +169,10 @@ const struct slot *holder_find(const struct agent *a, const char *address);
 void peers_step(struct agent *a);
 void peers_let_go(struct agent *a, struct slot *s); /* returns promises, if it is gone */
 void peers_message(struct agent *a, const char *from, const uint8_t *data, size_t len);
+
+/* signs.c */
+void signs_event(struct agent *a, int type, const char *path);
+void signs_connected(struct agent *a); /* the view is whole, and may have missed something */
 
 /* writer.c */
 void writer_step(struct agent *a);

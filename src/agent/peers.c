@@ -82,7 +82,7 @@ void peers_step(struct agent *a)
     struct buf question = {0};
     unsigned n;
 
-    if (agent_reaches_tree(a) || a->is_leaving || a->known.n < 2)
+    if (agent_reaches_tree(a) || a->is_leaving || a->known.n < 2 || a->options.is_foreign)
         return;
     bool is_kept = gather(a, held, &n);
     if (n == 0)

@@ -249,7 +249,8 @@ static void fill_pools(const struct agent *a, struct status_view *v, struct stat
     v->pools = out;
 }
 
-int agent_status(const struct agent *a, const struct status_server *server, struct buf *json)
+static int report(const struct agent *a, const struct status_server *server,
+                  const struct status_ensemble *ensemble, struct buf *json)
 {
     struct status_machine *machines = mem_new_array(struct status_machine, a->view.machines_n);
     struct status_address *addresses = mem_new_array(struct status_address, SITE_ADDRESSES_MAX);
@@ -269,6 +270,7 @@ int agent_status(const struct agent *a, const struct status_server *server, stru
                                                : a->now_ms - as_of_ms,
         .lease_ms = agent_lease_ms(a),
         .server = server,
+        .ensemble = ensemble,
         .site_refused_total = a->view.site_refused_total,
         .pools_refused_total = a->balance.refused_total,
         .conflicts_total = a->counters.probe_conflicts_total,
@@ -285,4 +287,15 @@ int agent_status(const struct agent *a, const struct status_server *server, stru
     mem_free(instances);
     mem_free(pools);
     return exit_code;
+}
+
+int agent_status(const struct agent *a, const struct status_server *server, struct buf *json)
+{
+    return report(a, server, NULL, json);
+}
+
+int agent_status_foreign(const struct agent *a, const struct status_ensemble *ensemble,
+                         struct buf *json)
+{
+    return report(a, NULL, ensemble, json);
 }

@@ -2,6 +2,7 @@
 #include "agent/status.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -57,6 +58,9 @@ static void judge_tree(const struct status_view *v, struct reasons *degraded)
     }
     if (v->reaches_tree)
         return;
+    if (v->ensemble != NULL && !v->ensemble->is_connected)
+        buf_printf(reason(degraded), "no server of the ensemble answers%s%s",
+                   v->ensemble->why[0] != 0 ? ": " : "", v->ensemble->why);
     if (v->as_of_ms_ago == UINT64_MAX) {
         buf_add_str(reason(degraded), "this machine has not read the tree yet");
     } else {
@@ -240,6 +244,21 @@ static json_t *quorum_json(const struct status_server *s)
                      (int)voters, "reachable", (int)reachable, "members", members);
 }
 
+static json_t *ensemble_json(const struct status_ensemble *e)
+{
+    char session[24];
+
+    if (e == NULL)
+        return json_null();
+    (void)snprintf(session, sizeof session, "0x%llx", (unsigned long long)e->session);
+    return json_pack("{s:b, s:o, s:o, s:o, s:s, s:I, s:i, s:o, s:o}", "connected",
+                     (int)e->is_connected, "server", text(e->server), "chroot", text(e->chroot),
+                     "connected_ms", e->is_connected ? number(e->connected_ms) : json_null(),
+                     "session", session, "zxid", (json_int_t)e->zxid, "timeout_ms",
+                     (int)e->timeout_ms, "trusted_ms_left", number(e->trusted_ms_left), "why",
+                     text(e->why));
+}
+
 static json_t *machines_json(const struct status_view *v)
 {
     json_t *list = json_array();
@@ -317,10 +336,11 @@ int status_json(const struct status_view *v, struct buf *out)
     int exit_code = status_verdict(v, &verdict);
 
     json_t *j = json_pack(
-        "{s:o, s:i, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o}}", "verdict",
-        text(buf_text(&verdict)), "exit", exit_code, "site", text(v->site), "machine",
-        text(v->machine), "as_of_ms_ago", number(v->as_of_ms_ago), "lease_ms", (int)v->lease_ms,
-        "quorum", quorum_json(v->server), "machines", machines_json(v), "addresses",
+        "{s:o, s:i, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o}}",
+        "verdict", text(buf_text(&verdict)), "exit", exit_code, "site", text(v->site),
+        "machine", text(v->machine), "as_of_ms_ago", number(v->as_of_ms_ago), "lease_ms",
+        (int)v->lease_ms, "quorum", quorum_json(v->server), "ensemble",
+        ensemble_json(v->ensemble), "machines", machines_json(v), "addresses",
         addresses_json(v), "services", services_json(v), "balance", pools_json(v), "refused",
         "sites", number(v->site_refused_total), "pools", number(v->pools_refused_total),
         "address_conflicts", number(v->conflicts_total));

@@ -34,6 +34,18 @@ struct status_server {
     unsigned members_n;
 };
 
+/* What this machine's client knows about a foreign ensemble; filled by the shell. */
+struct status_ensemble {
+    const char *server; /* "10.0.0.1:2181": of the connection, or of the next attempt */
+    const char *chroot; /* "" */
+    const char *why;    /* what was measured at the servers that do not answer; "" */
+    bool is_connected;
+    uint64_t connected_ms; /* for how long; only when is_connected */
+    int64_t session, zxid;
+    uint32_t timeout_ms;      /* of the session */
+    uint64_t trusted_ms_left; /* how long it is believed without another answer */
+};
+
 /* Everything that a verdict is made of; filled by the agent. Text is borrowed. */
 struct status_machine {
     const char *name, *address;
@@ -68,7 +80,8 @@ struct status_view {
     bool reaches_tree;
     uint64_t as_of_ms_ago; /* of all that stands in the tree; UINT64_MAX: never read */
     uint32_t lease_ms;
-    const struct status_server *server; /* NULL: none on this machine */
+    const struct status_server *server;     /* NULL: none on this machine */
+    const struct status_ensemble *ensemble; /* NULL: it is not on a foreign one */
     const struct status_machine *machines;
     const struct status_address *addresses;
     const struct status_instance *instances; /* by service */
@@ -85,6 +98,8 @@ int status_verdict(const struct status_view *v, struct buf *out);
  * {"verdict","exit","site","machine","as_of_ms_ago","lease_ms",
  *  "quorum":{"has_quorum","role","leader","term","commit_index","voters","reachable",
  *            "members":[{"name","address","voter","reachable","age_ms"}]} or null,
+ *  "ensemble":{"connected","server","chroot","connected_ms","session","zxid","timeout_ms",
+ *              "trusted_ms_left","why"} or null,
  *  "machines":[{"name","address","state","role","age_ms","why"}],
  *  "addresses":[{"address","holder","state","why","lease_ms_left"}],
  *  "services":[{"name","pool","instances":[{"name","machine","state","why","since_s"}]}],

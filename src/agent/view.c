@@ -221,9 +221,9 @@ bool view_read(struct agent *a)
 {
     struct view *v = &a->view;
 
-    if (!v->is_fresh && mirror_is_complete(a->mirror)) {
+    bool is_new = !v->is_fresh && mirror_is_complete(a->mirror);
+    if (is_new)
         v->is_fresh = v->is_known = v->must_read = true;
-    }
     for (unsigned i = 0; i < v->machines_n; i++)
         if (v->machines[i].is_alive && agent_reaches_tree(a))
             v->machines[i].alive_ms = a->now_ms;
@@ -231,6 +231,8 @@ bool view_read(struct agent *a)
         return false;
     v->must_read = false;
     read_machines(a);
+    if (is_new)
+        signs_connected(a);
     read_known(a);
     read_instances(a);
     a->balance_stale = true;

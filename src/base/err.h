@@ -21,6 +21,8 @@
     E(ERR_UNIMPLEMENTED, -6, REPORT, "the operation is not known here")                     \
     E(ERR_TIMED_OUT, -7, UNSURE, "no answer came in time")                                  \
     E(ERR_BAD_ARGUMENTS, -8, REPORT, "an argument is not valid")                            \
+    E(ERR_NEW_CONFIG_NO_QUORUM, -13, RETRY, "the new servers are not reached, or too far behind") \
+    E(ERR_RECONFIG_IN_PROGRESS, -14, RETRY, "another change of the servers is under way")   \
     E(ERR_NO_NODE, -101, REPORT, "there is no such znode")                                  \
     E(ERR_NO_AUTH, -102, REPORT, "the access list does not allow it")                       \
     E(ERR_BAD_VERSION, -103, REPORT, "the znode has another version")                       \
@@ -33,6 +35,8 @@
     E(ERR_SESSION_MOVED, -118, RETRY, "the session has moved to another server")            \
     E(ERR_NOT_READ_ONLY, -119, RETRY, "the server is read-only now")                        \
     E(ERR_NO_WATCHER, -121, REPORT, "there is no such watch")                               \
+    E(ERR_RECONFIG_DISABLED, -123, REPORT, "reconfigEnabled is not set")                    \
+    E(ERR_AUTH_REQUIRED, -124, REPORT, "the server wants proof of who asks")         \
     E(ERR_QUOTA_EXCEEDED, -125, REPORT, "a quota's hard limit would be passed")              \
     E(ERR_THROTTLED, -127, RETRY, "too many requests, ask again later")                     \
     E(ERR_TOO_BIG, -201, REPORT, "it is over the size limit")                               \
@@ -47,7 +51,8 @@
     E(ERR_UNSAFE, -210, REPORT, "it would not be safe now")                                 \
     E(ERR_SYNTAX, -211, REPORT, "it cannot be understood")                                  \
     E(ERR_PERMISSION, -212, REPORT, "permission was denied")                                \
-    E(ERR_SYSTEM, -213, REPORT, "the operating system reported an error")
+    E(ERR_SYSTEM, -213, REPORT, "the operating system reported an error")                   \
+    E(ERR_AHEAD, -230, RETRY, "the client has seen more than there is here")
 /* clang-format on */
 
 #define E(sym, num, advice, text) sym = num,

@@ -21,6 +21,9 @@
     M(raft_read_old_round, "a heartbeat round from before the read confirms it")            \
     M(raft_no_prev_check, "entries are appended whatever the term before them")             \
     M(raft_two_changes, "members change while an earlier change is not committed")          \
+    M(raft_stranger_votes, "a server that has lost its disk votes at once")                 \
+    M(reconfig_forgotten, "a new leader does not go on with a reconfig")                    \
+    M(reconfig_unlike_raft, "/zookeeper/config is not set when a server joins or leaves")   \
     M(address_lease_from_answer, "the lease counts from the answer, not from the question") \
     M(address_stale_grant, "a claim of an earlier session is good enough")                  \
     M(address_release_before_removed, "the claim is deleted before the address is removed") \
@@ -36,10 +39,15 @@
     M(member_forward_again_at_once, "a forward is sent again before it is known to be lost") \
     M(member_sync_local, "sync is answered without asking the leader")                      \
     M(member_event_after_reply, "watch events are sent after the reply that shows the change")\
+    M(member_read_only_write, "a server without a quorum acknowledges a write")             \
+    M(member_read_only_for_all, "a server without a quorum serves reads to who has not asked") \
+    M(member_read_only_stays, "clients of read-only mode stay when the quorum is back")     \
     M(client_lease_from_answer, "the session's life is counted from the answer")            \
     M(client_stale_answer, "an old answer counts as that to the newest question")           \
     M(client_blind_retry, "a write that may have happened is sent again")                   \
     M(client_read_counts, "an answer to a read counts as a leader's")                       \
+    M(client_foreign_ping_counts, "a foreign server's answer to a ping is believed")        \
+    M(address_sign_ignored, "a foreign session's end is believed without waiting")          \
     M(store_no_sync, "a save returns before the disk has it")                               \
     M(store_vote_not_written, "a vote is only kept in memory")                              \
     M(store_torn_accepted, "checksums of log records are not looked at")                    \

@@ -8,38 +8,38 @@ double summary_average(const struct summary *s)
 
 static unsigned bucket_of(uint64_t v)
 {
-    if (v < SPREAD_EXACT)
+    if (v < DISTRIBUTION_EXACT)
         return (unsigned)v;
     if (v > UINT32_MAX)
         v = UINT32_MAX;
     unsigned power = 63 - (unsigned)__builtin_clzll(v); /* 5 or more */
 
-    return SPREAD_EXACT + (power - 5) * SPREAD_PARTS +
-           (unsigned)((v >> (power - 4)) & (SPREAD_PARTS - 1));
+    return DISTRIBUTION_EXACT + (power - 5) * DISTRIBUTION_PARTS +
+           (unsigned)((v >> (power - 4)) & (DISTRIBUTION_PARTS - 1));
 }
 
 /* The greatest value that goes into it. */
 static uint64_t bucket_end(unsigned bucket)
 {
-    if (bucket < SPREAD_EXACT)
+    if (bucket < DISTRIBUTION_EXACT)
         return bucket;
-    unsigned power = 5 + (bucket - SPREAD_EXACT) / SPREAD_PARTS;
-    uint64_t part = (bucket - SPREAD_EXACT) % SPREAD_PARTS;
+    unsigned power = 5 + (bucket - DISTRIBUTION_EXACT) / DISTRIBUTION_PARTS;
+    uint64_t part = (bucket - DISTRIBUTION_EXACT) % DISTRIBUTION_PARTS;
 
-    return ((SPREAD_PARTS + part + 1) << (power - 4)) - 1;
+    return ((DISTRIBUTION_PARTS + part + 1) << (power - 4)) - 1;
 }
 
-void spread_add(struct spread *s, uint64_t v)
+void distribution_add(struct distribution *s, uint64_t v)
 {
     summary_add(&s->all, v);
     s->counts[bucket_of(v)]++;
 }
 
-uint64_t spread_at(const struct spread *s, unsigned per_mille)
+uint64_t distribution_at(const struct distribution *s, unsigned per_mille)
 {
     uint64_t want = (s->all.count * per_mille + 999) / 1000, seen = 0;
 
-    for (unsigned i = 0; i < SPREAD_BUCKETS; i++) {
+    for (unsigned i = 0; i < DISTRIBUTION_BUCKETS; i++) {
         seen += s->counts[i];
         if (seen >= want && seen > 0) {
             uint64_t end = bucket_end(i);

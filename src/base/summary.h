@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* summary.h -- what becomes of many numbers that are not all kept: how many there were, their
- * sum, the least and the greatest; and, with a spread, below which value a share of them is.
+ * sum, the least and the greatest; and, with a distribution, below which value a share of them
+ * is.
  *
  * Zero-initialised is empty and valid. No memory, no clock.
  */
@@ -26,17 +27,17 @@ static inline void summary_add(struct summary *s, uint64_t v)
 double summary_average(const struct summary *s); /* 0 of none */
 
 /* Values below 32 each have a bucket of their own, then each power of two has 16. */
-#define SPREAD_EXACT 32u
-#define SPREAD_PARTS 16u
-#define SPREAD_BUCKETS (SPREAD_EXACT + (32u - 5u) * SPREAD_PARTS)
+#define DISTRIBUTION_EXACT 32u
+#define DISTRIBUTION_PARTS 16u
+#define DISTRIBUTION_BUCKETS (DISTRIBUTION_EXACT + (32u - 5u) * DISTRIBUTION_PARTS)
 
-struct spread {
+struct distribution {
     struct summary all;
-    uint64_t counts[SPREAD_BUCKETS];
+    uint64_t counts[DISTRIBUTION_BUCKETS];
 };
 
-void spread_add(struct spread *s, uint64_t v);
+void distribution_add(struct distribution *s, uint64_t v);
 /* The value that so many of a thousand do not exceed, at most 1/16 too high; 0 of none. */
-uint64_t spread_at(const struct spread *s, unsigned per_mille);
+uint64_t distribution_at(const struct distribution *s, unsigned per_mille);
 
 #endif

@@ -326,7 +326,8 @@ static int gate(struct cmd_env *env, const char *name)
     if (r.interrupted != 0)
         code = 128 + r.interrupted;
     else if (err == ERR_TIMED_OUT && recipe_is_late(&r))
-        code = cmd_fail(EXIT_TIMED_OUT, path, "it was not released in time", NULL, NULL);
+        code = cmd_fail(EXIT_TIMED_OUT, path, "it was not released in time", NULL,
+                        "muster stat, on that path, shows since when it is held");
     else if (err != 0)
         code = session_failed(r.s, verb, path, err, true);
     recipe_close(&r);

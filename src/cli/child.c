@@ -60,16 +60,20 @@ void child_stop(struct child *c, bool is_last)
     child_signal(c, is_last ? SIGKILL : SIGTERM);
 }
 
-bool child_reap(struct child *c)
+bool child_has_ended(const struct child *c)
 {
     siginfo_t info = {0};
 
     if (c->pid == 0 || c->is_over)
         return c->is_over;
-    /* Its number stays taken until it is waited for, and with it the name of its group. */
-    if (waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) != 0 ||
-        info.si_pid != c->pid)
-        return false;
+    return waitid(P_PID, (id_t)c->pid, &info, WEXITED | WNOHANG | WNOWAIT) == 0 &&
+           info.si_pid == c->pid;
+}
+
+bool child_reap(struct child *c)
+{
+    if (c->pid == 0 || c->is_over || !child_has_ended(c))
+        return c->is_over;
     if (c->was_stopped && c->own_group)
         kill(-c->pid, SIGKILL);
     if (waitpid(c->pid, &c->status, WNOHANG) == c->pid)

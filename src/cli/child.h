@@ -25,8 +25,9 @@ void child_signal(const struct child *c, int number);
 /* Asks it to end, or (is_last) kills it. When it has ended, what it has started and left
  * behind in its group is killed. */
 void child_stop(struct child *c, bool is_last);
-/* Looks whether it has ended. */
-bool child_reap(struct child *c);
+/* Looks whether it has ended; its number stays its own until child_reap(). */
+bool child_has_ended(const struct child *c);
+bool child_reap(struct child *c); /* the same, and takes its status */
 /* As a shell shows it: its exit code, or 128 + the signal that ended it. */
 int child_exit_code(const struct child *c);
 

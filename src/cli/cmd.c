@@ -15,8 +15,11 @@
 
 /* clang-format off */
 static const struct cmd_option global_options[] = {
-    {"server", 0, "HOST[:PORT],...", "the servers to ask; environment: MUSTER_SERVER; default "
+    {"server", 0, "HOST[:PORT],...", "the servers to ask, with /CHROOT behind the last if there "
+                                     "is one; environment: MUSTER_SERVER; default "
                                      CMD_SERVER_DEFAULT},
+    {"auth-file", 0, "FILE", "credentials, a line digest:NAME:PASSWORD; environment: "
+                             "MUSTER_AUTH_FILE"},
     {"timeout", 0, "SEC", "how long an answer is waited for; default 10"},
     {"json", 0, NULL, "print results as JSON"},
     {"help", 'h', NULL, "what the command does, with examples"},
@@ -24,7 +27,14 @@ static const struct cmd_option global_options[] = {
     {NULL, 0, NULL, NULL},
 };
 /* clang-format on */
-enum global { GLOBAL_SERVER, GLOBAL_TIMEOUT, GLOBAL_JSON, GLOBAL_HELP, GLOBAL_VERSION };
+enum global {
+    GLOBAL_SERVER,
+    GLOBAL_AUTH_FILE,
+    GLOBAL_TIMEOUT,
+    GLOBAL_JSON,
+    GLOBAL_HELP,
+    GLOBAL_VERSION
+};
 
 static const struct cmd_option no_options[] = {{NULL, 0, NULL, NULL}};
 
@@ -340,6 +350,11 @@ static int take_globals(struct parse *p)
     if (servers == NULL)
         servers = getenv("MUSTER_SERVER");
     p->env->servers = servers != NULL && *servers != 0 ? servers : CMD_SERVER_DEFAULT;
+    p->env->auth_file = p->global[GLOBAL_AUTH_FILE];
+    if (p->env->auth_file == NULL)
+        p->env->auth_file = getenv("MUSTER_AUTH_FILE");
+    if (p->env->auth_file != NULL && *p->env->auth_file == 0)
+        p->env->auth_file = NULL;
     if (seconds != NULL) {
         s = strtod(seconds, &end);
         if (end == seconds || *end != 0 || !(s >= 0.05 && s <= TIMEOUT_MAX_S))

@@ -33,7 +33,7 @@
     X(EXIT_NOT_FOUND, 5, "what was named does not exist")                        \
     X(EXIT_UNSAFE, 6, "refused, because it would not be safe")                   \
     X(EXIT_TIMED_OUT, 7, "no answer in time; it may still have happened")        \
-    X(EXIT_DIFFERENT, 8, "import --compare: the trees differ")                   \
+    X(EXIT_DIFFERENT, 8, "import --from: the trees differ")                      \
     X(EXIT_LOST, 13, "lock, elect, queue, barrier: it was lost, the command was stopped") \
     X(EXIT_EMPTY, 14, "queue: there was nothing to take")                        \
     X(EXIT_CONFIG, 78, "server: the configuration file cannot be used")          \
@@ -60,8 +60,9 @@ enum cmd_flags {
 
 struct cmd_env {
     const struct cmd *cmd;
-    const char *servers; /* --server, MUSTER_SERVER, or the default */
-    uint32_t timeout_ms; /* --timeout: of one question */
+    const char *servers;   /* --server, MUSTER_SERVER, or the default */
+    const char *auth_file; /* --auth-file, MUSTER_AUTH_FILE; NULL: none */
+    uint32_t timeout_ms;   /* --timeout: of one question */
     bool json;
     const char *values[CMD_OPTIONS_MAX]; /* of the command's options, in the table's order */
     char **tail;                         /* what follows "--", NULL at its end */

@@ -73,17 +73,18 @@ static void print_found(const struct cmd_env *env, struct zkdir *z)
 
     if (env->json) {
         print_json(json_pack(
-            "{s:s#, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:o}", "snapshot",
-            (const char *)z->snapshot.data, (int)z->snapshot.len, "logs", (json_int_t)z->logs,
-            "entries", (json_int_t)z->entries, "replayed", (json_int_t)z->applied, "zxid",
-            (json_int_t)f->zxid, "znodes", (json_int_t)f->znodes, "data_bytes",
-            (json_int_t)f->data_bytes, "containers", (json_int_t)f->containers, "ttl_znodes",
-            (json_int_t)f->ttls, "sessions_left_out", (json_int_t)f->sessions,
-            "ephemerals_left_out", (json_int_t)f->ephemerals, "digest",
+            "{s:s#, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:s, s:I, s:o, s:o}",
+            "snapshot", (const char *)z->snapshot.data, (int)z->snapshot.len, "logs",
+            (json_int_t)z->logs, "entries", (json_int_t)z->entries, "replayed",
+            (json_int_t)z->applied, "zxid", (json_int_t)f->zxid, "znodes",
+            (json_int_t)f->znodes, "data_bytes", (json_int_t)f->data_bytes, "containers",
+            (json_int_t)f->containers, "ttl_znodes", (json_int_t)f->ttls, "sessions_left_out",
+            (json_int_t)f->sessions, "ephemerals_left_out", (json_int_t)f->ephemerals, "digest",
             f->digest == ZKDATA_NO_DIGEST      ? "none"
             : f->digest == ZKDATA_DIGEST_RIGHT ? "right"
                                                : "wrong",
-            "odd", lines_json(&z->odd)));
+            "foreign_access_lists", (json_int_t)f->foreign, "foreign_paths",
+            lines_json(&z->foreign), "odd", lines_json(&z->odd)));
         return;
     }
     printf("snapshot    %s\n", buf_text(&z->snapshot));
@@ -98,6 +99,7 @@ static void print_found(const struct cmd_env *env, struct zkdir *z)
            f->ephemerals);
     printf("check       %s\n", digest_text(f->digest));
     print_lines(stdout, "odd         ", &z->odd);
+    print_lines(stdout, "  access list of ", &z->foreign);
 }
 
 /* ---- import of a directory ---- */
@@ -119,7 +121,8 @@ static int read_failed(int err, const struct buf *why)
                "--from HOST:PORT";
     } else if (err == ERR_NOT_FOUND) {
         likely = "it is not ZooKeeper's dataDir; and the logs may be in a dataLogDir";
-        next = "look for dataDir and dataLogDir in zoo.cfg; then muster import DIR --log-dir DIR";
+        next =
+            "look for dataDir and dataLogDir in zoo.cfg; then muster import DIR --log-dir DIR";
     }
     return cmd_fail(err == ERR_NOT_FOUND ? EXIT_NOT_FOUND
                     : err == ERR_UNSAFE  ? EXIT_UNSAFE
@@ -161,14 +164,13 @@ static int make_machine(struct zkdir *z, const char *dir, const struct identity 
     if (err == ERR_TOO_BIG) {
         code = cmd_fail(EXIT_UNSAFE, "nothing was imported",
                         "the zxid is above what muster's log can go on from",
-                        "an epoch above 16,776,000, or a damaged file name",
+                        "an epoch above 16,776,960, or a damaged file name",
                         "copy the running ensemble: muster import --from HOST:PORT");
     } else if (err != 0) {
         code = cmd_fail(EXIT_UNSAFE, "nothing was imported",
                         "some znodes cannot be taken as they are",
-                        "access lists with a scheme that muster does not enforce, and leaving "
-                        "them out would give others access",
-                        "give these znodes other access lists in ZooKeeper, then import again");
+                        "their paths have characters that no client may use any more",
+                        "give these znodes other names in ZooKeeper, then import again");
         print_lines(stderr, "  ", &why);
     }
     if (err != 0) {
@@ -200,11 +202,11 @@ static int import_dir(struct cmd_env *env, const char *dir)
     if (!is_dry && data == NULL)
         return cmd_fail(EXIT_USAGE, "import", "--data DIR is needed: where the new machine is",
                         NULL, "muster import --help; or look first: --dry-run");
-    if (!is_dry && ((code = new_identity(env, &id, &o)) != 0 ||
-                    (code = target_is_free(data)) != 0))
+    if (!is_dry &&
+        ((code = new_identity(env, &id, &o)) != 0 || (code = target_is_free(data)) != 0))
         return code;
-    int err = zkdir_read(&z, dir, cmd_option(env, "log-dir"), cmd_option(env, "gaps") != NULL,
-                         &why);
+    int err =
+        zkdir_read(&z, dir, cmd_option(env, "log-dir"), cmd_option(env, "gaps") != NULL, &why);
     if (err != 0) {
         code = read_failed(err, &why);
     } else {
@@ -218,9 +220,10 @@ static int import_dir(struct cmd_env *env, const char *dir)
                 "A machine with this tree, %s, is in %s. Start it:\n  muster %s --data %s\n",
                 id.name, data, strcmp(id.address, ALONE_ADDRESS) == 0 ? "server" : "up", data);
     else if (code == 0)
-        fputs("Nothing was changed. Without --dry-run, and with --data DIR, a machine with this "
-              "tree is made.\n",
-              stderr);
+        fputs(
+            "Nothing was changed. Without --dry-run, and with --data DIR, a machine with this "
+            "tree is made.\n",
+            stderr);
     zkdir_free(&z);
     buf_free(&why);
     return code;
@@ -365,11 +368,10 @@ static void print_written(const struct cmd_env *env, const char *path, size_t by
     }
     printf("snapshot    %s, %zu bytes\n", path, bytes);
     printf("zxid        0x%" PRIx64 "\n", (uint64_t)w->zxid);
-    printf("znodes      %" PRIu64 ", of them %" PRIu64 " containers, %" PRIu64
-           " with a TTL%s\n",
-           w->znodes, w->containers, w->ttls,
-           w->ttls > 0 ? " (ZooKeeper needs -Dzookeeper.extendedTypesEnabled=true for them)"
-                       : "");
+    printf(
+        "znodes      %" PRIu64 ", of them %" PRIu64 " containers, %" PRIu64 " with a TTL%s\n",
+        w->znodes, w->containers, w->ttls,
+        w->ttls > 0 ? " (ZooKeeper needs -Dzookeeper.extendedTypesEnabled=true for them)" : "");
     printf("left out    %" PRIu64 " sessions and their %" PRIu64 " ephemerals\n", w->sessions,
            w->ephemerals);
 }
@@ -383,10 +385,10 @@ static int export_machine(struct cmd_env *env, const char *dir, const char *out)
     int err = load_machine(dir, &e, &why);
 
     if (err != 0) {
-        code = cmd_fail(err == ERR_BUSY ? EXIT_UNSAFE : EXIT_FAILED, "nothing was exported",
-                        buf_text(&why),
-                        err == ERR_BUSY ? "muster runs on this directory" : NULL,
-                        err == ERR_BUSY ? "stop it, then the same command again" : NULL);
+        code =
+            cmd_fail(err == ERR_BUSY ? EXIT_UNSAFE : EXIT_FAILED, "nothing was exported",
+                     buf_text(&why), err == ERR_BUSY ? "muster runs on this directory" : NULL,
+                     err == ERR_BUSY ? "stop it, then the same command again" : NULL);
     } else {
         zkdata_write(e.tree, (int64_t)e.last, &bytes, &written);
         err = write_snapshot(out, written.zxid, &bytes, &path);
@@ -420,8 +422,7 @@ int cmd_export(struct cmd_env *env, int argc, char **argv)
     }
     buf_free(&why);
     if (has_zookeeper(argv[1]))
-        return cmd_fail(EXIT_UNSAFE, argv[1],
-                        "it has a version-2 already; nothing was changed",
+        return cmd_fail(EXIT_UNSAFE, argv[1], "it has a version-2 already; nothing was changed",
                         "ZooKeeper would mix it with what it finds there",
                         "name a directory that is new");
     if ((err = run_lock_directory(dir)) != 0)

@@ -23,6 +23,7 @@ int machine_options(int argc, char **argv, struct machine_options *out)
                                           {"http", required_argument, NULL, 'h'},
                                           {"no-balancer", no_argument, NULL, 'b'},
                                           {"check", no_argument, NULL, 'c'},
+                                          {"ensemble", required_argument, NULL, 'e'},
                                           {NULL, 0, NULL, 0}};
     int c;
 
@@ -37,6 +38,7 @@ int machine_options(int argc, char **argv, struct machine_options *out)
         case 'h': out->http = optarg; break;
         case 'b': out->no_balancer = true; break;
         case 'c': out->check = true; break;
+        case 'e': out->ensemble = optarg; break;
         default: fprintf(stderr, "Try: muster %s --help\n", argv[0]); return EXIT_USAGE;
         }
     }
@@ -48,9 +50,7 @@ int machine_options(int argc, char **argv, struct machine_options *out)
     return 0;
 }
 
-/* Name and address of a new machine; the name may be the host's. */
-static int identity_options(const struct machine_options *o, struct identity *id,
-                            const char *command)
+int machine_identity(const struct machine_options *o, struct identity *id, const char *command)
 {
     char host[RAFT_NAME_MAX] = "";
 
@@ -79,7 +79,7 @@ static int identity_options(const struct machine_options *o, struct identity *id
 
 int machine_alone(const struct machine_options *o, struct identity *id, const char *command)
 {
-    int err = identity_options(o, id, command);
+    int err = machine_identity(o, id, command);
 
     if (err != 0)
         return err;
@@ -196,7 +196,7 @@ int cmd_join(struct cmd_env *env, int argc, char **argv)
               stderr);
         return EXIT_USAGE;
     }
-    if ((err = identity_options(&o, &id, "join ADDRESS TOKEN")) != 0)
+    if ((err = machine_identity(&o, &id, "join ADDRESS TOKEN")) != 0)
         return err;
     struct identity old;
     err = identity_load(&old, o.dir, &why);

@@ -148,16 +148,19 @@ static int whose_lock(struct taking *t)
 static int lock_item(struct taking *t)
 {
     struct client_sync_reply r = {0};
-    bool may_be_ours = false;
+    bool may_be_ours = false, again;
     int err;
 
     do {
         err = client_sync_create(t->r.s, t->lock, t->mark, strlen(t->mark), WIRE_EPHEMERAL, &r);
         t->token = r.zxid;
-        if (err == ERR_NODE_EXISTS && may_be_ours)
+        again = recipe_again(&t->r, err);
+        may_be_ours |= again;
+        if (err == ERR_NODE_EXISTS && may_be_ours) {
             err = whose_lock(t);
-        may_be_ours |= err == ERR_CONNECTION_LOST;
-    } while (err == ERR_CONNECTION_LOST || (err == ERR_NO_NODE && may_be_ours));
+            again = err == ERR_NO_NODE || recipe_again(&t->r, err);
+        }
+    } while (again);
     client_sync_reply_free(&r);
     return err;
 }

@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "cli/guard.h"
 #include "host/clock.h"
 #include "wire/wire.h"
 
@@ -243,6 +244,14 @@ static uint64_t ask_at_ms(struct recipe *r)
     return ends > before ? ends - before : 0;
 }
 
+/* When the guard kills it, because we have not. */
+static uint64_t guard_at_ms(struct recipe *r)
+{
+    uint64_t ends = ends_ms(r);
+
+    return ends > KILL_BEFORE_MS / 2 ? ends - KILL_BEFORE_MS / 2 : 0;
+}
+
 static void stop_in_time(struct recipe *r)
 {
     uint64_t now = clock_now_ms();
@@ -312,6 +321,8 @@ static int lost(struct recipe *r)
 
 int recipe_run(struct recipe *r, int stdin_fd)
 {
+    struct guard guard;
+
     r->child = (struct child){0};
     r->asked_to_end = clock_now_ms() >= ask_at_ms(r);
     r->killed = false;
@@ -319,9 +330,16 @@ int recipe_run(struct recipe *r, int stdin_fd)
         return lost(r);
     if (!child_start(&r->child, r->env->tail, stdin_fd))
         return cmd_fail(EXIT_FAILED, "cannot start the command", strerror(errno), NULL, NULL);
-    while (!child_reap(&r->child)) {
+    bool is_guarded = guard_start(&guard, &r->child, guard_at_ms(r));
+    if (!is_guarded) {
+        cmd_fail(EXIT_FAILED, "cannot guard the command", strerror(errno), NULL, NULL);
+        child_stop(&r->child, true);
+    }
+    while (!child_has_ended(&r->child)) {
         uint64_t until = clock_now_ms() + 1000;
         uint64_t next = r->asked_to_end ? ends_ms(r) - KILL_BEFORE_MS : ask_at_ms(r);
+        if (is_guarded)
+            guard_move(&guard, guard_at_ms(r));
         stop_in_time(r);
         if (r->killed)
             until = clock_now_ms() + 20;
@@ -329,5 +347,10 @@ int recipe_run(struct recipe *r, int stdin_fd)
             until = next;
         client_sync_turn(r->s, until);
     }
+    if (is_guarded && guard_end(&guard))
+        r->asked_to_end = true;
+    child_reap(&r->child);
+    if (!is_guarded)
+        return EXIT_FAILED;
     return r->asked_to_end ? lost(r) : child_exit_code(&r->child);
 }

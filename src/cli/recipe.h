@@ -4,9 +4,10 @@
  *
  * Ours is what hangs on the session: an ephemeral znode. So the command is stopped in good
  * time before the session can have ended (client_alive_until), whether or not we hear of it:
- * first asked, with SIGTERM, then killed. What that cannot cover (this process is stopped, or
- * paused with its machine) MUSTER_FENCING_TOKEN does: it grows from holder to holder, so that
- * what the command writes to can refuse an older one. */
+ * first asked, with SIGTERM, then killed; by guard.h, when this process is stopped meanwhile.
+ * What that cannot cover (the whole machine is paused, a write is still under way)
+ * MUSTER_FENCING_TOKEN does: it grows from holder to holder, so that what the command writes to
+ * can refuse an older one. */
 #ifndef MUSTER_RECIPE_H
 #define MUSTER_RECIPE_H
 

@@ -18,6 +18,7 @@
 #include "cli/machine.h"
 #include "cli/run.h"
 #include "host/clock.h"
+#include "host/files.h"
 #include "server/clients.h"
 #include "server/secret.h"
 
@@ -69,7 +70,22 @@ static void server_stopped(void *ctx)
     uv_close((uv_handle_t *)&r->interrupt, NULL);
 }
 
-void run_stop_server(struct run *r) { server_stop(r->server, server_stopped, r); }
+void run_stop_server(struct run *r)
+{
+    if (r->server != NULL)
+        server_stop(r->server, server_stopped, r);
+    else
+        server_stopped(r);
+}
+
+void run_save_status(const char *dir, const struct buf *json)
+{
+    struct buf path = {0};
+
+    buf_printf(&path, "%s/status.json", dir);
+    (void)file_replace(buf_text(&path), json->data, json->len, 0600);
+    buf_free(&path);
+}
 
 static void stop(uv_signal_t *signal, int number)
 {
@@ -87,6 +103,22 @@ static void stop(uv_signal_t *signal, int number)
         run_stop_server(r);
 }
 
+/* Until it is stopped. */
+static int go_on(struct run *r, const char *dir)
+{
+    CHECK(uv_signal_init(r->loop, &r->term) == 0 &&
+          uv_signal_init(r->loop, &r->interrupt) == 0);
+    r->term.data = r->interrupt.data = r;
+    uv_signal_start(&r->term, stop, SIGTERM);
+    uv_signal_start(&r->interrupt, stop, SIGINT);
+    if (r->after_start != NULL && (r->exit_code = r->after_start(r)) != 0)
+        return r->exit_code;
+    log_event(LOG_NOTICE, "started", LOG_S("dir", dir), LOG_S("version", MUSTER_VERSION));
+    uv_run(r->loop, UV_RUN_DEFAULT);
+    log_event(LOG_NOTICE, "stopped", LOG_S("dir", dir));
+    return r->exit_code;
+}
+
 int run_until_stopped(struct run *r, const struct server_options *options)
 {
     struct buf why = {0};
@@ -101,18 +133,13 @@ int run_until_stopped(struct run *r, const struct server_options *options)
         buf_free(&why);
         return EXIT_FAILED;
     }
-    CHECK(uv_signal_init(r->loop, &r->term) == 0 &&
-          uv_signal_init(r->loop, &r->interrupt) == 0);
-    r->term.data = r->interrupt.data = r;
-    uv_signal_start(&r->term, stop, SIGTERM);
-    uv_signal_start(&r->interrupt, stop, SIGINT);
-    if (r->after_start != NULL && (r->exit_code = r->after_start(r)) != 0)
-        return r->exit_code;
-    log_event(LOG_NOTICE, "started", LOG_S("dir", options->dir),
-              LOG_S("version", options->version));
-    uv_run(r->loop, UV_RUN_DEFAULT);
-    log_event(LOG_NOTICE, "stopped", LOG_S("dir", options->dir));
-    return r->exit_code;
+    return go_on(r, options->dir);
+}
+
+int run_without_server(struct run *r, const char *dir)
+{
+    log_init(stderr, r->self.name, LOG_NOTICE, clock_wall_ms);
+    return go_on(r, dir);
 }
 
 /* "IP:PORT" */

@@ -26,7 +26,11 @@ struct run {
 int run_lock_directory(const char *dir);
 /* Starts the server, and returns the exit code when everything has ended. */
 int run_until_stopped(struct run *r, const struct server_options *options);
-void run_stop_server(struct run *r);
+/* Without a server: after_start starts what there is, before_stop is needed. */
+int run_without_server(struct run *r, const char *dir);
+void run_stop_server(struct run *r); /* if there is one */
+/* For when nothing answers any more: DIR/status.json. */
+void run_save_status(const char *dir, const struct buf *json);
 /* server FILE: as ZooKeeper's own configuration file says (server_zoo.c). */
 int run_zoo_config(const char *file, bool check_only);
 /* For server_options.failed: ends the process. */

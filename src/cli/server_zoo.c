@@ -16,11 +16,15 @@
 #include "base/mem.h"
 #include "cli/cmd.h"
 #include "cli/run.h"
+#include "host/clock.h"
 #include "host/files.h"
+#include "server/founding.h"
+#include "server/member_ensemble.h"
 #include "server/secret.h"
 #include "server/zoocfg.h"
 
-#define MYID_MAX 1024 /* bytes of the file myid */
+#define MYID_MAX 1024      /* bytes of the file myid */
+#define SECRET_FILE_MIN 16 /* bytes */
 
 struct zoo_run {
     struct run run;
@@ -28,7 +32,8 @@ struct zoo_run {
     const char *file;
     char dir[PATH_MAX]; /* muster's files */
     char client_ip[64], http_ip[64];
-    uint16_t client_port;
+    char peer_ip[64];
+    uint16_t client_port, peer_port;
     int64_t myid;
 };
 
@@ -266,6 +271,134 @@ static int begin_alone(struct zoo_run *z)
     return err;
 }
 
+/* ---- an ensemble ---- */
+
+/* Apache ZooKeeper's servers show each other nothing; ours show that they know a secret. If
+ * there is no file for it, it is one that everybody knows. */
+static int set_secret(struct zoo_run *z)
+{
+    static const uint8_t key[] = "muster zoo.cfg ensemble";
+    const char *path = z->config.secret_file;
+    struct identity *self = &z->run.self;
+    uint8_t proof[PROOF_LEN];
+    struct buf text = {0};
+    int err = path[0] != 0 ? read_text(path, ZOO_FILE_MAX, &text) : 0;
+
+    if (err == 0 && path[0] != 0 && text.len < SECRET_FILE_MIN)
+        err = no_config(path, "a secret needs at least 16 bytes (openssl rand -hex 32 > FILE)");
+    secret_proof(key, sizeof key, "cluster", "", 0, proof);
+    memcpy(self->cluster, proof, CLUSTER_LEN);
+    secret_proof(key, sizeof key, "secret", text.data, text.len, proof);
+    memcpy(self->secret, proof, SECRET_LEN);
+    buf_free(&text);
+    return err;
+}
+
+/* What this server is by the file alone. */
+static void set_identity(struct zoo_run *z)
+{
+    struct identity *self = &z->run.self;
+    const struct zoo_config *c = &z->config;
+
+    self->id = (uint64_t)z->myid;
+    self->peers.n = c->servers_n;
+    for (unsigned i = 0; i < c->servers_n; i++) {
+        self->peers.v[i] = member_of_line(&c->servers[i]);
+        if (c->servers[i].id == z->myid) {
+            snprintf(self->name, sizeof self->name, "%s", self->peers.v[i].name);
+            snprintf(self->address, sizeof self->address, "%s", c->servers[i].host);
+        }
+    }
+}
+
+/* The first start: with the others, or behind them. */
+static int found(struct zoo_run *z, struct buf *why)
+{
+    struct identity *self = &z->run.self;
+    const struct founding_options o = {self, z->peer_ip, z->peer_port};
+    enum found_verdict verdict = FOUND_LATE;
+    int err = 0;
+
+    if (!zoo_config_server(&z->config, z->myid)->is_observer)
+        err = founding_run(z->run.loop, &o, &verdict, why);
+    if (err != 0)
+        return err;
+    log_event(LOG_NOTICE, verdict == FOUND_BEGIN ? "ensemble_begins" : "ensemble_follows",
+              LOG_S("dir", z->dir));
+    if (verdict == FOUND_BEGIN)
+        return server_create(z->dir, self, why);
+    while (self->birth == 0) {
+        secret_random(&self->birth, sizeof self->birth);
+        self->birth &= RAFT_NUMBER_MAX;
+    }
+    return server_create_joined(z->dir, self, why);
+}
+
+/* The ensemble's own configuration counts, once there is one. */
+static void compare_servers(struct zoo_run *z, const struct raft_members *now)
+{
+    const struct zoo_config *c = &z->config;
+    bool is_same = now->n == c->servers_n;
+
+    for (unsigned i = 0; is_same && i < now->n; i++) {
+        struct raft_member m = member_of_line(&c->servers[i]);
+        is_same = m.id == now->v[i].id && strcmp(m.address, now->v[i].address) == 0;
+    }
+    if (!is_same)
+        buf_printf(&z->config.warnings,
+                   "%s: the ensemble has other servers now than this file; its own count "
+                   "(/zookeeper/config; changed with reconfig)\n",
+                   z->file);
+}
+
+static int take_known(struct zoo_run *z, const struct identity *known, struct buf *why)
+{
+    struct identity *self = &z->run.self;
+
+    if (known->id != self->id || strcmp(known->name, self->name) != 0) {
+        buf_printf(why, "it is of %s, but %s/myid says %" PRId64, known->name,
+                   z->config.data_dir, z->myid);
+        return ERR_UNSAFE;
+    }
+    self->birth = known->birth;
+    compare_servers(z, &known->peers);
+    self->peers = known->peers;
+    return 0;
+}
+
+static int begin_ensemble(struct zoo_run *z)
+{
+    const struct server_line *own = zoo_config_server(&z->config, z->myid);
+    struct identity known;
+    struct buf why = {0};
+    int err = set_secret(z);
+
+    z->peer_port = own->quorum_port;
+    snprintf(z->peer_ip, sizeof z->peer_ip, "0.0.0.0");
+    if (err == 0 && !z->config.listen_on_all)
+        err = look_up(own->host, "server.N", z->peer_ip);
+    if (err != 0)
+        return err;
+    set_identity(z);
+    log_init(stderr, z->run.self.name, LOG_NOTICE, clock_wall_ms);
+    if (z->config.secret_file[0] == 0)
+        log_event(LOG_WARNING, "no_secret",
+                  LOG_S("why", "muster.secretFile is not set: whoever reaches this server's "
+                               "quorum port can become one of its servers, as with ZooKeeper"));
+    err = identity_load(&known, z->dir, &why);
+    if (err == ERR_NOT_FOUND) {
+        buf_clear(&why);
+        err = found(z, &why);
+    } else if (err == 0) {
+        err = take_known(z, &known, &why);
+    }
+    if (err != 0)
+        err = cmd_fail(err == ERR_UNSAFE ? EXIT_UNSAFE : EXIT_FAILED, z->dir, buf_text(&why),
+                       NULL, NULL);
+    buf_free(&why);
+    return err;
+}
+
 /* ---- start ---- */
 
 static void say_lines(const struct buf *lines)
@@ -298,11 +431,12 @@ static int start(struct zoo_run *z)
     const struct settings *set = &z->config.settings;
     int err = client_port(z);
 
-    if (err == 0 && !zoo_config_is_alone(&z->config))
-        return no_config(z->file, "ensembles (several server lines) are not built yet");
     if (err == 0 && set->admin_enabled)
         err = look_up(set->admin_address, "admin.serverAddress", z->http_ip);
-    if (err != 0 || (err = set_directory(z)) != 0 || (err = begin_alone(z)) != 0)
+    if (err != 0 || (err = set_directory(z)) != 0)
+        return err;
+    bool is_alone = zoo_config_is_alone(&z->config);
+    if ((err = is_alone ? begin_alone(z) : begin_ensemble(z)) != 0)
         return err;
     const struct server_options s = {
         .dir = z->dir,
@@ -310,6 +444,8 @@ static int start(struct zoo_run *z)
         .self = &z->run.self,
         .client_address = z->client_ip,
         .client_port = z->client_port,
+        .peer_address = is_alone ? NULL : z->peer_ip,
+        .peer_port = z->peer_port,
         .http_address = set->admin_enabled ? z->http_ip : NULL,
         .http_port = (uint16_t)set->admin_port,
         .http_may_fail = true,

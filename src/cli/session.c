@@ -7,6 +7,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "cli/auth.h"
 #include "host/clock.h"
 #include "wire/path.h"
 
@@ -23,11 +24,21 @@ int session_open(const struct cmd_env *env, uint32_t session_ms, client_on_event
         .ctx = ctx,
     };
     struct buf why = {0};
+    struct auth auth;
 
+    int code = auth_read(env, &auth);
+    if (code != 0)
+        return code;
+    options.auth_scheme = auth.scheme;
+    options.auth = auth.auth;
     int err = client_sync_open(out, &options, &why);
     if (err == ERR_BAD_ARGUMENTS)
         cmd_fail(err, "--server", buf_text(&why), NULL,
                  "name servers as HOST:PORT,HOST:PORT, for instance 10.0.0.11:2181");
+    else if (err == ERR_AUTH_FAILED)
+        cmd_fail(err, "no session", buf_text(&why),
+                 "the scheme in the file of credentials is not one of the servers'",
+                 "--auth-file: a line digest:NAME:PASSWORD");
     else if (err == ERR_NOT_FOUND)
         cmd_fail(err, "--server", buf_text(&why), "a typing error, or no name service now",
                  "use the machine's IP address");
@@ -38,6 +49,8 @@ int session_open(const struct cmd_env *env, uint32_t session_ms, client_on_event
     buf_free(&why);
     if (err == ERR_BAD_ARGUMENTS)
         return EXIT_USAGE;
+    if (err == ERR_AUTH_FAILED)
+        return EXIT_UNSAFE;
     return err == 0 ? 0 : EXIT_DOWN;
 }
 
@@ -54,7 +67,8 @@ static const struct advice table[] = {
      "muster stat shows its version now"},
     {ERR_NOT_EMPTY, EXIT_UNSAFE, NULL, "muster delete -r deletes what is below it, too"},
     {ERR_NO_CHILDREN_FOR_EPHEMERALS, EXIT_FAILED, "its parent belongs to a session", NULL},
-    {ERR_NO_AUTH, EXIT_UNSAFE, NULL, NULL},
+    {ERR_NO_AUTH, EXIT_UNSAFE, "it was made with credentials that are not ours",
+     "--auth-file FILE gives credentials"},
     {ERR_TOO_BIG, EXIT_FAILED, "a znode holds at most 1 MiB",
      "keep large things elsewhere, and their place here"},
     {ERR_SESSION_EXPIRED, EXIT_DOWN, "the servers were away for longer than the session lasts",

@@ -100,6 +100,29 @@ static void show_servers(FILE *to, const json_t *quorum)
     grid_print(&g, to);
 }
 
+static void show_ensemble(FILE *to, const json_t *e)
+{
+    char since[32], left[32];
+    const char *server = text(e, "server"), *chroot = text(e, "chroot");
+
+    if (!json_is_object(e))
+        return;
+    fputs("\nensemble: ", to);
+    print_text(to, server != NULL ? server : "-");
+    print_text(to, chroot != NULL ? chroot : "");
+    if (json_is_true(json_object_get(e, "connected"))) {
+        const char *for_ms = age(since, e, "connected_ms", 1);
+        fprintf(to, ", connected for %s", for_ms != NULL ? for_ms : "?");
+    } else {
+        fputs(", NOT connected", to);
+    }
+    const char *trusted = age(left, e, "trusted_ms_left", 1);
+    fprintf(to, "; session %s, good for %s; zxid 0x%llx\n",
+            text(e, "session") != NULL ? text(e, "session") : "-",
+            trusted != NULL ? trusted : "0 ms",
+            (unsigned long long)json_integer_value(json_object_get(e, "zxid")));
+}
+
 static void show_machines(FILE *to, const json_t *machines)
 {
     struct grid g = {.columns = 6};
@@ -197,6 +220,7 @@ void status_show(FILE *to, const json_t *status)
         fputc('\n', to);
     }
     show_servers(to, json_object_get(status, "quorum"));
+    show_ensemble(to, json_object_get(status, "ensemble"));
     show_machines(to, json_object_get(status, "machines"));
     show_addresses(to, json_object_get(status, "addresses"));
     show_services(to, json_object_get(status, "services"));

@@ -71,7 +71,9 @@ static const struct cmd_option status_options[] = {
     DATA,
     {"watch", 'w', NULL, "show it again and again, until Ctrl-C"}, END};
 static const struct cmd_option up_options[] = {
-    DATA,
+    MACHINE,
+    {"ensemble", 0, "HOST:PORT,...", "no server here: on these, of Apache ZooKeeper; /CHROOT may "
+                                     "stand behind the last. Needs --address"},
     {"no-balancer", 0, NULL, "leave HAProxy alone"}, END};
 static const struct cmd_option watch_options[] = {
     {"recursive", 'r', NULL, "and everything below it"},
@@ -170,9 +172,9 @@ const struct cmd cmd_table[] = {
         "  muster ls /\n"
         "  muster ls /services/web\n",
         cmd_ls},
-    {"queue", "put|take|ls|len NAME [DATA] [-- COMMAND...]", "Put items into a queue, and take them",
+    {"queue", "put|take|ls|len NAME ...", "Put items into a queue, and take them",
         2, 3, CMD_TAIL_MAYBE, queue_options,
-        "  muster queue put mail \"to: ada\"                  prints the item's path\n"
+        "  muster queue put mail \"to: ada\"                   prints the item's path\n"
         "  muster queue put --priority 0 mail - < urgent     before all others\n"
         "  ls *.jpg | muster queue put --lines thumbnails    each line is an item\n"
         "  muster queue take mail                            prints an item; waits for one\n"
@@ -219,7 +221,8 @@ const struct cmd cmd_table[] = {
     {"up", "", "Run this machine's part, server and agent, in the foreground",
         0, 0, CMD_FIRST_HOUR | CMD_RAW, up_options,
         "  muster up\n"
-        "  muster up --data /srv/muster\n",
+        "  muster up --data /srv/muster\n"
+        "  muster up --ensemble zk1:2181,zk2:2181,zk3:2181/muster --address 10.0.0.12\n",
         cmd_up},
     {"watch", "PATH [-- COMMAND...]", "Print a line, or run a command, for each change of a znode",
         1, 1, CMD_TAIL_MAYBE, watch_options,

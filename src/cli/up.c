@@ -12,7 +12,6 @@
 #include "cli/machine.h"
 #include "cli/run.h"
 #include "host/agent_uv.h"
-#include "host/files.h"
 #include "server/secret.h"
 
 #define STATUS_SAVE_MS 5000 /* how old status.json may get */
@@ -123,13 +122,11 @@ static void more_metrics(void *ctx, struct buf *text)
 static void save_status(uv_timer_t *timer)
 {
     struct up *u = timer->data;
-    struct buf json = {0}, path = {0};
+    struct buf json = {0};
 
-    buf_printf(&path, "%s/status.json", u->dir);
     (void)page_status(u, &json);
-    (void)file_replace(buf_text(&path), json.data, json.len, 0600);
+    run_save_status(u->dir, &json);
     buf_free(&json);
-    buf_free(&path);
 }
 
 /* ---- life ---- */
@@ -215,9 +212,15 @@ int cmd_up(struct cmd_env *env, int argc, char **argv)
     struct buf why = {0};
     int err = machine_options(argc, argv, &o);
 
-    (void)env;
     if (err != 0)
         return err;
+    if (o.ensemble != NULL)
+        return up_ensemble(env, &o);
+    if (o.name != NULL || o.address != NULL || env->auth_file != NULL)
+        return cmd_fail(EXIT_USAGE, "up",
+                        "--name, --address and credentials go with --ensemble: a machine with "
+                        "a server of its own has what init or join gave it",
+                        NULL, "muster up --help");
     u = (struct up){.run = {.loop = uv_default_loop(),
                             .more = &u,
                             .after_start = start_agent,

@@ -259,8 +259,8 @@ static void enter(const char *dir, struct buf *out)
     buf_text(out);
 }
 
-static int nothing_there(const char *dir, const struct files *logs, const struct buf *compressed,
-                         struct buf *why)
+static int nothing_there(const char *dir, const struct files *logs,
+                         const struct buf *compressed, struct buf *why)
 {
     buf_clear(why);
     if (compressed->len > 0)
@@ -290,6 +290,11 @@ static void note_odd(struct zkdir *z)
     if (f->config_dropped)
         buf_add_str(&z->odd, "/zookeeper/config named the servers of the old ensemble; it was "
                              "emptied, so that no client goes back to them\n");
+    if (f->foreign > 0)
+        buf_printf(&z->odd,
+                   "%" PRIu64 " znodes have entries in their access lists for schemes that "
+                   "muster does not know: they are kept, but nobody matches them\n",
+                   f->foreign);
 }
 
 int zkdir_read(struct zkdir *out, const char *dir, const char *log_dir, bool gaps_allowed,
@@ -316,7 +321,7 @@ int zkdir_read(struct zkdir *out, const char *dir, const char *log_dir, bool gap
     if (err == 0)
         err = replay_logs(out, buf_text(&log_in), all, gaps_allowed, why);
     if (err == 0)
-        err = zkdata_finish(out->data, &out->facts, why);
+        err = zkdata_finish(out->data, &out->facts, &out->foreign, why);
     if (err == 0)
         note_odd(out);
     free_files(&snapshots);
@@ -335,5 +340,6 @@ void zkdir_free(struct zkdir *z)
     zkdata_free(z->data);
     buf_free(&z->snapshot);
     buf_free(&z->odd);
+    buf_free(&z->foreign);
     *z = (struct zkdir){0};
 }

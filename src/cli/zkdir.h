@@ -14,7 +14,8 @@ struct zkdir {
     struct buf snapshot; /* the path of the one that was used */
     int64_t snapshot_zxid;
     uint64_t logs, entries, applied;
-    struct buf odd; /* lines for a person; empty: nothing is odd */
+    struct buf foreign; /* paths, a line each: zkdata_finish() */
+    struct buf odd;     /* lines for a person; empty: nothing is odd */
 };
 /* dir: ZooKeeper's dataDir, or its version-2; log_dir: its dataLogDir, or NULL. Says on stderr
  * how far it is when it takes long. 0; else why says what is wrong, with

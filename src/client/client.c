@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "base/mutant.h"
 #include "base/rng.h"
+#include "client/chroot.h"
 #include "client/pending.h"
 #include "client/reply.h"
 #include "client/watched.h"
@@ -23,6 +24,7 @@ enum phase {
     WAITING, /* until retry_ms, then the shell is asked for a connection */
     DIALING, /* the shell is opening one */
     HANDSHAKE,
+    GREETING, /* the session is there, our credentials are not accepted yet */
     UP,
     ENDED,
 };
@@ -50,11 +52,17 @@ struct client {
     int32_t xid;
     struct pending sent, waiting;
     uint64_t heard_ms;    /* the last reply */
-    uint64_t question_ms; /* when the last connect, ping or sync was sent */
+    uint64_t question_ms; /* when the last question (client.h) or connect was sent */
 
     struct watched watched;
     struct buf in, out;
     struct reply_room room;
+
+    char *chroot, *auth_scheme, *auth, *life_path; /* "" and NULL: none */
+    struct buf full;
+    uint32_t made_timeout_ms; /* foreign: what the session was made with */
+    bool is_refused;          /* our credentials, by the last server */
+    bool renewing;            /* foreign: the session is being closed for a longer one */
 };
 
 /* ---- requests ---- */
@@ -94,8 +102,17 @@ static bool leader_answered(int32_t op, int err)
     }
 }
 
-/* Writes prove it too, if they succeed; but what a caller writes must not put off pings. */
-static bool is_question(int32_t op) { return op == WIRE_OP_PING || op == WIRE_OP_SYNC; }
+/* A foreign server answers for itself, but for what is written: and of that only what the
+ * others see counts, on a znode that goes with this very session. */
+static bool counts(const struct client *c, const struct request *r,
+                   const struct client_reply *reply)
+{
+    if (!c->options.is_foreign)
+        return leader_answered(r->op, reply->err);
+    if (r->op == WIRE_OP_SET_DATA && reply->stat.ephemeral_owner != c->session)
+        return false;
+    return r->is_question && reply->err == 0;
+}
 
 /* What our patience goes by: a server may not talk us into more than we asked for. */
 static uint32_t timeout(const struct client *c)
@@ -110,7 +127,7 @@ static uint32_t ping_every(const struct client *c)
     uint32_t most = timeout(c) / 3, every = c->options.ping_ms;
 
     if (every == 0)
-        every = timeout(c) / 6;
+        every = timeout(c) / (c->options.is_foreign ? 8 : 6);
     if (every > most)
         every = most;
     return every > 0 ? every : 1;
@@ -127,7 +144,7 @@ static void send(struct client *c, struct request *r)
     if (!MUTANT(client_blind_retry))
         buf_free(&r->body);
     r->at_ms = c->now_ms;
-    if (is_question(r->op))
+    if (r->is_question)
         c->question_ms = c->now_ms;
     pending_add(&c->sent, r);
 }
@@ -138,6 +155,7 @@ static void send_special(struct client *c, int32_t xid, int32_t op, const struct
 
     r->xid = xid;
     r->op = op;
+    r->is_question = op == WIRE_OP_PING;
     if (body != NULL)
         buf_add(&r->body, body->data, body->len);
     send(c, r);
@@ -249,6 +267,7 @@ static void expire(struct client *c)
 {
     c->session = 0;
     c->timeout_ms = 0;
+    c->renewing = false;
     c->alive_until_ms = 0;
     memset(c->password, 0, sizeof c->password);
     c->retry_ms = c->now_ms;
@@ -272,27 +291,112 @@ static void send_close(struct client *c)
     send_special(c, next_xid(c), WIRE_OP_CLOSE_SESSION, NULL);
 }
 
-static void come_up(struct client *c, const struct wire_connect_response *r)
+static const char *full_path(struct client *c, const char *path)
 {
-    uint32_t timeout_ms = (uint32_t)r->timeout_ms;
-    uint64_t asked_ms = MUTANT(client_lease_from_answer) ? c->now_ms : c->question_ms;
-    uint64_t until = asked_ms + timeout_ms;
+    return chroot_full(c->chroot, path, &c->full);
+}
 
-    /* A shorter timeout replaced the longer one at some time after we asked. */
-    if (!c->closing && (until > c->alive_until_ms || timeout_ms < c->timeout_ms))
-        c->alive_until_ms = until;
-    c->session = r->session_id;
-    c->timeout_ms = timeout_ms;
-    memcpy(c->password, r->password.data, PASSWORD_LEN);
+static void encode_create(struct client *c, const char *full, const void *data, size_t len,
+                          int flags, struct buf *out)
+{
+    struct wire_acl everyone = {WIRE_PERM_ALL, wire_bytes("world", 5), wire_bytes("anyone", 6)};
+    struct wire_acl creator = {WIRE_PERM_ALL, wire_bytes("auth", 4), wire_bytes("", 0)};
+    struct buf acl = {0};
+    int32_t acl_n = 1;
+
+    if (c->auth != NULL) { /* others read only */
+        everyone.perms = WIRE_PERM_READ;
+        wire_acl_encode(&creator, &acl);
+        acl_n++;
+    }
+    wire_acl_encode(&everyone, &acl);
+    struct wire_create_request body = {
+        .path = wire_bytes(full, strlen(full)),
+        .data = wire_bytes(data, len),
+        .acl = {acl.data, acl.len, acl_n},
+        .flags = flags,
+    };
+    wire_create_request_encode(&body, out);
+    buf_free(&acl);
+}
+
+/* Each part of it; that it is there already is well. */
+static void make_chroot(struct client *c)
+{
+    size_t len = strlen(c->chroot);
+
+    for (size_t i = 1; i <= len; i++) {
+        if (i < len && c->chroot[i] != '/')
+            continue;
+        char *part = mem_dup_strn(c->chroot, i);
+        struct buf body = {0};
+        encode_create(c, part, NULL, 0, WIRE_PERSISTENT, &body);
+        send_special(c, next_xid(c), WIRE_OP_CREATE2, &body);
+        buf_free(&body);
+        mem_free(part);
+    }
+}
+
+/* The session is there and the server knows who we are. */
+static void arrive(struct client *c)
+{
     c->phase = UP;
-    c->up_ms = c->heard_ms = c->now_ms;
+    c->is_refused = false;
+    c->up_ms = c->now_ms;
     watched_encode(&c->watched, c->zxid, CLIENT_SET_WATCHES_MAX, emit_set_watches, c);
-    if (c->closing) {
+    if (c->closing || c->renewing) {
         send_close(c);
         return;
     }
+    if (c->options.makes_chroot)
+        make_chroot(c);
+    if (c->options.is_foreign)
+        c->question_ms = c->now_ms - ping_every(c); /* the connection itself proves nothing */
     send_waiting(c);
     tell(c, CLIENT_EV_CONNECTED);
+}
+
+static void send_auth(struct client *c)
+{
+    struct wire_auth_request r = {0, wire_bytes(c->auth_scheme, strlen(c->auth_scheme)),
+                                  wire_bytes(c->auth, strlen(c->auth))};
+    struct buf body = {0};
+
+    wire_auth_request_encode(&r, &body);
+    send_special(c, WIRE_XID_AUTH, WIRE_OP_AUTH, &body);
+    buf_free(&body);
+}
+
+static void believe_connect(struct client *c, uint32_t timeout_ms)
+{
+    uint64_t asked_ms = MUTANT(client_lease_from_answer) ? c->now_ms : c->question_ms;
+    uint64_t until = asked_ms + timeout_ms;
+
+    if (c->options.is_foreign)
+        return;
+    /* A shorter timeout replaced the longer one at some time after we asked. */
+    if (!c->closing && (until > c->alive_until_ms || timeout_ms < c->timeout_ms))
+        c->alive_until_ms = until;
+}
+
+static void come_up(struct client *c, const struct wire_connect_response *r)
+{
+    uint32_t timeout_ms = (uint32_t)r->timeout_ms;
+
+    if (c->session == 0)
+        c->made_timeout_ms = timeout_ms;
+    else if (c->options.is_foreign && timeout_ms > c->made_timeout_ms)
+        timeout_ms = c->made_timeout_ms;
+    believe_connect(c, timeout_ms);
+    c->session = r->session_id;
+    c->timeout_ms = timeout_ms;
+    memcpy(c->password, r->password.data, PASSWORD_LEN);
+    c->heard_ms = c->now_ms;
+    c->phase = GREETING;
+    if (c->auth != NULL)
+        send_auth(c);
+    else
+        arrive(c);
 }
 
 static void take_handshake(struct client *c, const uint8_t *data, size_t len)
@@ -319,10 +423,11 @@ static bool take_event(struct client *c, struct wire_in *in)
 
     if (wire_watcher_event_decode(&ev, in) != 0 || ev.type < 1 || ev.type > 4)
         return false;
-    const char *path = reply_path(ev.path.data, ev.path.len, &c->room);
+    const char *full = reply_path(ev.path.data, ev.path.len, &c->room);
+    const char *path = full != NULL ? chroot_strip(c->chroot, full) : NULL;
     if (path == NULL)
         return false;
-    watched_fired(&c->watched, ev.type, path);
+    watched_fired(&c->watched, ev.type, full);
     if (c->options.on_watch != NULL)
         c->options.on_watch(c->options.ctx, ev.type, path);
     return true;
@@ -347,6 +452,74 @@ static uint64_t asked_at(const struct client *c, const struct request *r)
     return r->at_ms;
 }
 
+/* What is created for the chroot itself stands above it, and nobody is told. */
+static const char *own_path(const struct client *c, const struct request *r, const char *full)
+{
+    return r->done != NULL ? chroot_strip(c->chroot, full) : full;
+}
+
+/* The question of a foreign ensemble. */
+static void send_question(struct client *c, int32_t op, const struct buf *body)
+{
+    struct request *r = mem_new(struct request);
+
+    r->xid = next_xid(c);
+    r->op = op;
+    r->is_question = true;
+    buf_add(&r->body, body->data, body->len);
+    send(c, r);
+}
+
+static void print_trust(const struct client *c, struct buf *out)
+{
+    buf_printf(out, "%u", (unsigned)client_trust_ms(c));
+}
+
+static void make_life(struct client *c)
+{
+    struct buf body = {0}, data = {0};
+
+    print_trust(c, &data);
+    encode_create(c, full_path(c, c->life_path), data.data, data.len, WIRE_EPHEMERAL, &body);
+    send_question(c, WIRE_OP_CREATE2, &body);
+    buf_free(&data);
+    buf_free(&body);
+}
+
+static void set_life(struct client *c)
+{
+    struct buf body = {0}, data = {0};
+    const char *full = full_path(c, c->life_path);
+
+    print_trust(c, &data);
+    struct wire_set_data_request r = {wire_bytes(full, strlen(full)),
+                                      wire_bytes(data.data, data.len), -1};
+    wire_set_data_request_encode(&r, &body);
+    send_question(c, WIRE_OP_SET_DATA, &body);
+    buf_free(&data);
+    buf_free(&body);
+}
+
+static void write_nothing(struct client *c)
+{
+    struct wire_multi_header end = {-1, true, -1};
+    struct buf body = {0};
+
+    wire_multi_header_encode(&end, &body);
+    send_question(c, WIRE_OP_MULTI, &body);
+    buf_free(&body);
+}
+
+static void ask(struct client *c)
+{
+    if (!c->options.is_foreign || MUTANT(client_foreign_ping_counts))
+        send_special(c, WIRE_XID_PING, WIRE_OP_PING, NULL);
+    else if (c->life_path != NULL)
+        set_life(c);
+    else
+        write_nothing(c);
+}
+
 static void remember_watch(struct client *c, const struct request *r, int err)
 {
     if (r->op == WIRE_OP_EXISTS && err == ERR_NO_NODE)
@@ -361,18 +534,22 @@ static bool take_reply(struct client *c, const struct wire_reply_header *h,
     struct request **at = match(c, h->xid);
     struct client_reply reply = {.err = h->err, .zxid = h->zxid};
 
+    if (h->xid == WIRE_XID_AUTH && h->err != 0)
+        c->is_refused = true;
     if (at == NULL || h->err > 0 || (h->xid < 0 && h->err != 0))
         return false;
     if (h->err == 0 &&
         reply_decode((*at)->op, in->at, (size_t)(in->end - in->at), &c->room, &reply) != 0)
+        return false;
+    if (reply.path != NULL && (reply.path = own_path(c, *at, reply.path)) == NULL)
         return false;
 
     struct request *r = pending_take(&c->sent, at);
     c->heard_ms = c->now_ms;
     if (h->zxid > c->zxid)
         c->zxid = h->zxid;
-    if (!c->closing && leader_answered(r->op, h->err)) {
-        uint64_t until = asked_at(c, r) + c->timeout_ms;
+    if (!c->closing && !c->renewing && counts(c, r, &reply)) {
+        uint64_t until = asked_at(c, r) + client_trust_ms(c);
         if (until > c->alive_until_ms)
             c->alive_until_ms = until;
     }
@@ -380,10 +557,17 @@ static bool take_reply(struct client *c, const struct wire_reply_header *h,
         remember_watch(c, r, h->err);
     if (r->done != NULL)
         r->done(r->ctx, &reply);
-    bool ended = r->op == WIRE_OP_CLOSE_SESSION;
+    int32_t op = r->op;
+    bool must_make = r->is_question && r->op == WIRE_OP_SET_DATA && h->err == ERR_NO_NODE;
     pending_request_free(r);
-    if (ended)
+    if (op == WIRE_OP_CLOSE_SESSION && c->renewing)
+        expire(c);
+    else if (op == WIRE_OP_CLOSE_SESSION)
         finish(c);
+    else if (op == WIRE_OP_AUTH)
+        arrive(c);
+    else if (must_make && c->phase == UP)
+        make_life(c);
     return true;
 }
 
@@ -426,7 +610,8 @@ static uint64_t patience_ends(const struct client *c)
 {
     switch (c->phase) {
     case DIALING:
-    case HANDSHAKE: return c->attempt_ms + timeout(c) / 3;
+    case HANDSHAKE:
+    case GREETING: return c->attempt_ms + timeout(c) / 3;
     case UP: {
         const struct request *oldest = c->sent.first;
         if (oldest == NULL)
@@ -474,7 +659,7 @@ void client_time(struct client *c, uint64_t now_ms)
     if (c->now_ms >= patience_ends(c))
         lose(c, true);
     else if (c->phase == UP && c->now_ms >= c->question_ms + ping_every(c))
-        send_special(c, WIRE_XID_PING, WIRE_OP_PING, NULL);
+        ask(c);
     end_impatient(c);
 }
 
@@ -544,14 +729,14 @@ void client_opened(struct client *c, uint64_t now_ms)
 void client_closed(struct client *c, uint64_t now_ms)
 {
     observe(c, now_ms);
-    if (c->phase == DIALING || c->phase == HANDSHAKE || c->phase == UP)
+    if (c->phase != WAITING && c->phase != ENDED)
         lose(c, false);
 }
 
 void client_received(struct client *c, uint64_t now_ms, const uint8_t *data, size_t len)
 {
     observe(c, now_ms);
-    if (len == 0 || (c->phase != HANDSHAKE && c->phase != UP))
+    if (len == 0 || (c->phase != HANDSHAKE && c->phase != GREETING && c->phase != UP))
         return;
     buf_add(&c->in, data, len);
     take_input(c);
@@ -568,7 +753,13 @@ struct client *client_new(const struct client_options *options)
     CHECK(options->servers > 0 && options->servers <= CLIENT_SERVERS_MAX);
     CHECK(options->first < options->servers);
     CHECK(options->timeout_ms > 0 && options->timeout_ms <= INT32_MAX);
+    CHECK(options->chroot == NULL || chroot_is_valid(options->chroot));
+    CHECK((options->auth == NULL) == (options->auth_scheme == NULL));
     c->options = *options;
+    c->chroot = mem_dup_str(options->chroot != NULL ? options->chroot : "");
+    c->auth_scheme = options->auth != NULL ? mem_dup_str(options->auth_scheme) : NULL;
+    c->auth = options->auth != NULL ? mem_dup_str(options->auth) : NULL;
+    c->life_path = options->life_path != NULL ? mem_dup_str(options->life_path) : NULL;
     c->rng.state = options->seed;
     c->watched.hash_key = rng_next(&c->rng);
     pending_init(&c->sent);
@@ -601,7 +792,12 @@ void client_free(struct client *c)
     watched_free(&c->watched);
     buf_free(&c->in);
     buf_free(&c->out);
+    buf_free(&c->full);
     reply_room_free(&c->room);
+    mem_free(c->chroot);
+    mem_free(c->auth_scheme);
+    mem_free(c->auth);
+    mem_free(c->life_path);
     mem_free(c);
 }
 
@@ -626,6 +822,13 @@ void client_set_timeout(struct client *c, uint64_t now_ms, uint32_t timeout_ms)
     if (c->phase == ENDED || timeout_ms == c->options.timeout_ms)
         return;
     c->options.timeout_ms = timeout_ms;
+    if (c->options.is_foreign && c->session != 0 && timeout_ms > c->made_timeout_ms) {
+        c->renewing = true;
+        c->alive_until_ms = 0;
+        if (c->phase == UP)
+            send_close(c);
+        return;
+    }
     if (c->phase == WAITING || c->phase == DIALING)
         return;
     c->retry_ms = c->now_ms;
@@ -640,7 +843,7 @@ static void submit(struct client *c, struct request *r)
         pending_request_end(r, ERR_SESSION_EXPIRED);
     } else if (r->body.len > CLIENT_REQUEST_MAX - 8) {
         pending_request_end(r, ERR_TOO_BIG);
-    } else if (c->phase == UP) {
+    } else if (c->phase == UP && !c->renewing) {
         r->xid = next_xid(c);
         send(c, r);
     } else {
@@ -675,20 +878,10 @@ void client_create(struct client *c, uint64_t now_ms, const char *path, const vo
 {
     int32_t op = flags == WIRE_CONTAINER ? WIRE_OP_CREATE_CONTAINER : WIRE_OP_CREATE2;
     struct request *r = request(c, now_ms, op, done, ctx);
-    struct wire_acl everyone = {WIRE_PERM_ALL, wire_bytes("world", 5), wire_bytes("anyone", 6)};
-    struct buf acl = {0};
 
     if (refuse_big(r, len) || refuse_big(r, strlen(path)))
         return;
-    wire_acl_encode(&everyone, &acl);
-    struct wire_create_request body = {
-        .path = wire_bytes(path, strlen(path)),
-        .data = wire_bytes(data, len),
-        .acl = {acl.data, acl.len, 1},
-        .flags = flags,
-    };
-    wire_create_request_encode(&body, &r->body);
-    buf_free(&acl);
+    encode_create(c, full_path(c, path), data, len, flags, &r->body);
     submit(c, r);
 }
 
@@ -699,7 +892,8 @@ void client_delete(struct client *c, uint64_t now_ms, const char *path, int32_t 
 
     if (refuse_big(r, strlen(path)))
         return;
-    struct wire_path_version_request body = {wire_bytes(path, strlen(path)), version};
+    const char *full = full_path(c, path);
+    struct wire_path_version_request body = {wire_bytes(full, strlen(full)), version};
     wire_path_version_request_encode(&body, &r->body);
     submit(c, r);
 }
@@ -711,7 +905,8 @@ void client_set(struct client *c, uint64_t now_ms, const char *path, const void 
 
     if (refuse_big(r, len) || refuse_big(r, strlen(path)))
         return;
-    struct wire_set_data_request body = {wire_bytes(path, strlen(path)), wire_bytes(data, len),
+    const char *full = full_path(c, path);
+    struct wire_set_data_request body = {wire_bytes(full, strlen(full)), wire_bytes(data, len),
                                          version};
     wire_set_data_request_encode(&body, &r->body);
     submit(c, r);
@@ -724,10 +919,11 @@ static void submit_read(struct client *c, uint64_t now_ms, int32_t op, const cha
 
     if (refuse_big(r, strlen(path)))
         return;
-    struct wire_path_watch_request body = {wire_bytes(path, strlen(path)), watch != 0};
+    const char *full = full_path(c, path);
+    struct wire_path_watch_request body = {wire_bytes(full, strlen(full)), watch != 0};
     wire_path_watch_request_encode(&body, &r->body);
     r->watch = watch;
-    r->path = watch != 0 ? mem_dup_str(path) : NULL;
+    r->path = watch != 0 ? mem_dup_str(full) : NULL;
     submit(c, r);
 }
 
@@ -756,7 +952,9 @@ void client_sync(struct client *c, uint64_t now_ms, const char *path, client_don
 
     if (refuse_big(r, strlen(path)))
         return;
-    struct wire_path_request body = {wire_bytes(path, strlen(path))};
+    const char *full = full_path(c, path);
+    r->is_question = !c->options.is_foreign;
+    struct wire_path_request body = {wire_bytes(full, strlen(full))};
     wire_path_request_encode(&body, &r->body);
     submit(c, r);
 }
@@ -768,13 +966,14 @@ void client_add_watch(struct client *c, uint64_t now_ms, const char *path, bool 
 
     if (refuse_big(r, strlen(path)))
         return;
+    const char *full = full_path(c, path);
     struct wire_add_watch_request body = {
-        wire_bytes(path, strlen(path)),
+        wire_bytes(full, strlen(full)),
         recursive ? WIRE_WATCH_RECURSIVE : WIRE_WATCH_PERSISTENT,
     };
     wire_add_watch_request_encode(&body, &r->body);
     r->watch = recursive ? WATCHED_RECURSIVE : WATCHED_PERSISTENT;
-    r->path = mem_dup_str(path);
+    r->path = mem_dup_str(full);
     submit(c, r);
 }
 
@@ -801,5 +1000,12 @@ enum client_state client_state(const struct client *c)
 int64_t client_session(const struct client *c) { return c->session; }
 uint32_t client_timeout_ms(const struct client *c) { return c->timeout_ms; }
 uint64_t client_alive_until(const struct client *c) { return c->alive_until_ms; }
+uint32_t client_trust_ms(const struct client *c)
+{
+    return c->options.is_foreign ? c->timeout_ms / 2 : c->timeout_ms;
+}
 int64_t client_zxid(const struct client *c) { return c->zxid; }
+unsigned client_server(const struct client *c) { return c->order[c->at]; }
+uint64_t client_up_since(const struct client *c) { return c->up_ms; }
+bool client_is_refused(const struct client *c) { return c->is_refused; }
 uint64_t client_now(const struct client *c) { return c->now_ms; }

@@ -12,6 +12,13 @@
  * limits. It grows, but for two cases: 0 when the session has expired or is being closed,
  * and an earlier end when a shorter timeout is asked for.
  *
+ * Apache ZooKeeper's servers answer pings by themselves, and a leader may end a session long
+ * before its timeout has passed since the last answer. With is_foreign the question is a
+ * write, and its answer is believed for half the timeout. That alone is no proof either: it
+ * becomes one where everybody who would take over sees these writes and waits (decision 005).
+ * A longer timeout then needs a new session, since a new leader knows only the one that a
+ * session was made with.
+ *
  * A request has one of these ends: its reply; ERR_CONNECTION_LOST (it may have happened);
  * ERR_SESSION_EXPIRED; ERR_TOO_BIG (never sent). It is never sent twice. What is asked while
  * there is no connection waits for one, timeout_ms at most, then ERR_CONNECTION_LOST.
@@ -87,6 +94,16 @@ struct client_options {
     client_on_event *on_event;
     client_on_watch *on_watch;
     void *ctx;
+    /* The rest may be NULL (or false). Text is copied. */
+    const char *chroot; /* chroot_is_valid(): all paths are below it, but client_request()'s */
+    bool makes_chroot;  /* creates it at each connection, if it is not there */
+    const char *auth_scheme; /* sent first on each connection; the server must accept it */
+    const char *auth;
+    bool is_foreign; /* the servers are not muster's */
+    /* is_foreign: the znode whose setting is the question, an ephemeral that the client makes
+     * when it is missing (and its parent is there); its data is client_trust_ms(), in decimal.
+     * NULL: an empty transaction. */
+    const char *life_path;
 };
 
 struct client;
@@ -142,7 +159,14 @@ int64_t client_session(const struct client *c);     /* 0: none yet */
 uint32_t client_timeout_ms(const struct client *c); /* negotiated */
 /* 0: there is no session, or it surely is none any more. */
 uint64_t client_alive_until(const struct client *c);
+/* How long an answer is believed, from when its question was sent: the timeout, or less. */
+uint32_t client_trust_ms(const struct client *c);
 int64_t client_zxid(const struct client *c); /* the newest seen */
+/* The server of the present connection, or that of the next attempt; since when it is up. */
+unsigned client_server(const struct client *c);
+uint64_t client_up_since(const struct client *c);
+/* The last server that was asked has refused our credentials. */
+bool client_is_refused(const struct client *c);
 uint64_t client_now(const struct client *c); /* the latest time that it was told */
 
 #endif

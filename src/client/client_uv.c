@@ -231,7 +231,9 @@ static bool carry_out(struct client_uv *u)
     case CLIENT_WANT_NOTHING: break;
     case CLIENT_WANT_CLOSE:
         if (u->conn != NULL) {
-            if (!u->conn->is_answered)
+            if (client_is_refused(u->client))
+                note(u, u->conn->server, "it refuses our credentials");
+            else if (!u->conn->is_answered)
                 note(u, u->conn->server,
                      u->conn->is_open ? "it does not answer" : "no connection in time");
             leave(u);

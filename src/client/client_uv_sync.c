@@ -1,25 +1,20 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "client/client_uv_sync.h"
 
-#include <netdb.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
 
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
-
-#define ADDRESS_MAX 80
+#include "client/client_uv_names.h"
 
 struct client_sync {
     struct client_sync_options options;
     uv_loop_t loop;
     uv_timer_t alarm; /* ends a turn of the loop in time */
     struct client_uv *shell;
-    char addresses[CLIENT_SERVERS_MAX][ADDRESS_MAX];
-    unsigned servers;
+    struct client_names names;
     struct call *abandoned;
 };
 
@@ -205,88 +200,12 @@ int client_sync_add_watch(struct client_sync *s, const char *path, bool recursiv
 
 /* ---- opening and closing ---- */
 
-/* "name:port" with the port's default -> "1.2.3.4:port", as often as the name has addresses. */
-static int resolve(struct client_sync *s, const char *host, const char *port, struct buf *why)
-{
-    struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_ADDRCONFIG};
-    struct addrinfo *all;
-
-    int err = getaddrinfo(host, port, &hints, &all);
-    if (err != 0) {
-        buf_printf(why, "%s: %s", host, gai_strerror(err));
-        return ERR_NOT_FOUND;
-    }
-    for (struct addrinfo *a = all; a != NULL && s->servers < CLIENT_SERVERS_MAX;
-         a = a->ai_next) {
-        char number[64], service[16];
-        if (getnameinfo(a->ai_addr, a->ai_addrlen, number, sizeof number, service,
-                        sizeof service, NI_NUMERICHOST | NI_NUMERICSERV) != 0)
-            continue;
-        snprintf(s->addresses[s->servers++], ADDRESS_MAX,
-                 a->ai_family == AF_INET6 ? "[%s]:%s" : "%s:%s", number, service);
-    }
-    freeaddrinfo(all);
-    return 0;
-}
-
-static int resolve_one(struct client_sync *s, char *item, struct buf *why)
-{
-    char port[8], *host = item, *colon = strrchr(item, ':');
-
-    snprintf(port, sizeof port, "%d", CLIENT_SYNC_PORT);
-    if (*item == '[') {
-        char *end = strchr(item, ']');
-        if (end == NULL || (end[1] != 0 && end[1] != ':')) {
-            buf_printf(why, "\"%s\" is no address", item);
-            return ERR_BAD_ARGUMENTS;
-        }
-        colon = end[1] == ':' ? end + 1 : NULL;
-        *end = 0;
-        host = item + 1;
-    }
-    if (colon != NULL) {
-        char *rest;
-        unsigned long n = strtoul(colon + 1, &rest, 10);
-        if (colon[1] < '0' || colon[1] > '9' || *rest != 0 || n == 0 || n > 65535) {
-            buf_printf(why, "\"%s\" is no port", colon + 1);
-            return ERR_BAD_ARGUMENTS;
-        }
-        snprintf(port, sizeof port, "%lu", n);
-        *colon = 0;
-    }
-    if (*host == 0) {
-        buf_add_str(why, "a server without a name");
-        return ERR_BAD_ARGUMENTS;
-    }
-    return resolve(s, host, port, why);
-}
-
-static int resolve_all(struct client_sync *s, struct buf *why)
-{
-    char *list = mem_dup_str(s->options.servers), *next = list;
-    int err = 0;
-
-    while (err == 0 && next != NULL && s->servers < CLIENT_SERVERS_MAX) {
-        char *item = next;
-        next = strchr(item, ',');
-        if (next != NULL)
-            *next++ = 0;
-        err = resolve_one(s, item, why);
-    }
-    mem_free(list);
-    if (err == 0 && s->servers == 0) {
-        buf_printf(why, "\"%s\" names no server", s->options.servers);
-        err = ERR_NOT_FOUND;
-    }
-    return err;
-}
-
 void client_sync_why(const struct client_sync *s, struct buf *why)
 {
-    for (unsigned i = 0; i < s->servers; i++) {
+    for (unsigned i = 0; i < s->names.n; i++) {
         const char *text = client_uv_why(s->shell, i);
         if (*text != 0)
-            buf_printf(why, "%s%s: %s", why->len > 0 ? "; " : "", s->addresses[i], text);
+            buf_printf(why, "%s%s: %s", why->len > 0 ? "; " : "", s->names.addresses[i], text);
     }
     buf_text(why);
 }
@@ -300,13 +219,16 @@ static int start(struct client_sync *s)
     /* Only spreads retries and the choice of servers; any value will do. */
     if (uv_random(NULL, NULL, &seed, sizeof seed, 0, NULL) != 0)
         seed = s->options.now_ms();
-    for (unsigned i = 0; i < s->servers; i++)
-        addresses[i] = s->addresses[i];
+    for (unsigned i = 0; i < s->names.n; i++)
+        addresses[i] = s->names.addresses[i];
     struct client_uv_options options = {
         .loop = &s->loop,
         .client = {.timeout_ms = s->options.session_ms,
                    .seed = seed,
-                   .servers = s->servers,
+                   .servers = s->names.n,
+                   .chroot = s->names.chroot[0] != 0 ? s->names.chroot : NULL,
+                   .auth_scheme = s->options.auth_scheme,
+                   .auth = s->options.auth,
                    .on_event = s->options.on_event,
                    .on_watch = s->options.on_watch,
                    .ctx = s->options.ctx},
@@ -341,17 +263,20 @@ int client_sync_open(struct client_sync **out, const struct client_sync_options 
         return ERR_SYSTEM;
     }
     uv_timer_init(&s->loop, &s->alarm);
-    int err = resolve_all(s, why);
+    int err = client_names_read(&s->names, s->options.servers, why);
     if (err == 0)
         err = start(s);
     if (err == 0) {
         uint64_t until = s->options.now_ms() + s->options.limit_ms;
-        while (client_state(client_uv_client(s->shell)) != CLIENT_CONNECTED)
-            if (!client_sync_turn(s, until)) {
+        struct client *c = client_uv_client(s->shell);
+        while (err == 0 && client_state(c) != CLIENT_CONNECTED) {
+            if (client_is_refused(c))
+                err = ERR_AUTH_FAILED;
+            else if (!client_sync_turn(s, until))
                 err = ERR_TIMED_OUT;
-                client_sync_why(s, why);
-                break;
-            }
+        }
+        if (err != 0)
+            client_sync_why(s, why);
     }
     buf_text(why);
     if (err != 0) {

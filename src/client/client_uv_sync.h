@@ -10,13 +10,13 @@
 
 #include "client/client_uv.h"
 
-#define CLIENT_SYNC_PORT 2181
 #define CLIENT_SYNC_CLOSE_MS 1000 /* how long the end of a session is waited for */
 
 struct client_sync_options {
-    const char *servers; /* "HOST[:PORT][,HOST[:PORT]...]", the first is tried first */
-    uint32_t session_ms; /* the timeout of the session */
-    uint32_t limit_ms;   /* of each call below, client_sync_open too */
+    const char *servers; /* "HOST[:PORT][,HOST[:PORT]...][/CHROOT]", the first is tried first */
+    const char *auth_scheme, *auth; /* client.h; NULL: none */
+    uint32_t session_ms;            /* the timeout of the session */
+    uint32_t limit_ms;              /* of each call below, client_sync_open too */
     uint64_t (*now_ms)(void);
     client_on_event *on_event; /* these may be NULL */
     client_on_watch *on_watch;
@@ -24,8 +24,9 @@ struct client_sync_options {
 };
 
 struct client_sync;
-/* ERR_BAD_ARGUMENTS, ERR_NOT_FOUND: a name without an address; ERR_TIMED_OUT: no server
- * answered. why: what was measured, "10.0.0.1:2181: connection refused; ...". */
+/* ERR_BAD_ARGUMENTS, ERR_NOT_FOUND: a name without an address; ERR_AUTH_FAILED: a server
+ * refused the credentials; ERR_TIMED_OUT: no server answered. why: what was measured,
+ * "10.0.0.1:2181: connection refused; ...". */
 int client_sync_open(struct client_sync **out, const struct client_sync_options *options,
                      struct buf *why);
 void client_sync_close(struct client_sync *s); /* ends the session; NULL is fine */

@@ -270,10 +270,10 @@ static void task_done(struct mirror *m, struct task *t)
  * event before it has come. */
 static uint64_t whole_at(const struct mirror *m)
 {
-    uint64_t until = client_alive_until(m->c), timeout_ms = client_timeout_ms(m->c);
+    uint64_t until = client_alive_until(m->c), trust_ms = client_trust_ms(m->c);
 
-    if (until > timeout_ms && until - timeout_ms > m->complete_ms)
-        return until - timeout_ms;
+    if (until > trust_ms && until - trust_ms > m->complete_ms)
+        return until - trust_ms;
     return m->complete_ms;
 }
 

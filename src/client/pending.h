@@ -8,10 +8,11 @@
 struct request {
     struct request *next;
     int32_t xid, op;
-    uint64_t at_ms;  /* handed to the shell; still waiting: submitted */
-    struct buf body; /* only while waiting */
-    unsigned watch;  /* bits of watched_kind that success sets; path: on what */
-    char *path;
+    uint64_t at_ms;   /* handed to the shell; still waiting: submitted */
+    struct buf body;  /* only while waiting */
+    bool is_question; /* whether our session lives */
+    unsigned watch;   /* bits of watched_kind that success sets; path: on what */
+    char *path;       /* as the server knows it */
     client_done *done;
     void *ctx;
 };

@@ -15,7 +15,7 @@
 #include "host/clock.h"
 #include "host/haproxy.h"
 
-enum { ROUNDS_MAX = 64, SOCKET_ROOM = 128 };
+enum { ROUNDS_MAX = 64, SOCKET_ROOM = 128, ADDRESS_ROOM = 80 };
 
 struct balance_request {
     struct balance_request *next;
@@ -28,7 +28,8 @@ enum stage { RUNNING, LEAVING, CLOSING, GONE };
 struct agent_uv {
     uv_loop_t *loop;
     struct agent_uv_options options; /* its text is not kept, but for these: */
-    char *dir, *haproxy_program;
+    char *dir, *haproxy_program, *chroot;
+    char (*servers)[ADDRESS_ROOM]; /* foreign: as they were given */
     char balance_socket[SOCKET_ROOM];
     enum stage stage;
     bool is_turning, has_news; /* news: a result came while actions were carried out */
@@ -340,6 +341,8 @@ static void on_handle_closed(uv_handle_t *handle)
         return;
     mem_free(a->dir);
     mem_free(a->haproxy_program);
+    mem_free(a->chroot);
+    mem_free(a->servers);
     mem_free(a);
 }
 
@@ -415,6 +418,9 @@ static void on_facts(uv_timer_t *timer)
 
 static int start_client(struct agent_uv *a, const struct agent_uv_options *o)
 {
+    struct buf life = {0};
+
+    agent_life_path(&life, o->machine);
     const struct client_uv_options options = {
         .loop = a->loop,
         .client = {.timeout_ms = SITE_LEASE_DEFAULT_MS,
@@ -423,7 +429,13 @@ static int start_client(struct agent_uv *a, const struct agent_uv_options *o)
                    .first = 0,
                    .on_event = on_client_event,
                    .on_watch = on_client_watch,
-                   .ctx = a},
+                   .ctx = a,
+                   .chroot = o->chroot,
+                   .makes_chroot = o->chroot != NULL,
+                   .auth_scheme = o->auth_scheme,
+                   .auth = o->auth,
+                   .is_foreign = o->is_foreign,
+                   .life_path = o->is_foreign ? buf_text(&life) : NULL},
         .addresses = o->servers,
         .now_ms = now,
         .after = decide,
@@ -431,7 +443,19 @@ static int start_client(struct agent_uv *a, const struct agent_uv_options *o)
     };
     unsigned bad;
 
-    return client_uv_new(&a->client, &options, &bad);
+    int err = client_uv_new(&a->client, &options, &bad);
+    buf_free(&life);
+    return err;
+}
+
+static void keep_servers(struct agent_uv *a, const struct agent_uv_options *o)
+{
+    a->options.is_foreign = o->is_foreign;
+    a->options.servers_n = o->servers_n;
+    a->chroot = mem_dup_str(o->chroot != NULL ? o->chroot : "");
+    a->servers = mem_alloc(o->servers_n * sizeof a->servers[0]);
+    for (size_t i = 0; i < o->servers_n; i++)
+        snprintf(a->servers[i], sizeof a->servers[i], "%s", o->servers[i]);
 }
 
 int agent_uv_start(struct agent_uv **out, uv_loop_t *loop, const struct agent_uv_options *o)
@@ -450,6 +474,8 @@ int agent_uv_start(struct agent_uv **out, uv_loop_t *loop, const struct agent_uv
         return err;
     }
     a->dir = mem_dup_str(o->dir);
+    if (o->is_foreign)
+        keep_servers(a, o);
     a->haproxy_program = mem_dup_str(o->haproxy != NULL ? o->haproxy : AGENT_UV_HAPROXY);
     snprintf(a->balance_socket, sizeof a->balance_socket, "%s/haproxy.admin", o->dir);
 
@@ -467,7 +493,8 @@ int agent_uv_start(struct agent_uv **out, uv_loop_t *loop, const struct agent_uv
                                         .version = o->version,
                                         .seed = o->seed,
                                         .guard_ms = o->guard_ms,
-                                        .balance_socket = a->balance_socket};
+                                        .balance_socket = a->balance_socket,
+                                        .is_foreign = o->is_foreign};
     a->agent = agent_new(&agent, client_uv_client(a->client));
     a->handles = 2;
     uv_timer_init(loop, &a->timer);
@@ -505,6 +532,40 @@ void agent_uv_peer(struct agent_uv *a, const char *machine, const uint8_t *data,
         tell(a, &r);
 }
 
+static int foreign_status(const struct agent_uv *a, struct buf *json)
+{
+    const struct client *c = client_uv_client(a->client);
+    uint64_t until_ms = client_alive_until(c), now_ms = clock_now_ms();
+    struct buf why = {0};
+
+    for (unsigned i = 0; i < a->options.servers_n; i++)
+        if (client_uv_why(a->client, i)[0] != 0)
+            buf_printf(&why, "%s%s: %s", why.len > 0 ? ", " : "", a->servers[i],
+                       client_uv_why(a->client, i));
+    const struct status_ensemble e = {
+        .server = a->servers[client_server(c)],
+        .chroot = a->chroot,
+        .why = buf_text(&why),
+        .is_connected = client_state(c) == CLIENT_CONNECTED,
+        .connected_ms = now_ms - client_up_since(c),
+        .session = client_session(c),
+        .zxid = client_zxid(c),
+        .timeout_ms = client_timeout_ms(c),
+        .trusted_ms_left = until_ms > now_ms ? until_ms - now_ms : 0,
+    };
+    int code = agent_status_foreign(a->agent, &e, json);
+    buf_free(&why);
+    return code;
+}
+
+bool agent_uv_is_ready(const struct agent_uv *a)
+{
+    const struct client *c = a->agent != NULL ? client_uv_client(a->client) : NULL;
+
+    return c != NULL && client_state(c) == CLIENT_CONNECTED &&
+           client_alive_until(c) > clock_now_ms();
+}
+
 int agent_uv_status(const struct agent_uv *a, struct buf *json)
 {
     struct status_server server = {0};
@@ -513,6 +574,8 @@ int agent_uv_status(const struct agent_uv *a, struct buf *json)
 
     if (a->agent == NULL)
         return 4;
+    if (a->options.is_foreign)
+        return foreign_status(a, json);
     return agent_status(a->agent, has_server ? &server : NULL, json);
 }
 

@@ -39,6 +39,10 @@ struct agent_uv_options {
      * lives until the next turn of the loop. NULL: there is none. */
     bool (*server_facts)(void *ctx, struct status_server *out);
     void *ctx;
+    /* `servers` are a foreign ensemble (decision 005). The others, of client_options, may be
+     * NULL. */
+    bool is_foreign;
+    const char *chroot, *auth_scheme, *auth;
 };
 
 /* Text is copied. What an earlier life left (addresses) is removed here. ERR_BAD_ARGUMENTS:
@@ -57,6 +61,8 @@ void agent_uv_stop(struct agent_uv *a, void (*done)(void *ctx), void *ctx);
 /* From the agent of `machine`, as the transport knows it. */
 void agent_uv_peer(struct agent_uv *a, const char *machine, const uint8_t *data, size_t len);
 
+/* It has read the tree and is heard there now. */
+bool agent_uv_is_ready(const struct agent_uv *a);
 /* The JSON of /status; the exit code of `muster status` (0, 3, 4). */
 int agent_uv_status(const struct agent_uv *a, struct buf *json);
 void agent_uv_metrics(const struct agent_uv *a, struct buf *text); /* Prometheus */

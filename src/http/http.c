@@ -37,6 +37,27 @@ static enum MHD_Result respond(struct MHD_Connection *c, unsigned status, const 
     return result;
 }
 
+struct http_query {
+    struct MHD_Connection *connection;
+};
+
+const char *http_argument(const struct http_query *q, const char *name)
+{
+    const char *value = NULL;
+    size_t len = 0;
+
+    if (MHD_lookup_connection_value_n(q->connection, MHD_GET_ARGUMENT_KIND, name, strlen(name),
+                                      &value, &len) != MHD_YES)
+        return NULL;
+    return value != NULL ? value : "";
+}
+
+static bool is_for(const struct http_page *p, const char *url)
+{
+    return p->make_below != NULL ? strncmp(url, p->path, strlen(p->path)) == 0
+                                 : strcmp(url, p->path) == 0;
+}
+
 static enum MHD_Result handle(void *ctx, struct MHD_Connection *c, const char *url,
                               const char *method, const char *version, const char *data,
                               size_t *size, void **request)
@@ -61,15 +82,19 @@ static enum MHD_Result handle(void *ctx, struct MHD_Connection *c, const char *u
         status = MHD_HTTP_METHOD_NOT_ALLOWED;
     } else {
         const struct http_page *p = h->pages;
-        while (p->path != NULL && strcmp(p->path, url) != 0)
+        while (p->path != NULL && !is_for(p, url))
             p++;
         if (p->path != NULL) {
-            status = p->make(h->ctx, &body);
+            const struct http_query q = {c};
+            status = p->make_below != NULL
+                         ? p->make_below(h->ctx, url + strlen(p->path), &q, &body)
+                         : p->make(h->ctx, &body);
             type = p->type;
         } else {
             buf_add_str(&body, "no such page; there are:\n");
             for (p = h->pages; p->path != NULL; p++)
-                buf_printf(&body, "  %s\n", p->path);
+                if (p->make_below == NULL)
+                    buf_printf(&body, "  %s\n", p->path);
         }
     }
     enum MHD_Result result = respond(c, status, type, &body);

@@ -192,7 +192,7 @@ static void on_prevote(struct raft *r, const struct raft_msg *m)
  * be the older one ([D] 4.1). */
 int raft_on_vote(struct raft *r, const struct raft_msg *m)
 {
-    if (raft_is_sticky(r) && !m->forced)
+    if ((raft_is_sticky(r) && !m->forced) || raft_is_stranger(r))
         return 0;
     if (m->type == RAFT_MSG_PREVOTE) {
         on_prevote(r, m);
@@ -248,6 +248,6 @@ int raft_on_vote_answer(struct raft *r, const struct raft_msg *m)
 void raft_on_timeout_now(struct raft *r, const struct raft_msg *m)
 {
     if (m->term == r->term && m->from == r->leader && r->role == RAFT_FOLLOWER &&
-        raft_is_voter(r, r->opt.id))
+        raft_is_voter(r, r->opt.id) && !raft_is_stranger(r))
         raft_campaign(r, true);
 }

@@ -51,7 +51,8 @@ static void answer_yes(struct raft *r)
                                  .match = match,
                                  .hint = r->matched,
                                  .hint_term = raft_log_term(&r->log, r->matched),
-                                 .round = r->round});
+                                 .round = r->round,
+                                 .birth = r->opt.birth});
 }
 
 void raft_answer_saved(struct raft *r)
@@ -86,7 +87,8 @@ static void answer_no(struct raft *r, const struct raft_msg *m)
                                  .index = m->index,
                                  .hint = hint,
                                  .hint_term = raft_log_term(&r->log, hint),
-                                 .round = r->round});
+                                 .round = r->round,
+                                 .birth = r->opt.birth});
 }
 
 /* ---- appends ---- */

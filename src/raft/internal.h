@@ -53,6 +53,7 @@ struct peer {
     bool is_chunk_out; /* one piece in flight at most */
     uint64_t chunk_ms; /* when it went out */
 
+    uint64_t birth;          /* what it says; another than the configuration's: see members.c */
     bool is_caught_up;       /* a learner: see catch_up() in leader.c */
     uint64_t catch_up_index; /* the end of the present catch-up round */
     uint64_t catch_up_ms;    /* when that round began */
@@ -209,15 +210,14 @@ bool raft_reads_wait(const struct raft *r); /* for a round that has not begun */
 uint64_t raft_round_confirmed(const struct raft *r);
 
 /* members.c */
-const struct raft_member *raft_member_find(const struct raft_members *m, uint64_t id);
 bool raft_is_voter(const struct raft *r, uint64_t id);
 bool raft_may_campaign(const struct raft *r);
+bool raft_is_another_birth(const struct raft *r, const struct peer *p);
 struct peer *raft_peer_find(struct raft *r, uint64_t id);
 void raft_config_appended(struct raft *r, const struct raft_entry *e);
 void raft_config_truncated(struct raft *r, uint64_t from);
 void raft_config_compacted(struct raft *r, uint64_t upto);
 void raft_config_reset(struct raft *r, const struct raft_members *base);
-bool raft_may_change(const struct raft *r);
 void raft_promote_ready(struct raft *r);
 
 #endif

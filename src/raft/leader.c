@@ -402,6 +402,11 @@ int raft_on_append_answer(struct raft *r, struct peer *p, const struct raft_msg 
         return ERR_MALFORMED;
     if (m->match > m->hint || (!m->yes && m->hint > m->index))
         return ERR_MALFORMED;
+    p->birth = m->birth;
+    if (raft_is_another_birth(r, p)) { /* nothing that it says counts before it is renewed */
+        raft_promote_ready(r);
+        return 0;
+    }
     p->heard_ms = r->now_ms;
     if (m->round > p->round) {
         p->round = m->round;

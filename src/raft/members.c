@@ -15,6 +15,7 @@
 #define CODING 1 /* version of the encoding */
 #define FLAG_VOTER 1
 #define FLAG_AUTO_PROMOTE 2
+#define FLAG_MORE 4 /* birth and more follow */
 
 static size_t text_len(const char *text, size_t room)
 {
@@ -33,13 +34,21 @@ void raft_members_encode(const struct raft_members *m, struct buf *out)
         const struct raft_member *v = &m->v[i];
         size_t name = text_len(v->name, sizeof v->name);
         size_t address = text_len(v->address, sizeof v->address);
+        size_t more = text_len(v->more, sizeof v->more);
+        bool has_more = more > 0 || v->birth != 0;
         buf_add_be64(out, v->id);
         buf_add_u8(out, (uint8_t)((v->voter ? FLAG_VOTER : 0) |
-                                  (v->auto_promote ? FLAG_AUTO_PROMOTE : 0)));
+                                  (v->auto_promote ? FLAG_AUTO_PROMOTE : 0) |
+                                  (has_more ? FLAG_MORE : 0)));
         buf_add_u8(out, (uint8_t)name);
         buf_add(out, v->name, name);
         buf_add_u8(out, (uint8_t)address);
         buf_add(out, v->address, address);
+        if (!has_more)
+            continue;
+        buf_add_be64(out, v->birth);
+        buf_add_u8(out, (uint8_t)more);
+        buf_add(out, v->more, more);
     }
 }
 
@@ -64,14 +73,24 @@ static bool read_text(struct cursor *c, char *to, size_t room)
 
 static bool read_member(struct cursor *c, struct raft_member *v)
 {
-    if (c->left < 9 || c->at[8] > (FLAG_VOTER | FLAG_AUTO_PROMOTE))
+    if (c->left < 9 || c->at[8] > (FLAG_VOTER | FLAG_AUTO_PROMOTE | FLAG_MORE))
         return false;
+    uint8_t flags = c->at[8];
     v->id = be64_get(c->at);
-    v->voter = c->at[8] & FLAG_VOTER;
-    v->auto_promote = c->at[8] & FLAG_AUTO_PROMOTE;
+    v->voter = flags & FLAG_VOTER;
+    v->auto_promote = flags & FLAG_AUTO_PROMOTE;
     c->at += 9;
     c->left -= 9;
-    return read_text(c, v->name, RAFT_NAME_MAX) && read_text(c, v->address, RAFT_ADDRESS_MAX);
+    if (!read_text(c, v->name, RAFT_NAME_MAX) || !read_text(c, v->address, RAFT_ADDRESS_MAX))
+        return false;
+    if ((flags & FLAG_MORE) == 0)
+        return true;
+    if (c->left < 8)
+        return false;
+    v->birth = be64_get(c->at);
+    c->at += 8;
+    c->left -= 8;
+    return read_text(c, v->more, RAFT_MORE_MAX);
 }
 
 int raft_members_decode(struct raft_members *m, const uint8_t *data, size_t len)
@@ -109,6 +128,15 @@ static bool is_voter_of(const struct raft_members *all, uint64_t id)
 
 bool raft_is_voter(const struct raft *r, uint64_t id) { return is_voter_of(&r->members, id); }
 
+/* We have lost what we had promised, and no leader has made it good yet. */
+bool raft_is_stranger(const struct raft *r)
+{
+    const struct raft_member *m = raft_member_find(&r->members, r->opt.id);
+
+    return r->opt.birth != 0 && (m == NULL || m->birth != r->opt.birth) &&
+           !MUTANT(raft_stranger_votes);
+}
+
 struct peer *raft_peer_find(struct raft *r, uint64_t id)
 {
     for (unsigned i = 0; i < r->members.n; i++)
@@ -127,7 +155,8 @@ static void use(struct raft *r, const struct raft_members *m, uint64_t index)
     memset(peers, 0, sizeof peers);
     for (unsigned i = 0; i < m->n; i++) {
         const struct peer *old = raft_peer_find(r, m->v[i].id);
-        if (old != NULL) {
+        const struct raft_member *was = raft_member_find(&r->members, m->v[i].id);
+        if (old != NULL && was->birth == m->v[i].birth) {
             peers[i] = *old;
         } else {
             peers[i].id = m->v[i].id;
@@ -187,6 +216,8 @@ bool raft_may_campaign(const struct raft *r)
 {
     struct raft_members m;
 
+    if (raft_is_stranger(r))
+        return false;
     if (raft_is_voter(r, r->opt.id))
         return true;
     if (r->members_index <= r->commit)
@@ -261,7 +292,8 @@ int raft_add_learner(struct raft *r, uint64_t now_ms, const struct raft_member *
     if (err != 0)
         return err;
     if (m->id == RAFT_NOBODY || memchr(m->name, 0, sizeof m->name) == NULL ||
-        memchr(m->address, 0, sizeof m->address) == NULL)
+        memchr(m->address, 0, sizeof m->address) == NULL ||
+        memchr(m->more, 0, sizeof m->more) == NULL)
         return ERR_BAD_ARGUMENTS;
     if (raft_member_find(&r->members, m->id) != NULL)
         return ERR_EXISTS;
@@ -315,9 +347,70 @@ int raft_promote(struct raft *r, uint64_t now_ms, uint64_t id)
     return 0;
 }
 
+int raft_renew(struct raft *r, uint64_t now_ms, const struct raft_member *m)
+{
+    int err = check_change(r, now_ms);
+
+    if (err != 0)
+        return err;
+    const struct raft_member *was = raft_member_find(&r->members, m->id);
+    if (was == NULL)
+        return ERR_NOT_FOUND;
+    if (memchr(m->name, 0, sizeof m->name) == NULL ||
+        memchr(m->address, 0, sizeof m->address) == NULL ||
+        memchr(m->more, 0, sizeof m->more) == NULL || (m->voter && !was->voter))
+        return ERR_BAD_ARGUMENTS;
+    /* Another birth of a voter means that its old promises are gone: it must not vote. */
+    if (m->voter && m->birth != was->birth)
+        return ERR_BAD_ARGUMENTS;
+    unsigned voters = 0;
+    for (unsigned i = 0; i < r->members.n; i++)
+        voters += r->members.v[i].voter;
+    if (was->voter && !m->voter && (voters == 1 || m->id == r->opt.id))
+        return ERR_UNSAFE;
+
+    struct raft_members to = r->members;
+    for (unsigned i = 0; i < to.n; i++)
+        if (to.v[i].id == m->id)
+            to.v[i] = *m;
+    change(r, &to);
+    return 0;
+}
+
+bool raft_is_another_birth(const struct raft *r, const struct peer *p)
+{
+    const struct raft_member *m = raft_member_find(&r->members, p->id);
+
+    return p->birth != 0 && m != NULL && m->birth != p->birth;
+}
+
+/* One that has lost its disk: from now on a learner that has nothing. If it voted it shall do
+ * so again, when it has everything. */
+static bool renew_one(struct raft *r)
+{
+    struct raft_members to = r->members;
+    unsigned voters = 0;
+
+    for (unsigned i = 0; i < to.n; i++)
+        voters += to.v[i].voter;
+    for (unsigned i = 0; i < to.n; i++) {
+        struct raft_member *m = &to.v[i];
+        if (!raft_is_another_birth(r, &r->peers[i]) || (m->voter && voters == 1))
+            continue;
+        m->auto_promote = m->voter || m->auto_promote;
+        m->voter = false;
+        m->birth = r->peers[i].birth;
+        change(r, &to);
+        return true;
+    }
+    return false;
+}
+
 void raft_promote_ready(struct raft *r)
 {
     if (!raft_is_ready(r) || r->members_index > r->commit || r->transfer_to != RAFT_NOBODY)
+        return;
+    if (renew_one(r))
         return;
     for (unsigned i = 0; i < r->members.n; i++) {
         const struct raft_member *m = &r->members.v[i];

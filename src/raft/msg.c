@@ -8,7 +8,7 @@
 
 enum tail { TAIL_NONE, TAIL_ENTRIES, TAIL_CHUNK };
 
-#define FIELDS_MAX 8
+#define FIELDS_MAX 9
 #define AT(field) offsetof(struct raft_msg, field)
 
 /* A row's fields end at the first 0: no field of ours stands at offset 0. */
@@ -27,7 +27,7 @@ static const struct row {
     [RAFT_MSG_APPEND_ANSWER] = {"append_answer",
                                 TAIL_NONE,
                                 {AT(term), AT(yes), AT(index), AT(match), AT(hint),
-                                 AT(hint_term), AT(round)}},
+                                 AT(hint_term), AT(round), AT(birth)}},
     [RAFT_MSG_CHUNK] = {"chunk",
                         TAIL_CHUNK,
                         {AT(term), AT(index), AT(index_term), AT(size), AT(offset)}},

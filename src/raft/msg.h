@@ -14,7 +14,7 @@
 #include "base/buf.h"
 #include "raft/log.h"
 
-#define RAFT_MSG_VERSION 1
+#define RAFT_MSG_VERSION 2
 #define RAFT_MSG_ENTRY_HEAD 13u /* bytes of an entry beside its payload */
 
 enum raft_msg_type {
@@ -44,6 +44,7 @@ struct raft_msg {
     uint64_t forced; /* vote: 1 after TimeoutNow, overrides stickiness ([D] 4.2.3) */
     uint64_t match;  /* append answer: agrees with the leader and is on the sender's disk */
     uint64_t hint, hint_term; /* append answer: see follower.c */
+    uint64_t birth;           /* append answer: raft_options.birth of the sender */
     uint64_t size;            /* chunk: bytes of the whole snapshot */
     uint64_t offset;          /* chunk: where it begins; its answer: echoed */
     uint64_t have;            /* chunk answer: bytes that the sender has by now */

@@ -29,15 +29,16 @@
 #define RAFT_NEVER UINT64_MAX
 #define RAFT_NOBODY 0                     /* no server has the id 0 */
 #define RAFT_MEMBERS_MAX 15               /* voters and learners together */
-#define RAFT_ADDRESS_MAX 64               /* with the NUL; "10.77.0.11:2182" */
+#define RAFT_ADDRESS_MAX 128              /* with the NUL; "10.77.0.11:2182" */
+#define RAFT_MORE_MAX 128                 /* with the NUL */
 #define RAFT_NAME_MAX 64                  /* with the NUL */
-#define RAFT_ENTRY_MAX (2u << 20)         /* bytes of one payload */
+#define RAFT_ENTRY_MAX (8u << 20)         /* bytes of one payload */
 #define RAFT_MESSAGE_BYTES_MAX (1u << 20) /* entries of one append stop above this */
 #define RAFT_SNAPSHOT_CHUNK (256u << 10)
 #define RAFT_INFLIGHT_MAX 64 /* append messages to one follower not yet answered */
 #define RAFT_INFLIGHT_BYTES_MAX (8u << 20) /* and their bytes: no further one above this */
 #define RAFT_MESSAGE_ENTRIES_MAX 16384     /* entries of one append */
-#define RAFT_MESSAGE_MAX (4u << 20)        /* bytes of any message, however encoded */
+#define RAFT_MESSAGE_MAX (10u << 20)       /* bytes of any message, however encoded */
 #define RAFT_LOG_BYTES_MAX (128u << 20)    /* the log in memory, structs included */
 #define RAFT_SAVE_BYTES_MAX (16u << 20)    /* entries of one save batch stop above this */
 #define RAFT_SNAPSHOT_MAX (1u << 30)       /* bytes of a snapshot that a leader may send us */
@@ -57,8 +58,12 @@ struct raft_member {
     uint64_t id;
     bool voter;        /* false: a learner ([D] 4.2.1): receives the log, counts for nothing */
     bool auto_promote; /* of a learner: the leader makes it a voter once it has caught up */
+    /* Which of its lives counts: a server that has lost its disk, and with it its votes and
+     * what it has acknowledged, begins another. See raft_options.birth. */
+    uint64_t birth;
     char name[RAFT_NAME_MAX];
     char address[RAFT_ADDRESS_MAX]; /* where its peers reach it */
+    char more[RAFT_MORE_MAX];       /* what its owner keeps with it; raft never looks at it */
 };
 
 struct raft_members {
@@ -100,6 +105,11 @@ struct raft_options {
     uint64_t seed;
     uint32_t heartbeat_ms;    /* default 60 */
     uint32_t election_min_ms; /* default 300; a timeout is drawn from [min, 2 * min) */
+    /* Not 0: this server has begun without its disk while the others had data. It does not
+     * vote nor campaign before a configuration has it as a voter with this birth: a leader
+     * that hears of it makes it a learner first, and counts nothing that it says until then.
+     * At most RAFT_NUMBER_MAX. */
+    uint64_t birth;
     /* Entries of one append and of one save; default (and at most) RAFT_MESSAGE_ENTRIES_MAX.
      * Tests make it small: more can happen between two messages. */
     uint32_t batch_max;
@@ -149,6 +159,10 @@ int raft_read(struct raft *r, uint64_t now_ms, uint64_t ctx);
  * the leader itself once it has caught up, whichever leader that is by then. */
 int raft_add_learner(struct raft *r, uint64_t now_ms, const struct raft_member *m);
 int raft_promote(struct raft *r, uint64_t now_ms, uint64_t id);
+/* What is known of the member becomes *m: all but its vote, except that a voter becomes a
+ * learner if !m->voter. With another birth it begins from nothing. ERR_BAD_ARGUMENTS: a
+ * learner would become a voter. ERR_UNSAFE: no voter would be left, or it is ourselves. */
+int raft_renew(struct raft *r, uint64_t now_ms, const struct raft_member *m);
 int raft_remove(struct raft *r, uint64_t now_ms, uint64_t id);
 /* [D] 3.10: `to` catches up and campaigns at once; proposals are ERR_BUSY until then, or
  * for an election timeout. ERR_NOT_LEADER, ERR_NOT_FOUND (no voter of this id). */
@@ -210,8 +224,12 @@ uint64_t raft_last_index(const struct raft *r);
 uint64_t raft_first_index(const struct raft *r); /* the oldest entry still in memory */
 uint64_t raft_entry_term(const struct raft *r, uint64_t index); /* 0: not in memory */
 const struct raft_members *raft_members(const struct raft *r);  /* the latest in the log */
+/* Leader: a change of the members would be taken now. */
+bool raft_may_change(const struct raft *r);
 /* As of raft_applied(): what belongs into a snapshot taken now. */
 const struct raft_members *raft_members_applied(const struct raft *r);
+const struct raft_member *raft_member_find(const struct raft_members *m, uint64_t id);
+bool raft_is_stranger(const struct raft *r); /* see raft_options.birth: it does not vote */
 uint64_t raft_log_bytes(const struct raft *r);   /* the log in memory, structs included */
 uint64_t raft_saved_index(const struct raft *r); /* up to here the log is on disk */
 /* Leader: when the peer was last heard (0: not in this term) and how far it is. False: not a

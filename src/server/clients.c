@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/socket.h>
 
 #include "base/check.h"
 #include "base/err.h"
@@ -17,8 +18,16 @@
 #define KEEPALIVE_S 30    /* a client whose machine is gone is noticed */
 #define SAY_AGAIN_MS 1000 /* what may happen a thousand times a second is logged once */
 
+/* An address that connections come from. */
+struct client_address {
+    struct hash_link by_address;
+    uint32_t address; /* IPv4, in the network's order */
+    unsigned n;
+};
+
 struct client_conn {
     struct hash_link by_id;
+    struct client_address *from; /* NULL: not counted */
     TAILQ_ENTRY(client_conn) in_paused;
     struct clients *clients;
     uint64_t id;
@@ -28,6 +37,7 @@ struct client_conn {
     bool any_frame; /* so a four-letter word is no longer possible */
     bool known;     /* the member has been told of it, and has not closed it */
     bool ending;    /* closes when everything is sent */
+    bool lingers;   /* and then waits for the client to close */
     bool closing, paused;
     struct buf in;
     size_t unsent;
@@ -37,13 +47,17 @@ struct clients {
     struct clients_options options;
     uv_loop_t *loop;
     uv_tcp_t listener;
-    struct hash_table conns;
+    struct hash_table conns, addresses;
     TAILQ_HEAD(, client_conn) paused;
     uint64_t last_id;
-    size_t max;               /* connections */
+    uint32_t frame_max;   /* bytes */
+    size_t max;           /* connections */
+    const char *max_name; /* the limit that it is */
+    uint64_t refused_total;
     uint64_t refused, say_ms; /* connections since it was said; when it may be said again */
     char chunk[READ_CHUNK];   /* of who reads now: the idle hold no memory */
     bool stopping, listener_closed;
+    struct clients_facts facts;
 };
 
 struct client_write {
@@ -56,9 +70,50 @@ static void free_if_done(struct clients *c)
 {
     if (c->stopping && c->listener_closed && c->conns.count == 0) {
         hash_free(&c->conns);
+        hash_free(&c->addresses);
         mem_free(c);
     }
 }
+
+/* ---- connections of one address ---- */
+
+static struct client_address *address_find(const struct clients *c, uint32_t address)
+{
+    struct hash_link *l = hash_first(&c->addresses, hash_u64(address));
+
+    for (; l != NULL; l = hash_next(l)) {
+        struct client_address *a = HASH_ENTRY(l, struct client_address, by_address);
+        if (a->address == address)
+            return a;
+    }
+    return NULL;
+}
+
+static void address_join(struct client_conn *k, uint32_t address)
+{
+    struct client_address *a = address_find(k->clients, address);
+
+    if (a == NULL) {
+        a = mem_new(struct client_address);
+        a->address = address;
+        hash_insert(&k->clients->addresses, &a->by_address, hash_u64(address));
+    }
+    a->n++;
+    k->from = a;
+}
+
+static void address_leave(struct client_conn *k)
+{
+    struct client_address *a = k->from;
+
+    k->from = NULL;
+    if (a == NULL || --a->n > 0)
+        return;
+    hash_remove(&k->clients->addresses, &a->by_address);
+    mem_free(a);
+}
+
+/* ---- the end of a connection ---- */
 
 static void handle_closed(uv_handle_t *h)
 {
@@ -83,6 +138,7 @@ static void conn_close_now(struct client_conn *k)
     if (k->closing)
         return;
     k->closing = true;
+    address_leave(k);
     if (k->paused)
         TAILQ_REMOVE(&k->clients->paused, k, in_paused);
     k->paused = false;
@@ -104,6 +160,29 @@ static struct client_conn *find(const struct clients *c, uint64_t id)
 
 /* ---- out ---- */
 
+static void too_long(uv_timer_t *timer)
+{
+    struct client_conn *k = timer->data;
+
+    if (!k->any_frame && !k->ending)
+        k->clients->facts.no_session_total++;
+    conn_close_now(k);
+}
+
+/* Everything is sent. Who was answered a word may still send a line end, or more; closed at
+ * once, that would make the kernel throw away what the client has not taken yet. */
+static void sent_all(struct client_conn *k)
+{
+    uv_os_fd_t fd;
+
+    if (!k->lingers || uv_fileno((uv_handle_t *)&k->tcp, &fd) != 0 ||
+        shutdown(fd, SHUT_WR) != 0) {
+        conn_close_now(k);
+        return;
+    }
+    uv_timer_start(&k->timer, too_long, CLIENT_LINGER_MS, 0);
+}
+
 static void written(uv_write_t *req, int status)
 {
     struct client_write *w = req->data;
@@ -112,8 +191,10 @@ static void written(uv_write_t *req, int status)
     k->unsent -= w->bytes.len;
     mem_free(w->bytes.base);
     mem_free(w);
-    if (status != 0 || (k->ending && k->unsent == 0))
+    if (status != 0)
         conn_close_now(k);
+    else if (k->ending && k->unsent == 0)
+        sent_all(k);
 }
 
 static void queue(struct client_conn *k, const uint8_t *data, size_t len)
@@ -163,14 +244,13 @@ void clients_send(struct clients *c, uint64_t conn, const uint8_t *data, size_t 
         send_bytes(k, data, len);
 }
 
-static void too_long(uv_timer_t *timer) { conn_close_now(timer->data); }
-
 static void end(struct client_conn *k)
 {
     k->ending = true;
-    uv_read_stop((uv_stream_t *)&k->tcp);
+    if (!k->lingers)
+        uv_read_stop((uv_stream_t *)&k->tcp);
     if (k->unsent == 0)
-        conn_close_now(k);
+        sent_all(k);
     else
         uv_timer_start(&k->timer, too_long, CLIENT_IDLE_MS, 0);
 }
@@ -201,10 +281,17 @@ static void conn_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 {
     struct client_conn *k = s->data;
 
+    if (n < 0 && k->lingers && k->unsent > 0) {
+        uv_read_stop(s); /* it will say no more, but may still listen */
+        return;
+    }
     if (n < 0) {
+        k->clients->facts.dropped_total += !k->ending;
         conn_close_now(k);
         return;
     }
+    if (k->ending) /* what stands behind a word is of no interest */
+        return;
     buf_add(&k->in, b->base, (size_t)n);
     k->clients->options.woken(k->clients->options.ctx);
     take_frames(k);
@@ -227,16 +314,22 @@ static void pause_reading(struct client_conn *k)
 static bool take_word(struct client_conn *k)
 {
     struct buf answer = {0};
-    char word[4];
+    k->lingers = true;
+    enum word_result result = k->clients->options.word(k->clients->options.ctx, k->id,
+                                                       k->in.data, k->in.len, &answer);
 
-    memcpy(word, k->in.data, 4);
-    if (!k->clients->options.word(k->clients->options.ctx, word, &answer))
-        return false;
-    send_bytes(k, answer.data, answer.len);
+    k->lingers = result == WORD_DONE;
+    if (k->lingers) {
+        send_bytes(k, answer.data, answer.len);
+        buf_clear(&k->in);
+        if (k->known) /* it counts for nothing while it lingers */
+            member_client_closed(k->clients->options.member, k->id);
+        k->known = false;
+        if (!k->closing)
+            end(k);
+    }
     buf_free(&answer);
-    if (!k->closing)
-        end(k);
-    return true;
+    return result != WORD_NONE;
 }
 
 static void take_all_frames(struct client_conn *k)
@@ -247,9 +340,11 @@ static void take_all_frames(struct client_conn *k)
         uint32_t len = be32_get(k->in.data);
         if (!k->any_frame && take_word(k))
             return;
-        if (len == 0 || len > (k->any_frame ? MEMBER_FRAME_MAX : CLIENT_CONNECT_MAX)) {
+        if (len == 0 || len > (k->any_frame ? k->clients->frame_max : CLIENT_CONNECT_MAX)) {
             log_event(LOG_WARNING, "client_closed", LOG_U("conn", k->id),
-                      LOG_S("limit", k->any_frame ? "MEMBER_FRAME_MAX" : "CLIENT_CONNECT_MAX"),
+                      LOG_S("limit", !k->any_frame              ? "CLIENT_CONNECT_MAX"
+                                     : len > MEMBER_FRAME_LIMIT ? "MEMBER_FRAME_LIMIT"
+                                                                : "jute.maxbuffer"),
                       LOG_U("frame", len));
             conn_close_now(k);
             return;
@@ -287,6 +382,8 @@ bool clients_wait(const struct clients *c)
     return false;
 }
 
+uint64_t clients_refused_total(const struct clients *c) { return c->refused_total; }
+
 void clients_resume(struct clients *c)
 {
     struct client_conn *k, *next;
@@ -304,13 +401,15 @@ void clients_resume(struct clients *c)
 }
 
 /* Somebody who tries again at once must not fill the log. */
-static void refused(struct clients *c, const char *limit)
+static void refused(struct clients *c, const char *limit, const char *address)
 {
+    c->refused_total++;
     c->refused++;
+    c->facts.refused_total++;
     if (uv_now(c->loop) < c->say_ms)
         return;
     c->say_ms = uv_now(c->loop) + SAY_AGAIN_MS;
-    log_event(LOG_WARNING, "client_refused", LOG_S("limit", limit),
+    log_event(LOG_WARNING, "client_refused", LOG_S("limit", limit), LOG_S("address", address),
               LOG_U("connections", c->conns.count), LOG_U("times", c->refused));
     c->refused = 0;
 }
@@ -324,7 +423,7 @@ static void accepted(uv_stream_t *listener, int status)
     char text[INET_ADDRSTRLEN] = "?";
 
     if (status != 0) {
-        refused(c, uv_strerror(status));
+        refused(c, uv_strerror(status), "?");
         return;
     }
     k = mem_new(struct client_conn);
@@ -338,21 +437,57 @@ static void accepted(uv_stream_t *listener, int status)
         conn_close_now(k);
         return;
     }
-    if (c->conns.count > c->max) {
-        refused(c, c->max < CLIENTS_MAX ? "CLIENTS_FILES_KEPT" : "CLIENTS_MAX");
+    if (uv_tcp_getpeername(&k->tcp, (struct sockaddr *)&a, &size) == 0)
+        inet_ntop(AF_INET, &a.sin_addr, text, sizeof text);
+    address_join(k, a.sin_addr.s_addr);
+    unsigned from_one_max = (unsigned)c->options.settings->clients_from_one_max;
+    bool too_many = from_one_max > 0 && k->from->n > from_one_max;
+    if (too_many || c->conns.count > c->max) {
+        refused(c, too_many ? "maxClientCnxns" : c->max_name, text);
         conn_close_now(k);
         return;
     }
     uv_tcp_nodelay(&k->tcp, 1);
     uv_tcp_keepalive(&k->tcp, 1, KEEPALIVE_S);
-    if (uv_tcp_getpeername(&k->tcp, (struct sockaddr *)&a, &size) == 0)
-        inet_ntop(AF_INET, &a.sin_addr, text, sizeof text);
     c->options.woken(c->options.ctx);
     member_client_opened(c->options.member, k->id, text);
     k->known = true;
-    uv_timer_start(&k->timer, too_long, CLIENT_IDLE_MS, 0);
+    uv_timer_start(&k->timer, too_long, (uint64_t)c->options.settings->no_session_ms, 0);
     if (uv_read_start((uv_stream_t *)&k->tcp, conn_alloc, conn_read) != 0)
         conn_close_now(k);
+}
+
+/* ---- for monitors ---- */
+
+void clients_facts(const struct clients *c, struct clients_facts *out) { *out = c->facts; }
+
+void clients_facts_reset(struct clients *c) { c->facts = (struct clients_facts){0}; }
+
+static void address_of(const struct client_conn *k, char text[CLIENT_ADDRESS_MAX])
+{
+    struct sockaddr_in a = {0};
+    int size = sizeof a;
+    char host[INET_ADDRSTRLEN] = "?";
+
+    if (uv_tcp_getpeername(&k->tcp, (struct sockaddr *)&a, &size) == 0)
+        inet_ntop(AF_INET, &a.sin_addr, host, sizeof host);
+    snprintf(text, CLIENT_ADDRESS_MAX, "%s:%u", host, ntohs(a.sin_port));
+}
+
+void clients_each(const struct clients *c, clients_visit *visit, void *ctx)
+{
+    struct hash_walk w;
+    struct hash_link *l = hash_walk_first(&c->conns, &w);
+
+    for (; l != NULL; l = hash_walk_next(&c->conns, &w)) {
+        const struct client_conn *k = HASH_ENTRY(l, struct client_conn, by_id);
+        char address[CLIENT_ADDRESS_MAX];
+        if (k->closing || k->ending || !k->known)
+            continue;
+        address_of(k, address);
+        bool reads = !k->paused && !k->lingers && uv_is_active((const uv_handle_t *)&k->tcp);
+        visit(ctx, k->id, address, (reads ? 1u : 0u) | (k->unsent > 0 ? 4u : 0u));
+    }
 }
 
 /* ---- life ---- */
@@ -366,15 +501,22 @@ static void listener_closed(uv_handle_t *h)
 }
 
 /* Without a file to spare the store could not open its next one, and the server would end. */
-static size_t connections_max(void)
+static void connections_max(struct clients *c, int32_t wanted)
 {
     struct rlimit files;
 
-    if (getrlimit(RLIMIT_NOFILE, &files) != 0 ||
-        files.rlim_cur >= CLIENTS_MAX + CLIENTS_FILES_KEPT)
-        return CLIENTS_MAX;
-    return files.rlim_cur > 2 * CLIENTS_FILES_KEPT ? files.rlim_cur - CLIENTS_FILES_KEPT
-                                                   : files.rlim_cur / 2;
+    c->max = CLIENTS_MAX;
+    c->max_name = "CLIENTS_MAX";
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0 &&
+        files.rlim_cur < CLIENTS_MAX + CLIENTS_FILES_KEPT) {
+        c->max = files.rlim_cur > 2 * CLIENTS_FILES_KEPT ? files.rlim_cur - CLIENTS_FILES_KEPT
+                                                         : files.rlim_cur / 2;
+        c->max_name = "CLIENTS_FILES_KEPT";
+    }
+    if (wanted > 0 && (size_t)wanted < c->max) {
+        c->max = (size_t)wanted;
+        c->max_name = "maxCnxns";
+    }
 }
 
 int clients_start(struct clients **out, uv_loop_t *loop, const struct clients_options *options,
@@ -385,7 +527,10 @@ int clients_start(struct clients **out, uv_loop_t *loop, const struct clients_op
 
     c->options = *options;
     c->loop = loop;
-    c->max = connections_max();
+    connections_max(c, options->settings->clients_max);
+    c->frame_max = (uint32_t)options->settings->frame_max;
+    if (c->frame_max > MEMBER_FRAME_LIMIT)
+        c->frame_max = MEMBER_FRAME_LIMIT;
     TAILQ_INIT(&c->paused);
     CHECK(uv_tcp_init(loop, &c->listener) == 0);
     c->listener.data = c;
@@ -393,7 +538,10 @@ int clients_start(struct clients **out, uv_loop_t *loop, const struct clients_op
     if (err == 0)
         err = uv_tcp_bind(&c->listener, (const struct sockaddr *)&a, 0);
     if (err == 0)
-        err = uv_listen((uv_stream_t *)&c->listener, 511, accepted);
+        err = uv_listen((uv_stream_t *)&c->listener,
+                        options->settings->backlog < 0 ? CLIENTS_BACKLOG
+                                                       : options->settings->backlog,
+                        accepted);
     if (err != 0) {
         buf_printf(why, "cannot listen on %s:%u: %s", options->listen_address, options->port,
                    uv_strerror(err));

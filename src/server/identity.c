@@ -46,6 +46,14 @@ bool identity_address_is_valid(const char *address)
     return inet_pton(AF_INET, address, &a) == 1;
 }
 
+bool identity_host_is_valid(const char *host)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+                                  "0123456789-._:";
+
+    return *host != 0 && strlen(host) < RAFT_ADDRESS_MAX && host[strspn(host, allowed)] == 0;
+}
+
 /* The value of `key=` in text that consists of such lines; copied, "" if there is none. */
 static void value_of(const char *text, const char *key, char *out, size_t size)
 {
@@ -89,16 +97,19 @@ static int write_file(const char *dir, const char *name, const struct buf *data,
 
 static int parse_machine(struct identity *id, const char *text)
 {
-    char number[32], cluster[64];
-    char *end;
+    char number[32], birth[32], cluster[64];
+    char *end, *birth_end;
 
     value_of(text, "id", number, sizeof number);
+    value_of(text, "birth", birth, sizeof birth); /* none: 0 */
     value_of(text, "cluster", cluster, sizeof cluster);
     value_of(text, "name", id->name, sizeof id->name);
     value_of(text, "address", id->address, sizeof id->address);
     id->id = strtoull(number, &end, 10);
-    if (id->id == 0 || *end != 0 || unhex(cluster, id->cluster, CLUSTER_LEN) != 0 ||
-        !identity_name_is_valid(id->name) || !identity_address_is_valid(id->address))
+    id->birth = strtoull(birth, &birth_end, 10);
+    if (id->id == 0 || *end != 0 || *birth_end != 0 ||
+        unhex(cluster, id->cluster, CLUSTER_LEN) != 0 || !identity_name_is_valid(id->name) ||
+        !identity_host_is_valid(id->address))
         return ERR_SYNTAX;
     return 0;
 }
@@ -115,7 +126,7 @@ static int parse_peers(struct raft_members *peers, const char *text)
         if (*line == 0)
             break;
         if (peers->n == RAFT_MEMBERS_MAX ||
-            sscanf(line, "%" SCNu64 " %u %63s %63s", &id, &voter, name, address) != 4)
+            sscanf(line, "%" SCNu64 " %u %63s %127s", &id, &voter, name, address) != 4)
             return ERR_SYNTAX;
         struct raft_member *m = &peers->v[peers->n++];
         m->id = id;
@@ -201,6 +212,8 @@ int identity_finish(const struct identity *id, const char *dir, struct buf *why)
     hex(id->cluster, CLUSTER_LEN, digits);
     buf_printf(&text, "format=1\nid=%" PRIu64 "\ncluster=%.*s\nname=%s\naddress=%s\n", id->id,
                2 * CLUSTER_LEN, digits, id->name, id->address);
+    if (id->birth != 0)
+        buf_printf(&text, "birth=%" PRIu64 "\n", id->birth);
     int err = write_file(dir, "machine", &text, why);
     buf_free(&text);
     return err;

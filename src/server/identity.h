@@ -19,6 +19,7 @@ struct identity {
     uint8_t secret[SECRET_LEN];
     char name[RAFT_NAME_MAX];
     char address[RAFT_ADDRESS_MAX]; /* without a port */
+    uint64_t birth;                 /* raft_options.birth */
     struct raft_members peers; /* the last known; how a machine that starts finds the others */
 };
 
@@ -37,5 +38,6 @@ int identity_save_peers(const char *dir, const struct raft_members *peers);
 /* A name that may stand in paths, HAProxy's configuration and metrics. */
 bool identity_name_is_valid(const char *name);
 bool identity_address_is_valid(const char *address); /* IPv4, dotted */
+bool identity_host_is_valid(const char *host);       /* that, or what may be a host's name */
 
 #endif

@@ -55,6 +55,14 @@ struct member *member_new(const struct member_options *options, const struct mem
     if (m->options.lapse_per_minute_max == 0)
         m->options.lapse_per_minute_max = 10000;
     m->sweep_ms = RAFT_NEVER;
+    if (m->options.frame_max == 0)
+        m->options.frame_max = MEMBER_FRAME_MAX;
+    if (m->options.frame_max > MEMBER_FRAME_LIMIT)
+        m->options.frame_max = MEMBER_FRAME_LIMIT;
+    if (m->options.outstanding_max == 0)
+        m->options.outstanding_max = 1000;
+    if (m->options.watches_max == 0)
+        m->options.watches_max = MEMBER_WATCHES_MAX;
     m->io = *io;
     TAILQ_INIT(&m->dirty);
     TAILQ_INIT(&m->touched);
@@ -63,6 +71,7 @@ struct member *member_new(const struct member_options *options, const struct mem
     TAILQ_INIT(&m->syncing);
     TAILQ_INIT(&m->round.asked);
     TAILQ_INIT(&m->asked);
+    TAILQ_INIT(&m->held);
     m->io.random(m->io.ctx, &m->hash_key, sizeof m->hash_key);
     stream_drop(m); /* draws the incarnation */
     m->raft = raft_new(&m->options.raft);
@@ -78,6 +87,9 @@ void member_free(struct member *m)
 
     while ((l = hash_walk_first(&m->conns, &w)) != NULL)
         conn_free(m, HASH_ENTRY(l, struct conn, by_id));
+    readonly_drop(m);
+    hash_free(&m->locals);
+    mem_free(m->gone);
     stream_drop(m);
     session_unlead(m);
     mem_free(m->expiries.heap);
@@ -134,6 +146,7 @@ void member_start(struct member *m, uint64_t now_ms, int64_t wall_ms)
     m->now_ms = now_ms;
     m->wall_ms = wall_ms;
     m->due_ms = RAFT_NEVER;
+    m->lost_ms = now_ms;
     raft_start(m->raft, now_ms);
 }
 
@@ -158,6 +171,8 @@ static void apply_data(struct member *m, const struct raft_entry *e)
     }
     if (txn.op == TREE_OP_CLOSE_SESSION && result.err == 0)
         session_gone(m, txn.session);
+    if (txn.op == TREE_OP_SET_CONFIG)
+        reconfig_ended(m, &txn, (int64_t)e->index, &result);
     if (txn.origin.server == m->incarnation)
         stream_applied(m, (int64_t)e->index, &txn, &result);
     /* Closed by somebody else: expired, or through another connection. */
@@ -172,14 +187,13 @@ static void apply(struct member *m, const struct raft_entry *e)
 {
     switch (e->type) {
     case RAFT_ENTRY_EMPTY: break;
-    case RAFT_ENTRY_DATA: apply_data(m, e); break;
+    case RAFT_ENTRY_DATA:
+        apply_data(m, e);
+        stats_committed(m);
+        break;
     case RAFT_ENTRY_CONFIG: break; /* raft's own */
     }
     m->snapshot_bytes += e->len;
-    if (m->leading_term != 0)
-        m->stats.committed_lead++;
-    else
-        m->stats.committed_follow++;
 }
 
 /* The leader sent a whole tree. Our clients' watches have missed what lies between, and so
@@ -247,8 +261,10 @@ static void lead_or_not(struct member *m)
 
     if (m->leading_term != 0 && (!leads || m->leading_term != raft_term(m->raft)))
         session_unlead(m);
-    if (leads && m->leading_term == 0)
+    if (leads && m->leading_term == 0) {
         session_lead(m);
+        reconfig_lead(m);
+    }
     if (raft_leader(m->raft) != RAFT_NOBODY && raft_leader(m->raft) != m->leader_seen) {
         m->leader_seen = raft_leader(m->raft);
         m->facts.leader_changes_total++;
@@ -267,6 +283,7 @@ static void serve_or_not(struct member *m)
         m->serving = false;
         conn_close_all(m);
     }
+    readonly_turn(m);
     if (raft_leader(m->raft) == raft_id(m->raft))
         m->facts.heard_leader_ms = m->now_ms;
 }
@@ -298,15 +315,18 @@ void member_flush(struct member *m)
         lead_or_not(m);
         session_expire(m);
         sweep_work(m);
+        reconfig_drive(m);
+        any = limits_admit(m);
         stream_send(m);
         session_send(m);
         raft_flush(m->raft, m->now_ms);
-        any = session_reads(m);
+        any = session_reads(m) || any;
         any = session_synced(m) || any; /* what stands behind them goes now, too */
     } while (apply_all(m) || any);
     serve_or_not(m);
     stats_leader(m);
     snapshots(m);
+    limits_forget_watches(m);
     /* Sending is last: the messages are ordered by when raft made them, and nothing that
      * the clients get depends on them. */
     while (raft_message_take(m->raft, &to, &m->scratch))
@@ -319,7 +339,7 @@ uint64_t member_deadline(const struct member *m)
 {
     uint64_t at = raft_deadline(m->raft), other;
 
-    if (!TAILQ_EMPTY(&m->dirty)) /* whose replies were too many for one turn */
+    if (!TAILQ_EMPTY(&m->dirty) || m->gone_n > 0) /* too much for one turn */
         return m->now_ms;
     if ((other = stream_deadline(m)) < at)
         at = other;
@@ -330,6 +350,8 @@ uint64_t member_deadline(const struct member *m)
     if (m->serving && m->serving_ms + MEMBER_LEADERLESS_MS < at &&
         raft_leader(m->raft) == RAFT_NOBODY)
         at = m->serving_ms + MEMBER_LEADERLESS_MS;
+    if ((other = readonly_deadline(m)) < at)
+        at = other;
     return at;
 }
 
@@ -345,7 +367,7 @@ void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms)
     /* What our clients sent meanwhile has not been read yet: they are not to blame. */
     if (late_ms > STALL_MS) {
         m->due_ms = now_ms;
-        summary_add(&m->stats.pause, late_ms);
+        distribution_add(&m->stats.pause, late_ms);
         session_grace(m, late_ms);
     }
     if (now_ms >= raft_deadline(m->raft))
@@ -460,9 +482,16 @@ const struct raft_members *member_members(const struct member *m)
     return raft_members_applied(m->raft);
 }
 bool member_is_serving(const struct member *m) { return m->serving; }
+bool member_is_read_only(const struct member *m) { return m->read_only; }
+
+bool member_has_data(const struct member *m)
+{
+    return raft_is_stranger(m->raft) || raft_last_index(m->raft) > 1;
+}
 
 void member_facts(const struct member *m, struct member_facts *out)
 {
     *out = m->facts;
     out->watches = watches_count(m->watches);
+    out->local_sessions = m->locals.count;
 }

@@ -27,7 +27,28 @@
 #include "raft/raft.h"
 #include "tree/tree.h"
 
-#define MEMBER_FRAME_MAX 1048575u /* jute.maxbuffer: bytes of a client's frame */
+#define MEMBER_FRAME_MAX 1048575u /* bytes of a client's frame, unless set (frame_max) */
+/* However it is set: what a write becomes must fit into an entry of the log. */
+#define MEMBER_FRAME_LIMIT (RAFT_ENTRY_MAX - (256u << 10))
+
+/* What refuses, or lets wait: sym, the setting or constant that it is, what one sees of it.
+ * facts.limited counts them; the shell logs them by name. */
+/* clang-format off */
+#define MEMBER_LIMITS(L)                                                                        \
+    L(FRAME, "jute.maxbuffer", "a longer request ended its connection")                         \
+    L(ALL_REQUESTS, "MEMBER_ALL_REQUESTS_MAX", "a connect was refused: too much is in flight")  \
+    L(OUTSTANDING, "globalOutstandingLimit", "clients that wait for answers are not read")      \
+    L(THROTTLE, "requestThrottleLimit", "requests wait until others are answered")              \
+    L(THROTTLED_OP, "throttledOpWaitTime", "a request that waited longer was answered with -127") \
+    L(LARGE, "largeRequestMaxBytes", "a large request ended its connection")                    \
+    L(WATCHES, "MEMBER_WATCHES_MAX", "a client with more watches lost its connection")          \
+    L(ALL_WATCHES, "MEMBER_ALL_WATCHES_MAX", "a client that set one more lost its connection")  \
+    L(ENFORCE_AUTH, "enforce.auth.schemes", "a client that has proven nothing got -124")        \
+    L(LOCALS, "MEMBER_LOCALS_MAX", "a read-only client was refused: there are too many")
+/* clang-format on */
+#define L(sym, name, text) MEMBER_LIMIT_##sym,
+enum member_limit { MEMBER_LIMITS(L) MEMBER_LIMITS_N };
+#undef L
 
 /* What a member asks of its shell, at once and in this order. The shell must not call the
  * member from inside. */
@@ -54,6 +75,16 @@ struct member_options {
     int64_t container_never_used_ms;        /* 0: one that never had a child stays */
     uint8_t rules;                          /* TREE_RULE_; count while this server leads */
     const char *super_digest;               /* "super:" and its digest; NULL: nobody is */
+    uint32_t frame_max;                     /* default MEMBER_FRAME_MAX */
+    uint32_t outstanding_max;               /* default 1000; above it, who waits is not read */
+    uint32_t throttle_max;                  /* requests let into work; 0: no limit */
+    uint32_t throttled_op_wait_ms;          /* waited longer: refused; 0: never */
+    int32_t large_from;                     /* bytes of a large request; 0 or less: none is */
+    uint32_t large_bytes_max;               /* of all large ones in flight */
+    const char
+        *enforce_auth;    /* schemes, with commas: who has proven none is refused; or NULL */
+    uint64_t watches_max; /* of one connection; default MEMBER_WATCHES_MAX */
+    uint32_t read_only_after_ms; /* without a quorum: member_is_read_only(); 0: never */
 };
 
 struct member;
@@ -91,6 +122,8 @@ void member_snapshot_saved(struct member *m, uint64_t index, int err);
 /* ---- membership, asked on any server; done by the leader, found in member_raft() ---- */
 int member_add(struct member *m, const struct raft_member *joiner);
 int member_remove(struct member *m, uint64_t id);
+/* Beyond the first snapshot of an ensemble: there may be something to lose. */
+bool member_has_data(const struct member *m);
 /* This server is going to stop: if it leads, the voter that is furthest takes over. */
 void member_step_down(struct member *m);
 
@@ -100,12 +133,17 @@ const struct tree *member_tree(const struct member *m);
 const struct raft_members *member_members(const struct member *m); /* as of what is applied */
 /* This server takes part in a quorum: it leads with one, or follows a leader heard lately. */
 bool member_is_serving(const struct member *m);
+/* It does not, and has not for read_only_after_ms: clients that ask for it may read what it
+ * applied last. (See member_readonly.c.) */
+bool member_is_read_only(const struct member *m);
 struct member_facts {
     uint64_t connections, watches, outstanding, requests_total, replies_total;
     uint64_t sessions_expired_total, forwards_again_total, malformed_total;
     uint64_t refused_total; /* connects, because of all that is in flight */
     uint64_t lapsed_total;  /* containers and TTL znodes found due, by this leader */
     uint64_t leader_changes_total, heard_leader_ms; /* when the leader was last heard */
+    uint64_t read_only_total, local_sessions;       /* times it became read-only; now */
+    uint64_t limited[MEMBER_LIMITS_N];
 };
 void member_facts(const struct member *m, struct member_facts *out);
 

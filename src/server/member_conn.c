@@ -113,6 +113,8 @@ static struct request *request_new(struct member *m, enum request_kind kind, int
     struct request *r = mem_alloc(sizeof *r + len);
 
     m->requests_bytes += sizeof *r + len;
+    if (limits_is_large(m, len))
+        m->large_bytes += len;
     r->kind = kind;
     r->xid = xid;
     r->op = op;
@@ -125,6 +127,8 @@ static struct request *request_new(struct member *m, enum request_kind kind, int
 void request_free(struct member *m, struct request *r)
 {
     m->requests_bytes -= sizeof *r + r->len;
+    if (limits_is_large(m, r->len))
+        m->large_bytes -= r->len;
     ids_unref(r->ids);
     mem_free(r);
 }
@@ -142,8 +146,10 @@ static void push(struct member *m, struct conn *c, struct request *r)
     if (c->unsent == NULL)
         c->unsent = r;
     c->requests_n++;
+    c->counted_n += r->xid > 0;
     c->requests_bytes += r->len;
-    m->facts.outstanding++;
+    if (++m->facts.outstanding == m->options.outstanding_max + 1ull)
+        limit_hit(m, MEMBER_LIMIT_OUTSTANDING);
 }
 
 static void pop(struct member *m, struct conn *c, struct request *r)
@@ -153,6 +159,7 @@ static void pop(struct member *m, struct conn *c, struct request *r)
         c->unsent = TAILQ_NEXT(r, in_conn);
     TAILQ_REMOVE(&c->requests, r, in_conn);
     c->requests_n--;
+    c->counted_n -= r->xid > 0;
     c->requests_bytes -= r->len;
     m->facts.outstanding--;
 }
@@ -169,7 +176,7 @@ static void reply(struct member *m, struct conn *c, int32_t xid, int64_t zxid, i
     wire_frame_end(&c->out, at);
     mark_dirty(m, c);
     m->facts.replies_total++;
-    stats_sent(m, c, c->out.len - at - 4, false);
+    stats_sent(m, c, xid == WIRE_XID_PING ? SENT_PING : SENT_REPLY, c->out.len - at);
 }
 
 void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
@@ -192,7 +199,7 @@ void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, co
     wire_watcher_event_encode(&e, out);
     wire_frame_end(out, at);
     mark_dirty(m, c);
-    stats_sent(m, c, out->len - at - 4, true);
+    stats_sent(m, c, SENT_EVENT, out->len - at);
 }
 
 /* sessionId and timeout of 0 say that there is no such session (any more). */
@@ -204,14 +211,14 @@ static void connect_reply(struct member *m, struct conn *c, int64_t session, int
         .timeout_ms = timeout_ms,
         .session_id = session,
         .password = wire_bytes(password != NULL ? password : none, TREE_PASSWORD_LEN),
-        .read_only = c->has_read_only_byte ? 0 : WIRE_ABSENT,
+        .read_only = c->has_read_only_byte ? m->read_only : WIRE_ABSENT,
     };
     size_t at = wire_frame_begin(&c->out);
 
     wire_connect_response_encode(&a, &c->out);
     wire_frame_end(&c->out, at);
     mark_dirty(m, c);
-    stats_sent(m, c, 0, false);
+    stats_sent(m, c, SENT_CONNECT, c->out.len - at);
 }
 
 static void serve_read(struct member *m, struct conn *c, const struct ids *ids, int32_t xid,
@@ -223,14 +230,16 @@ static void serve_read(struct member *m, struct conn *c, const struct ids *ids, 
     int err = tree_read(m->tree, m->watches, &caller, op, body, len, &m->reply);
     reply(m, c, xid, tree_zxid(m->tree), err, &m->reply);
     stats_answered(m, c, op, xid, tree_zxid(m->tree), came_ms, false);
+    if (watches_count(m->watches) > m->options.watches_max)
+        limits_watches(m, c);
 }
 
 static void serve_local(struct member *m, struct conn *c, const struct request *r)
 {
     /* An unknown operation carries zxid -1, an answer to auth 0: as ZooKeeper does. */
-    int64_t zxid = r->op == WIRE_OP_AUTH || r->op == WIRE_OP_SASL ? 0
-                   : r->err == ERR_UNIMPLEMENTED                  ? -1
-                                                                  : tree_zxid(m->tree);
+    bool is_auth =
+        r->op == WIRE_OP_AUTH || r->op == WIRE_OP_SASL || r->err == ERR_AUTH_REQUIRED;
+    int64_t zxid = is_auth ? 0 : r->err == ERR_UNIMPLEMENTED ? -1 : tree_zxid(m->tree);
     const struct wire_sasl_response no_token = {{NULL, -1}};
 
     buf_clear(&m->reply);
@@ -245,9 +254,11 @@ void conn_advance(struct member *m, struct conn *c)
 {
     struct request *r;
 
-    while (!c->doomed && (r = TAILQ_FIRST(&c->requests)) != NULL) {
+    while (!c->doomed && (r = TAILQ_FIRST(&c->requests)) != NULL && r->list != &m->held) {
         if (r->kind == REQ_QUESTION && r->list == NULL)
             session_ask(m, r);
+        if (r->kind == REQ_RECONFIG && r->seq == 0)
+            stream_add(m, r);
         if (r->kind != REQ_READ && r->kind != REQ_LOCAL)
             break;
         if (c->out.len >= MEMBER_REPLY_BYTES_MAX)
@@ -260,7 +271,7 @@ void conn_advance(struct member *m, struct conn *c)
         request_free(m, r);
     }
     while (!c->doomed && (r = c->unsent) != NULL && r->kind != REQ_CONNECT &&
-           r->kind != REQ_QUESTION) {
+           r->kind != REQ_QUESTION && r->kind != REQ_RECONFIG && r->list != &m->held) {
         if (r->kind == REQ_WRITE)
             stream_add(m, r);
         c->unsent = TAILQ_NEXT(r, in_conn);
@@ -281,12 +292,27 @@ static void open_session(struct member *m, struct conn *c, const struct request 
         next->session = session;
 }
 
+void conn_open_local(struct member *m, struct conn *c, int64_t session, int32_t timeout_ms,
+                     const uint8_t *password)
+{
+    connect_reply(m, c, session, timeout_ms, password);
+    if (session == 0) {
+        doom(m, c);
+        return;
+    }
+    c->state = CONN_OPEN;
+    c->session = session;
+    hash_insert(&m->conns_by_session, &c->by_session, hash_u64((uint64_t)session));
+}
+
 static void connect_done(struct member *m, struct request *r, const struct tree_result *result)
 {
     struct conn *c = r->conn;
 
     pop(m, c, r);
-    if (result->err == 0) {
+    if (result->err == ERR_AHEAD) {
+        doom(m, c); /* without an answer: there may be a server that has seen as much */
+    } else if (result->err == 0) {
         open_session(m, c, r, r->op == TREE_OP_CREATE_SESSION ? result->session : r->session);
         stats_answered(m, c, TREE_OP_CREATE_SESSION, 0, tree_zxid(m->tree), r->came_ms, true);
     } else {
@@ -324,6 +350,7 @@ void conn_write_done(struct member *m, struct request *r, int64_t zxid,
         if (c->unsent == r)
             c->unsent = NULL;
         c->requests_n--;
+        c->counted_n -= r->xid > 0;
         c->requests_bytes -= r->len;
         m->facts.outstanding--;
     }
@@ -372,27 +399,36 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
         doom(m, c);
         return;
     }
-    /* Who has seen more than we have must ask another server. An attach needs no test: when
-     * it is applied here, so is all that was committed before it, on whatever server. But a
-     * zxid that nobody can have given is refused for both when there is nothing to wait for. */
     if (m->requests_bytes >= MEMBER_ALL_REQUESTS_MAX) {
         m->facts.refused_total++;
+        limit_hit(m, MEMBER_LIMIT_ALL_REQUESTS);
         doom(m, c);
         return;
     }
     m->stats.connects++;
     m->stats.reconnects += q.session_id != 0;
-    if (!m->serving || (q.session_id == 0 && q.last_zxid_seen > tree_zxid(m->tree))) {
+    c->has_read_only_byte = q.read_only != WIRE_ABSENT;
+    /* Who has seen more than we have must ask another server. With a session he may wait for
+     * us: when his attach is applied here, so is all that was committed before it, on
+     * whatever server. If he has seen more even so, it was of a cluster that has lost it, and
+     * the attach is refused (tree.h). */
+    bool is_behind = q.last_zxid_seen > tree_zxid(m->tree);
+    if (m->read_only && (q.read_only == 1 || MUTANT(member_read_only_for_all)) && !is_behind) {
+        readonly_connect(m, c, &q, negotiate(m, q.timeout_ms));
+        return;
+    }
+    if (!m->serving || (q.session_id == 0 && is_behind)) {
         m->stats.closed_not_serving += !m->serving;
         doom(m, c);
         return;
     }
-    c->has_read_only_byte = q.read_only != WIRE_ABSENT;
+    uint8_t seen[8];
+    be64_put(seen, (uint64_t)q.last_zxid_seen);
     c->state = CONN_CONNECTING;
-    struct request *r = request_new(m, REQ_CONNECT, 0,
-                                    q.session_id == 0 ? (int32_t)TREE_OP_CREATE_SESSION
-                                                      : (int32_t)TREE_OP_ATTACH_SESSION,
-                                    NULL, 0);
+    struct request *r =
+        q.session_id == 0
+            ? request_new(m, REQ_CONNECT, 0, TREE_OP_CREATE_SESSION, NULL, 0)
+            : request_new(m, REQ_CONNECT, 0, TREE_OP_ATTACH_SESSION, seen, sizeof seen);
     push(m, c, r);
     r->session = q.session_id;
     r->timeout_ms = negotiate(m, q.timeout_ms);
@@ -441,34 +477,52 @@ static int auth_result(struct member *m, struct conn *c, const uint8_t *body, si
     return ERR_AUTH_FAILED;
 }
 
+static struct request *local_request(struct member *m, int32_t xid, int32_t op, int err)
+{
+    struct request *r = request_new(m, REQ_LOCAL, xid, op, NULL, 0);
+
+    r->err = err;
+    r->close_after = err == ERR_UNIMPLEMENTED || err == ERR_AUTH_FAILED ||
+                     err == ERR_AUTH_REQUIRED || op == WIRE_OP_CLOSE_SESSION;
+    return r;
+}
+
 static struct request *request_of(struct member *m, struct conn *c,
                                   const struct wire_request_header *h, const uint8_t *body,
                                   size_t len)
 {
     struct wire_path_request path;
     struct wire_in in = wire_in(body, len);
-    struct request *r;
+    int err = ERR_UNIMPLEMENTED;
 
+    if (!limits_know(m, c, h->op))
+        return local_request(m, h->xid, h->op, ERR_AUTH_REQUIRED);
+    if (c->local != NULL) {
+        int done = readonly_answer(m, c, h->op);
+        if (done <= 0)
+            return local_request(m, h->op == WIRE_OP_PING ? (int32_t)WIRE_XID_PING : h->xid,
+                                 h->op, done);
+    }
     if (h->op == WIRE_OP_PING)
         return request_new(m, REQ_QUESTION, WIRE_XID_PING, h->op, NULL, 0);
     if (h->op == WIRE_OP_SYNC && wire_path_request_decode(&path, &in) == 0)
         return request_new(m, REQ_QUESTION, h->xid, h->op, body, len);
     if (h->op == WIRE_OP_CLOSE_SESSION || tree_op_is_write(h->op))
         return request_new(m, REQ_WRITE, h->xid, h->op, body, len);
+    if (h->op == WIRE_OP_RECONFIG)
+        return request_new(m, REQ_RECONFIG, h->xid, h->op, body, len);
     if (tree_op_is_read(h->op))
         return request_new(m, REQ_READ, h->xid, h->op, body, len);
-    r = request_new(m, REQ_LOCAL, h->xid, h->op, NULL, 0);
     switch (h->op) {
     case WIRE_OP_AUTH:
-        r->err = auth_result(m, c, body, len);
-        m->stats.auth_failed += r->err != 0;
+        err = auth_result(m, c, body, len);
+        m->stats.auth_failed += err != 0;
         break;
-    case WIRE_OP_SYNC: r->err = ERR_MALFORMED; break;
-    case WIRE_OP_SASL: break; /* there is none: an empty token says so */
-    default: r->err = ERR_UNIMPLEMENTED; break;
+    case WIRE_OP_SYNC: err = ERR_MALFORMED; break;
+    case WIRE_OP_SASL: err = 0; break; /* there is none: an empty token says so */
+    default: break;
     }
-    r->close_after = r->err == ERR_UNIMPLEMENTED || r->err == ERR_AUTH_FAILED;
-    return r;
+    return local_request(m, h->xid, h->op, err);
 }
 
 void member_client_opened(struct member *m, uint64_t conn, const char *address)
@@ -504,23 +558,34 @@ void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, s
         connect_frame(m, c, data, len);
         return;
     }
-    if (len > MEMBER_FRAME_MAX || wire_request_header_decode(&h, &in) != 0) {
+    if (len > m->options.frame_max || limits_too_large(m, len)) {
+        limit_hit(m, len > m->options.frame_max ? MEMBER_LIMIT_FRAME : MEMBER_LIMIT_LARGE);
+        doom(m, c);
+        return;
+    }
+    if (wire_request_header_decode(&h, &in) != 0) {
         m->facts.malformed_total++;
         doom(m, c);
         return;
     }
-    if (!c->touched && c->state == CONN_OPEN) {
+    if (c->local != NULL) {
+        c->local->until_ms = m->now_ms + (uint64_t)c->local->timeout_ms;
+    } else if (!c->touched && c->state == CONN_OPEN) {
         c->touched = true;
         TAILQ_INSERT_TAIL(&m->touched, c, in_touched);
     }
     size_t body_len = (size_t)(in.end - in.at);
-    if (TAILQ_EMPTY(&c->requests) && c->out.len < MEMBER_REPLY_BYTES_MAX &&
-        tree_op_is_read(h.op)) {
+    bool must_hold = limits_must_hold(m);
+    if (TAILQ_EMPTY(&c->requests) && c->out.len < MEMBER_REPLY_BYTES_MAX && !must_hold &&
+        m->options.enforce_auth == NULL && tree_op_is_read(h.op)) {
         serve_read(m, c, c->ids, h.xid, h.op, in.at, body_len,
                    m->now_ms); /* the common case: no copy */
         return;
     }
-    push(m, c, request_of(m, c, &h, in.at, body_len));
+    struct request *r = request_of(m, c, &h, in.at, body_len);
+    push(m, c, r);
+    if (must_hold)
+        limits_hold(m, r);
     conn_advance(m, c);
 }
 
@@ -528,10 +593,12 @@ bool member_client_is_busy(const struct member *m, uint64_t conn)
 {
     const struct conn *c = conn_find(m, conn);
 
-    return c != NULL && (c->requests_n >= MEMBER_REQUESTS_MAX ||
-                         c->requests_bytes >= MEMBER_REQUEST_BYTES_MAX ||
-                         c->out.len >= MEMBER_REPLY_BYTES_MAX ||
-                         (c->requests_n > 0 && m->requests_bytes >= MEMBER_ALL_REQUESTS_MAX));
+    return c != NULL &&
+           (c->requests_n >= MEMBER_REQUESTS_MAX ||
+            c->requests_bytes >= MEMBER_REQUEST_BYTES_MAX ||
+            c->out.len >= MEMBER_REPLY_BYTES_MAX ||
+            (c->counted_n > 0 && m->facts.outstanding > m->options.outstanding_max) ||
+            (c->requests_n > 0 && m->requests_bytes >= MEMBER_ALL_REQUESTS_MAX));
 }
 
 /* ---- the end ---- */
@@ -544,18 +611,24 @@ void conn_free(struct member *m, struct conn *c)
     {
         m->facts.outstanding--;
         r->conn = NULL;
-        if (r->list != NULL)
+        if (!limits_forget(m, r) && r->list != NULL)
             session_forget(m, r);
-        if (r->seq == 0)
+        if (r == m->reconfig) { /* what it began goes on */
+            m->reconfig = NULL;
+            request_free(m, r);
+        } else if (r->seq == 0) {
             request_free(m, r); /* no server has heard of it */
+        }
     }
     if (c->state == CONN_OPEN)
         hash_remove(&m->conns_by_session, &c->by_session);
+    if (c->local != NULL)
+        readonly_gone(m, c);
     if (c->dirty)
         TAILQ_REMOVE(&m->dirty, c, in_dirty);
     if (c->touched)
         TAILQ_REMOVE(&m->touched, c, in_touched);
-    watches_forget(m->watches, c->id);
+    limits_gone(m, c->id);
     hash_remove(&m->conns, &c->by_id);
     m->facts.connections--;
     ids_unref(c->ids);

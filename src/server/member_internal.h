@@ -4,6 +4,9 @@
  *   member.c          life; raft's events in and out; applying; snapshots
  *   member_conn.c     one client's connection: its queue of requests, in order
  *   member_stream.c   writes on their way to the leader, each once, in order
+ *   member_reconfig.c who the servers are: /zookeeper/config, and changes that clients ask for
+ *   member_limits.c   who is let in, and who waits
+ *   member_readonly.c clients that may read without a quorum
  *   member_session.c  questions to the leader (ping, sync) and the expiry of sessions
  *   member_sweep.c    containers and TTL znodes whose time has come
  *   member_stats.c    what is counted, for those who watch over it
@@ -31,6 +34,11 @@
 #define MEMBER_TOUCHES_MAX 10000            /* sessions named in one question */
 #define MEMBER_GRACE_MS 200                 /* to read what came while we did not run */
 #define MEMBER_IDS_BYTES_MAX (64u << 10)    /* of what one connection has proven */
+#define MEMBER_WATCHES_MAX 4000000          /* (path, kind), of one connection */
+#define MEMBER_ALL_WATCHES_MAX 16000000     /* about 150 bytes each, and the path */
+#define MEMBER_FORGET_MAX 10000             /* watches of clients that are gone, in one turn */
+#define MEMBER_LOCALS_MAX 20000             /* sessions of read-only mode */
+#define MEMBER_LOCALS_LOOK_MS 100           /* how late their end may be */
 
 /* The last byte of a message between members (so that raft's own bytes need no copy). */
 enum message_type {
@@ -48,6 +56,7 @@ enum request_kind {
     REQ_WRITE,    /* goes through the log */
     REQ_READ,     /* served here, when it has become the first */
     REQ_QUESTION, /* ping, sync: asked of the leader when it has become the first; blocks */
+    REQ_RECONFIG, /* goes through the log when it has become the first, and waits; blocks */
     REQ_LOCAL,    /* answered here without the tree: auth, errors */
 };
 
@@ -64,10 +73,11 @@ TAILQ_HEAD(request_list, request);
 struct request {
     TAILQ_ENTRY(request) in_conn;   /* while conn != NULL */
     TAILQ_ENTRY(request) in_stream; /* REQ_WRITE, REQ_CONNECT once numbered */
-    TAILQ_ENTRY(request) in_list;   /* REQ_QUESTION: in *list */
-    struct request_list *list;      /* REQ_QUESTION: unasked, round.asked or syncing; or NULL */
-    struct conn *conn;              /* NULL: the client is gone, the write goes on */
-    struct ids *ids;                /* a reference; NULL: asked before any were known */
+    TAILQ_ENTRY(request) in_list;   /* in *list */
+    /* REQ_QUESTION: unasked, round.asked or syncing; any: held, not let into work; or NULL */
+    struct request_list *list;
+    struct conn *conn; /* NULL: the client is gone, the write goes on */
+    struct ids *ids;   /* a reference; NULL: asked before any were known */
     enum request_kind kind;
     int32_t xid, op;
     int err;                             /* REQ_LOCAL: the answer */
@@ -82,6 +92,7 @@ struct request {
     uint64_t sent_n;    /* its number among those given in that term */
     uint64_t index;     /* REQ_QUESTION: sync waits until this is applied */
     uint64_t round;     /* REQ_QUESTION: the first round that asks it; all later ones do too */
+    uint64_t held_ms;   /* in member.held: since when */
     uint32_t len;
     uint8_t body[];
 };
@@ -100,9 +111,11 @@ struct conn {
     struct request_list requests; /* unanswered, oldest first */
     struct request *unsent;       /* the first that was not yet looked at for the stream */
     unsigned requests_n;
+    unsigned counted_n; /* of them, for globalOutstandingLimit: those with an xid above 0 */
     size_t requests_bytes;
-    struct buf out;  /* what this batch of events has for the client */
-    struct buf late; /* only for a planted fault */
+    struct local *local; /* CONN_OPEN, in read-only mode: its session; or NULL */
+    struct buf out;      /* what this batch of events has for the client */
+    struct buf late;     /* only for a planted fault */
     TAILQ_ENTRY(conn) in_dirty;
     TAILQ_ENTRY(conn) in_touched;
     bool dirty, touched;
@@ -155,6 +168,17 @@ struct asked {
     struct buf refused; /* sessions (i64 each) that are closing or unknown */
 };
 
+/* A session of read-only mode: known to this server only. */
+struct local {
+    struct hash_link by_id;
+    int64_t id;
+    int32_t timeout_ms;
+    uint64_t until_ms;
+    struct conn *conn; /* NULL: its client is away */
+    bool is_closing;   /* ends with its connection */
+    uint8_t password[TREE_PASSWORD_LEN];
+};
+
 struct member {
     struct member_options options;
     struct member_io io;
@@ -168,8 +192,13 @@ struct member {
     uint64_t incarnation;
 
     struct hash_table conns, conns_by_session;
-    size_t requests_bytes; /* all requests that there are, with their structs */
+    size_t requests_bytes;    /* all requests that there are, with their structs */
+    size_t large_bytes;       /* of the large ones among them */
+    struct request_list held; /* not let into work yet, the oldest first */
+    uint64_t held_n;
     struct conn_list dirty, touched;
+    uint64_t *gone; /* connections that have left more watches than are forgotten at once */
+    size_t gone_n, gone_cap;
 
     /* Our stream of writes. */
     struct request_list stream; /* numbered, unresolved, by seq */
@@ -196,9 +225,26 @@ struct member {
     TAILQ_HEAD(, asked) asked;
     uint64_t asked_ids;
 
+    /* Who the servers are. */
+    struct request
+        *reconfig; /* of a client here: its first entry is applied; index: its zxid */
+    uint64_t config_proposed; /* leader: index of the last SET_CONFIG in this term */
+    uint64_t config_set_ms;   /* leader: when one was applied last, or when it began to lead */
+    int64_t reconfig_zxid;    /* leader: which reconfig the two below are about */
+    uint64_t reconfig_ms;     /* when we began with it */
+    bool reconfig_gives_up;
+    uint64_t hand_over_ms; /* when leadership may be offered again */
+
     uint64_t leader_seen; /* for the count of changes */
     uint64_t serving_ms;  /* when we last were part of a quorum */
     bool serving;
+
+    /* Read-only mode. */
+    bool read_only;
+    uint64_t lost_ms; /* since when there has been no quorum */
+    struct hash_table locals;
+    uint64_t locals_due_ms; /* before it, none of them ends */
+    uint32_t local_ids;
 
     bool snapshotting;          /* the store writes one */
     struct raft_blob *snapshot; /* to be taken by the shell */
@@ -226,6 +272,38 @@ void conn_flush(struct member *m);
 void conn_close_all(struct member *m);
 struct conn *conn_of_session(struct member *m, int64_t session);
 struct conn *conn_find(const struct member *m, uint64_t id);
+/* Answers a connect request of a client that may only read; session 0: there is none. */
+void conn_open_local(struct member *m, struct conn *c, int64_t session, int32_t timeout_ms,
+                     const uint8_t *password);
+
+/* ---- member_limits.c ---- */
+void limit_hit(struct member *m, enum member_limit limit);
+/* What this connection has proven is enough for this operation. */
+bool limits_know(struct member *m, const struct conn *c, int32_t op);
+/* It is one of the large requests, and too much for those that are in flight. */
+bool limits_too_large(const struct member *m, size_t len);
+static inline bool limits_is_large(const struct member *m, size_t len)
+{
+    return m->options.large_from > 0 && len >= (size_t)m->options.large_from;
+}
+/* The next request has to wait: limits_hold() it. */
+bool limits_must_hold(const struct member *m);
+void limits_hold(struct member *m, struct request *r);
+bool limits_admit(struct member *m);                     /* true if somebody was let in */
+bool limits_forget(struct member *m, struct request *r); /* true: it was held */
+void limits_watches(struct member *m, struct conn *c);   /* it has set one, perhaps */
+void limits_gone(struct member *m, uint64_t conn); /* its watches are forgotten, in portions */
+void limits_forget_watches(struct member *m);      /* the next portion */
+
+/* ---- member_readonly.c ---- */
+void readonly_connect(struct member *m, struct conn *c, const struct wire_connect_request *q,
+                      int32_t timeout_ms);
+/* How an operation of a client in this mode is answered: 0 done, an error, or 1: as ever. */
+int readonly_answer(struct member *m, struct conn *c, int32_t op);
+void readonly_gone(struct member *m, struct conn *c); /* the connection is */
+void readonly_turn(struct member *m);                 /* begins, ends, lets sessions end */
+void readonly_drop(struct member *m);                 /* all its sessions */
+uint64_t readonly_deadline(const struct member *m);
 
 /* ---- member_stream.c ---- */
 void stream_add(struct member *m, struct request *r);
@@ -262,13 +340,23 @@ void session_forget(struct member *m, struct request *r); /* a question's client
 void sweep_work(struct member *m);
 
 /* ---- member_stats.c ---- */
-void stats_sent(struct member *m, struct conn *c, size_t bytes, bool is_event);
+enum sent { SENT_CONNECT, SENT_PING, SENT_REPLY, SENT_EVENT };
+void stats_sent(struct member *m, struct conn *c, enum sent what, size_t bytes);
 /* A request was answered; its reply may still be in c->out. */
 void stats_answered(struct member *m, struct conn *c, int32_t op, int32_t xid, int64_t zxid,
                     uint64_t came_ms, bool is_update);
 void stats_conn_clear(struct conn_stats *s);
 void stats_proposed(struct member *m, size_t bytes);
+void stats_committed(struct member *m);
 void stats_leader(struct member *m); /* after each turn: who leads, and whether we serve */
+
+/* ---- member_reconfig.c ---- */
+void reconfig_lead(struct member *m);
+void reconfig_drive(struct member *m); /* the next step towards the servers that are wanted */
+/* The result of a client's request, applied; true: it waits for what comes of it. */
+bool reconfig_begun(struct member *m, struct request *r, int64_t zxid, int err);
+void reconfig_ended(struct member *m, const struct tree_txn *txn, int64_t zxid,
+                    const struct tree_result *result);
 
 /* ---- member.c ---- */
 /* Puts a txn into the log; we lead. 0 or raft_propose's errors. */

@@ -20,18 +20,17 @@ static void size_add(struct sizes *s, size_t bytes)
     s->any = true;
 }
 
-/* bytes 0: of a connect response, whose size ZooKeeper does not count. */
-void stats_sent(struct member *m, struct conn *c, size_t bytes, bool is_event)
+/* ZooKeeper counts the size of a connect response nowhere, and the bytes of pings not. */
+void stats_sent(struct member *m, struct conn *c, enum sent what, size_t bytes)
 {
     m->stats.sent++;
     c->stats.sent++;
-    if (bytes == 0)
-        return;
-    if (is_event)
+    if (what == SENT_EVENT)
         m->stats.event_bytes += bytes;
-    else
+    if (what == SENT_REPLY)
         m->stats.reply_bytes += bytes;
-    size_add(&m->stats.replies, bytes);
+    if (what != SENT_CONNECT)
+        size_add(&m->stats.replies, bytes);
 }
 
 void stats_answered(struct member *m, struct conn *c, int32_t op, int32_t xid, int64_t zxid,
@@ -48,7 +47,7 @@ void stats_answered(struct member *m, struct conn *c, int32_t op, int32_t xid, i
     s->last_latency = ms;
     summary_add(&s->latency, ms);
     summary_add(&m->stats.latency, ms);
-    spread_add(is_update ? &m->stats.update : &m->stats.read, ms);
+    distribution_add(is_update ? &m->stats.update : &m->stats.read, ms);
 }
 
 void stats_conn_clear(struct conn_stats *s)
@@ -60,6 +59,14 @@ void stats_proposed(struct member *m, size_t bytes)
 {
     m->stats.proposed++;
     size_add(&m->stats.proposals, bytes);
+}
+
+void stats_committed(struct member *m)
+{
+    if (raft_role(m->raft) == RAFT_LEADER)
+        m->stats.committed_lead++;
+    else
+        m->stats.committed_follow++;
 }
 
 /* Since when a thing is not as it should be; when it is again, how long that took. */
@@ -120,6 +127,8 @@ void member_client_word(struct member *m, uint64_t conn, size_t bytes)
     if (c != NULL)
         c->stats.received++;
 }
+
+void member_client_word_done(struct member *m) { m->stats.sent++; }
 
 bool member_conn_facts(const struct member *m, uint64_t conn, struct member_conn_facts *out)
 {

@@ -16,13 +16,17 @@ struct sizes {
     bool any;
     uint32_t last, least, most;
 };
+static inline int64_t size_shown(const struct sizes *s, uint32_t size)
+{
+    return s->any ? (int64_t)size : -1;
+}
 
 /* Of one server, since its start or the last member_stats_reset(). */
 struct member_stats {
-    struct summary latency;     /* of all requests, from frame to reply */
-    struct spread read, update; /* of those that do not, and do, go through the log */
-    uint64_t received, sent;    /* frames of clients, their words counted; replies and events */
-    uint64_t received_bytes;    /* of these frames, with their lengths */
+    struct summary latency;           /* of all requests, from frame to reply */
+    struct distribution read, update; /* of those that do not, and do, go through the log */
+    uint64_t received, sent; /* frames of clients, their words counted; replies and events */
+    uint64_t received_bytes; /* of these frames, with their lengths */
     uint64_t reply_bytes, event_bytes; /* without */
     struct sizes replies, proposals;   /* of replies and events; of what this leader proposed */
     uint64_t connects, reconnects;     /* connect requests; those of a session that was there */
@@ -31,7 +35,8 @@ struct member_stats {
     uint64_t proposed;                         /* by this leader */
     uint64_t committed_lead, committed_follow; /* applied while leading, while not */
     uint64_t leaderless;                       /* times that no leader was known */
-    struct summary election, unavailable, pause;
+    struct summary election, unavailable;
+    struct distribution pause; /* that the process did not run when it should have */
 };
 const struct member_stats *member_stats(const struct member *m);
 void member_stats_reset(struct member *m);
@@ -39,8 +44,9 @@ uint64_t member_leader_ms(const struct member *m); /* for how long we lead; 0: w
 uint64_t
 member_pending_syncs(const struct member *m); /* questions that raft has not answered */
 
-/* A word came instead of a frame, so many bytes. */
+/* A word came instead of a frame, so many bytes; it was answered. */
 void member_client_word(struct member *m, uint64_t conn, size_t bytes);
+void member_client_word_done(struct member *m);
 
 /* Of one connection, since its beginning or the last member_conns_reset(). */
 struct conn_stats {

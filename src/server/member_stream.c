@@ -157,7 +157,8 @@ void stream_applied(struct member *m, int64_t zxid, const struct tree_txn *txn,
         m->next_send = TAILQ_NEXT(r, in_stream);
     TAILQ_REMOVE(&m->stream, r, in_stream);
     m->stream_retry_ms = m->now_ms + MEMBER_RETRY_MS;
-    conn_write_done(m, r, zxid, result);
+    if (!reconfig_begun(m, r, zxid, result->err))
+        conn_write_done(m, r, zxid, result);
 }
 
 void stream_drop(struct member *m)
@@ -219,7 +220,8 @@ static void ask_again(struct member *m, uint64_t to, const struct origin *o)
 static bool may_forward(const struct tree_txn *t)
 {
     return t->op == TREE_OP_CREATE_SESSION || t->op == TREE_OP_ATTACH_SESSION ||
-           t->op == TREE_OP_CLOSE_SESSION || tree_op_is_write(t->op);
+           t->op == TREE_OP_CLOSE_SESSION || t->op == WIRE_OP_RECONFIG ||
+           tree_op_is_write(t->op);
 }
 
 /* 0: taken, or taken before; else why nothing behind it can be taken either. */

@@ -12,7 +12,10 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SETTING_TEXT_MAX 256 /* with the NUL */
+#include "base/buf.h"
+
+#define READ_ONLY_AFTER_MS 2000 /* or a tick, if that is longer */
+#define SETTING_TEXT_MAX 256    /* with the NUL */
 
 /* N(field, key, default, least, most, help)   a whole number
  * B(field, key, default, help)                true or false (yes, no)
@@ -53,7 +56,10 @@
     T(super_digest, "DigestAuthenticationProvider.superDigest", "", "super:HASH, who may do everything") \
     T(digest_algorithm, "DigestAuthenticationProvider.digestAlg", "SHA1", "what a password's hash is made with") \
     B(enforce_auth, "enforce.auth.enabled", false, "only clients that have proven who they are")   \
-    T(enforce_auth_schemes, "enforce.auth.schemes", "", "by one of these schemes")
+    T(enforce_auth_schemes, "enforce.auth.schemes", "", "by one of these schemes")               \
+    B(require_sasl, "sessionRequireClientSASLAuth", false, "cannot be set: there is no SASL here") \
+    N(large_from, "largeRequestThreshold", -1, -1, 1073741824, "bytes from which a request is a large one; -1: none is") \
+    N(large_bytes_max, "largeRequestMaxBytes", 104857600, 1024, 2147483647, "bytes of all large requests in work")
 /* clang-format on */
 
 struct settings {
@@ -66,7 +72,11 @@ struct settings {
 #undef T
 };
 
-struct settings settings_default(void); /* muster's own, without a zoo.cfg */
+struct settings settings_default(void);           /* muster's own, without a zoo.cfg */
 uint8_t settings_rules(const struct settings *s); /* TREE_RULE_ of tree.h */
+/* What does not go together, or cannot be had: ERR_BAD_ARGUMENTS, and why. */
+int settings_check(const struct settings *s, struct buf *why);
+/* Without a quorum for so long: read-only mode. */
+uint32_t settings_read_only_after_ms(const struct settings *s);
 
 #endif

@@ -34,6 +34,7 @@ enum link_stage {
     LINK_WAITS_PROOF,     /* accepted, challenged */
     LINK_WAITS_JOIN,      /* accepted, proved; the ensemble decides */
     LINK_RECEIVES,        /* accepted, a peer */
+    LINK_LOOKS_UP,        /* opened: the address of a name */
     LINK_WAITS_CHALLENGE, /* opened */
     LINK_WAITS_WELCOME,   /* opened, proved */
     LINK_SENDS,           /* opened, a peer */
@@ -47,7 +48,8 @@ struct link {
     uv_tcp_t tcp;
     uv_timer_t timer; /* limits the handshake */
     uv_connect_t connect;
-    unsigned handles; /* not yet closed */
+    uv_getaddrinfo_t lookup; /* counted in handles while it is under way */
+    unsigned handles;        /* not yet closed */
     enum link_stage stage;
     struct handshake shake;
     uint64_t from;   /* accepted: who it is, once proved */
@@ -112,9 +114,8 @@ static bool is_stranger(const struct link *l)
            l->stage == LINK_WAITS_JOIN;
 }
 
-static void link_handle_closed(uv_handle_t *h)
+static void link_release(struct link *l)
 {
-    struct link *l = h->data;
     struct transport *t = l->transport;
 
     if (--l->handles > 0)
@@ -126,6 +127,8 @@ static void link_handle_closed(uv_handle_t *h)
     free_if_done(t);
 }
 
+static void link_handle_closed(uv_handle_t *h) { link_release(h->data); }
+
 static void link_close(struct link *l)
 {
     if (l->stage == LINK_CLOSING)
@@ -135,6 +138,8 @@ static void link_close(struct link *l)
     if (l->stage == LINK_SENDS && !l->transport->stopping)
         log_event(LOG_WARNING, "peer_disconnected", LOG_S("peer", l->peer->member.name),
                   LOG_S("address", l->peer->member.address));
+    if (l->stage == LINK_LOOKS_UP) /* its callback comes all the same */
+        (void)uv_cancel((uv_req_t *)&l->lookup);
     l->stage = LINK_CLOSING;
     if (l->peer != NULL) {
         struct peer *p = l->peer;
@@ -355,16 +360,22 @@ static void take_over(struct link *l)
 
 static void peer_connect(struct transport *t, struct peer *p);
 
+static bool has_room_for_guest(const struct transport *t)
+{
+    unsigned guests = 0;
+
+    for (unsigned i = 0; i < t->peers_n; i++)
+        guests += t->peers[i].guest;
+    return guests < TRANSPORT_GUESTS_MAX;
+}
+
 /* Who is not in our configuration is answered where its connection comes from. */
 static void add_guest(struct link *l)
 {
     struct transport *t = l->transport;
-    unsigned guests = 0;
     char ip[INET_ADDRSTRLEN];
 
-    for (unsigned i = 0; i < t->peers_n; i++)
-        guests += t->peers[i].guest;
-    if (guests == TRANSPORT_GUESTS_MAX)
+    if (!has_room_for_guest(t))
         return;
     link_address(l, ip);
     struct peer *p = &t->peers[t->peers_n++];
@@ -474,6 +485,7 @@ static int take_frame(struct link *l, const uint8_t *data, size_t len)
     case LINK_WAITS_HELLO: return welcome_hello(l, data, len);
     case LINK_WAITS_PROOF: return welcome_proof(l, data, len);
     case LINK_RECEIVES: return take_message(l, data, len);
+    case LINK_LOOKS_UP: return ERR_MALFORMED; /* there is no connection yet */
     case LINK_WAITS_CHALLENGE: return answer_challenge(l, data, len);
     case LINK_WAITS_WELCOME: return take_welcome(l, len);
     case LINK_WAITS_JOIN:
@@ -584,17 +596,62 @@ static void connected(uv_connect_t *req, int status)
     buf_free(&hello);
 }
 
+static void link_connect(struct link *l, const struct sockaddr_in *to)
+{
+    struct transport *t = l->transport;
+    struct sockaddr_in own;
+
+    l->stage = LINK_WAITS_CHALLENGE;
+    l->connect.data = l;
+    /* From where we listen: by that address, and no other of this machine, we are known. */
+    if (uv_ip4_addr(t->options.listen_address, 0, &own) == 0)
+        (void)uv_tcp_bind(&l->tcp, (const struct sockaddr *)&own, 0);
+    if (uv_tcp_connect(&l->connect, &l->tcp, (const struct sockaddr *)to, connected) != 0)
+        link_close(l);
+}
+
+static void looked_up(uv_getaddrinfo_t *req, int status, struct addrinfo *found)
+{
+    struct link *l = req->data;
+    struct sockaddr_in to;
+
+    if (l->stage != LINK_CLOSING && (status != 0 || found == NULL)) {
+        say_refused(l->transport, l->peer->member.address, uv_strerror(status));
+        link_close(l);
+    } else if (l->stage != LINK_CLOSING) {
+        memcpy(&to, found->ai_addr, sizeof to);
+        link_connect(l, &to);
+    }
+    uv_freeaddrinfo(found);
+    link_release(l);
+}
+
+/* "NAME:PORT": looked up for each attempt, since addresses move. */
+static int look_up(struct link *l, const char *address)
+{
+    const struct addrinfo want = {.ai_family = AF_INET, .ai_socktype = SOCK_STREAM};
+    const char *colon = strrchr(address, ':');
+    char host[RAFT_ADDRESS_MAX];
+
+    if (colon == NULL || colon == address)
+        return ERR_SYNTAX;
+    snprintf(host, sizeof host, "%.*s", (int)(colon - address), address);
+    l->lookup.data = l;
+    if (uv_getaddrinfo(l->transport->loop, &l->lookup, looked_up, host, colon + 1, &want) != 0)
+        return ERR_SYSTEM;
+    l->stage = LINK_LOOKS_UP;
+    l->handles++;
+    return 0;
+}
+
 static void peer_connect(struct transport *t, struct peer *p)
 {
     const struct identity *self = t->options.self;
     struct sockaddr_in a;
-
-    if (parse_address(p->member.address, t->options.port, &a) != 0)
-        return;
     struct link *l = link_new(t, LINK_WAITS_CHALLENGE);
+
     l->peer = p;
     p->link = l;
-    l->connect.data = l;
     l->shake.hello.kind = HANDSHAKE_PEER;
     l->shake.hello.from = self->id;
     l->shake.hello.to = p->member.id;
@@ -603,11 +660,9 @@ static void peer_connect(struct transport *t, struct peer *p)
     memcpy(l->shake.key, self->secret, SECRET_LEN);
     l->shake.key_len = SECRET_LEN;
     uv_timer_start(&l->timer, link_timeout, CONNECT_MS, 0);
-    /* From where we listen: by that address, and no other of this machine, we are known. */
-    struct sockaddr_in own;
-    if (uv_ip4_addr(t->options.listen_address, 0, &own) == 0)
-        (void)uv_tcp_bind(&l->tcp, (const struct sockaddr *)&own, 0);
-    if (uv_tcp_connect(&l->connect, &l->tcp, (const struct sockaddr *)&a, connected) != 0)
+    if (parse_address(p->member.address, t->options.port, &a) == 0)
+        link_connect(l, &a);
+    else if (look_up(l, p->member.address) != 0)
         link_close(l);
 }
 
@@ -668,6 +723,23 @@ void transport_set_peers(struct transport *t, const struct raft_members *peers)
         *p = (struct peer){.member = peers->v[i], .wait_ms = RECONNECT_MS};
         peer_connect(t, p);
     }
+}
+
+void transport_guest(struct transport *t, const struct raft_member *m)
+{
+    struct peer *p = peer_of(t, m->id);
+
+    if (m->id == t->options.self->id ||
+        (p != NULL && (!p->guest || strcmp(p->member.address, m->address) == 0)))
+        return;
+    if (p != NULL)
+        peer_remove(t, (unsigned)(p - t->peers));
+    if (!has_room_for_guest(t))
+        return;
+    p = &t->peers[t->peers_n++];
+    *p = (struct peer){.guest = true, .wait_ms = RECONNECT_MS, .heard_ms = uv_now(t->loop)};
+    p->member = *m;
+    peer_connect(t, p);
 }
 
 void transport_send(struct transport *t, uint64_t to, enum transport_channel channel,

@@ -19,14 +19,14 @@
 #include "server/identity.h"
 #include "server/secret.h"
 
-#define TRANSPORT_FRAME_MAX (8u << 20)  /* of a peer that has proved itself */
+#define TRANSPORT_FRAME_MAX (12u << 20) /* of a peer that has proved itself */
 #define TRANSPORT_STRANGER_MAX 1024u    /* of anybody else */
 #define TRANSPORT_QUEUE_MAX (32u << 20) /* unsent to one peer; above it is dropped */
 #define TRANSPORT_STRANGERS_MAX 64      /* unproved connections; then the oldest goes */
 #define TRANSPORT_GUESTS_MAX 15         /* servers with the secret that are not our peers */
 #define TRANSPORT_PROOF_MS 5000         /* how long they may take */
 
-enum transport_channel { CHANNEL_MEMBER = 0, CHANNEL_AGENT = 1, CHANNELS };
+enum transport_channel { CHANNEL_MEMBER = 0, CHANNEL_AGENT = 1, CHANNEL_FOUND = 2, CHANNELS };
 
 struct transport_facts {
     uint64_t frames_in_total, frames_out_total, bytes_in_total, bytes_out_total;
@@ -35,7 +35,7 @@ struct transport_facts {
 
 struct transport_options {
     const struct identity *self; /* borrowed for the life of the transport */
-    const char *listen_address;
+    const char *listen_address;  /* IPv4 */
     uint16_t port;
     void *ctx;
     void (*received)(void *ctx, uint64_t from, enum transport_channel channel,
@@ -54,6 +54,9 @@ void transport_stop(struct transport *t); /* freed when the loop has closed its 
  * and is not among them: it may know of a change of which we have not been told, and can tell
  * us only if it gets an answer. */
 void transport_set_peers(struct transport *t, const struct raft_members *peers);
+/* Somebody who has proved itself and says where it can be reached: answers go there, also
+ * when it is not among the peers. */
+void transport_guest(struct transport *t, const struct raft_member *m);
 void transport_send(struct transport *t, uint64_t to, enum transport_channel channel,
                     const uint8_t *data, size_t len);
 /* Hands over what was collected since the last time: once in each turn of the loop. */

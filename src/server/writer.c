@@ -5,6 +5,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "host/clock.h"
 
 #define WRITER_KEEP                                                          \
     10000 /* entries below a snapshot, for followers that are not far behind \
@@ -24,15 +25,35 @@ struct writer {
     struct raft_save save;      /* while saving, or waiting for room */
     struct raft_blob *snapshot; /* else */
     int err;
+    uint64_t took_ms;
+    struct writer_facts facts;
 };
 
 /* On the pool's thread. */
 static void run(uv_work_t *work)
 {
     struct writer *w = work->data;
+    uint64_t began_ms = clock_now_ms();
 
     w->err = w->saving ? store_save(w->store, &w->save)
                        : store_snapshot(w->store, w->snapshot, WRITER_KEEP);
+    w->took_ms = clock_now_ms() - began_ms;
+}
+
+static void count(struct writer *w)
+{
+    struct writer_facts *f = &w->facts;
+
+    if (!w->saving) {
+        summary_add(&f->snapshot_ms, w->took_ms);
+        f->snapshot_wall_ms = clock_wall_ms();
+        return;
+    }
+    if (w->save.n > 0) { /* else it is a vote */
+        summary_add(&f->save_ms, w->took_ms);
+        summary_add(&f->save_entries, w->save.n);
+    }
+    f->slow_total += w->took_ms > WRITER_SLOW_MS;
 }
 
 static void try_again(uv_timer_t *timer) { writer_work(timer->data); }
@@ -45,6 +66,8 @@ static void finished(uv_work_t *work, int status)
     if (status != 0 || w->stopping)
         return;
     w->woken(w->ctx);
+    if (w->err == 0)
+        count(w);
     if (!w->saving) {
         uint64_t index = w->snapshot->index;
         raft_blob_unref(w->snapshot);
@@ -110,6 +133,13 @@ struct writer *writer_new(uv_loop_t *loop, struct store *store, struct member *m
 uint64_t writer_since_ms(const struct writer *w) { return w->since_ms; }
 bool writer_is_full(const struct writer *w) { return w->full; }
 bool writer_is_idle(const struct writer *w) { return !w->busy; }
+
+void writer_facts(const struct writer *w, struct writer_facts *out) { *out = w->facts; }
+
+void writer_facts_reset(struct writer *w)
+{
+    w->facts = (struct writer_facts){.snapshot_wall_ms = w->facts.snapshot_wall_ms};
+}
 
 static void closed(uv_handle_t *h) { mem_free(h->data); }
 

@@ -9,6 +9,7 @@
 
 #include <uv.h>
 
+#include "base/summary.h"
 #include "server/member.h"
 #include "store/store.h"
 
@@ -26,5 +27,15 @@ bool writer_is_full(const struct writer *w); /* the disk is full: saves wait */
 uint64_t writer_since_ms(const struct writer *w);
 void writer_stop(struct writer *w); /* freed when its handles are closed */
 bool writer_is_idle(const struct writer *w);
+
+#define WRITER_SLOW_MS 1000 /* a save that takes longer is counted (ZooKeeper's threshold) */
+
+struct writer_facts {
+    struct summary save_ms, save_entries, snapshot_ms;
+    uint64_t slow_total;
+    uint64_t snapshot_wall_ms; /* when the newest was written; 0: none since the start */
+};
+void writer_facts(const struct writer *w, struct writer_facts *out);
+void writer_facts_reset(struct writer *w); /* but snapshot_wall_ms */
 
 #endif

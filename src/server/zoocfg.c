@@ -320,8 +320,8 @@ static void add_server(struct reader *r, const char *key, const char *value)
         problem(r, "%s: this server has a line already", key);
         return;
     }
-    if (c->servers_n == RAFT_MEMBERS_MAX) {
-        problem(r, "%s: an ensemble has at most %d servers", key, RAFT_MEMBERS_MAX);
+    if (c->servers_n == ENSEMBLE_MAX) {
+        problem(r, "%s: an ensemble has at most %d servers", key, ENSEMBLE_MAX);
         return;
     }
     for (unsigned i = 0; i < c->servers_n; i++)

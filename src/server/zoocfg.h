@@ -10,8 +10,8 @@
 #define MUSTER_ZOOCFG_H
 
 #include "base/buf.h"
-#include "server/member_line.h"
 #include "server/settings.h"
+#include "tree/ensemble.h"
 
 #define ZOO_FILE_MAX (1u << 20) /* bytes of a configuration file */
 #define ZOO_EXIT_CONFIG 78      /* EX_CONFIG of sysexits.h */
@@ -37,7 +37,7 @@ struct zoo_config {
 #undef N
 #undef B
 #undef T
-    struct server_line servers[RAFT_MEMBERS_MAX]; /* by id */
+    struct server_line servers[ENSEMBLE_MAX]; /* by id */
     unsigned servers_n;
     unsigned problems_n;
     struct buf problems; /* lines; any: the file must not be used */

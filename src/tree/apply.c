@@ -125,6 +125,9 @@ static int attach_session(const struct step *s, const struct tree_txn *txn)
 
     if (x == NULL || !password_is(x, txn->password))
         return ERR_SESSION_EXPIRED;
+    /* The last zxid that the client has seen: what was not before this entry is lost. */
+    if (txn->len == 8 && (int64_t)be64_get(txn->body) >= s->zxid)
+        return ERR_AHEAD;
     s->t->digest -= tree_digest_session(x);
     x->timeout_ms = txn->timeout_ms;
     x->origin = txn->origin;
@@ -253,6 +256,19 @@ static int do_set_acl(const struct step *s, const struct tree_txn *txn)
     return err;
 }
 
+static int do_reconfig(const struct step *s, const struct tree_txn *txn)
+{
+    struct wire_in in = wire_in(txn->body, txn->len);
+    struct wire_reconfig_request r;
+    int err = wire_reconfig_request_decode(&r, &in);
+
+    if (err == 0 && (txn->rules & TREE_RULE_RECONFIG) == 0)
+        err = ERR_RECONFIG_DISABLED;
+    if (err == 0)
+        err = check_session(s, txn);
+    return err == 0 ? tree_reconfig_begin(s, txn->body, txn->len) : err;
+}
+
 static int do_op(const struct step *s, const struct tree_txn *txn, int64_t *session)
 {
     switch (txn->op) {
@@ -267,6 +283,8 @@ static int do_op(const struct step *s, const struct tree_txn *txn, int64_t *sess
     case WIRE_OP_DELETE: return do_delete(s, txn);
     case WIRE_OP_SET_DATA: return do_set_data(s, txn);
     case WIRE_OP_SET_ACL: return do_set_acl(s, txn);
+    case TREE_OP_SET_CONFIG: return tree_set_config(s, txn->body, txn->len);
+    case WIRE_OP_RECONFIG: return do_reconfig(s, txn);
     case WIRE_OP_MULTI: {
         int err = check_session(s, txn);
         return err == 0 ? tree_multi(s, txn->body, txn->len) : err;

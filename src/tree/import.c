@@ -20,8 +20,11 @@ static int find_or_add(struct tree *t, const struct tree_image *image, uint32_t 
         return ERR_BAD_ARGUMENTS;
     *id = nodes_find(&t->nodes, path, len);
     *is_new = *id == NODE_NONE;
-    if (!*is_new)
-        return nodes_at(&t->nodes, *id)->czxid == 0 ? 0 : ERR_NODE_EXISTS;
+    if (!*is_new) { /* one that every tree has, or here twice */
+        const struct node *v = nodes_at(&t->nodes, *id);
+        bool is_plain = v->owner == NODE_PERSISTENT && image->kind == TREE_PERSISTENT;
+        return v->czxid == 0 && is_plain ? 0 : ERR_NODE_EXISTS;
+    }
     uint32_t parent = nodes_find(&t->nodes, path, path_parent_len(path, len));
     if (parent == NODE_NONE)
         return ERR_NO_NODE;

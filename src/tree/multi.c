@@ -9,7 +9,7 @@
 
 /* One operation of a multi, decoded. */
 struct part {
-    int32_t op;     /* as the client sent it */
+    int32_t op;     /* by its mode, where it creates */
     int32_t flags;  /* create-like ones */
     int64_t ttl_ms; /* createTTL */
     struct create create;
@@ -17,37 +17,35 @@ struct part {
     struct wire_path_version_request path_version; /* delete, check */
 };
 
-static void part_take_create(struct part *p, const struct wire_create_request *r)
+/* Inside a multi it is the mode that decides what is made (outside it is the operation). */
+static int32_t op_of_mode(int32_t op, int32_t flags)
 {
-    p->flags = r->flags;
-    p->create = (struct create){.path = r->path, .data = r->data, .acl = r->acl};
-    /* Inside a multi the mode makes a container, whatever the operation (outside it is the
-     * operation alone), and no other mode does. */
-    if (r->flags == WIRE_CONTAINER)
-        p->op = WIRE_OP_CREATE_CONTAINER;
-    else if (p->op == WIRE_OP_CREATE_CONTAINER)
-        p->op = WIRE_OP_CREATE;
+    switch (flags) {
+    case WIRE_CONTAINER: return WIRE_OP_CREATE_CONTAINER;
+    case WIRE_TTL:
+    case WIRE_TTL_SEQUENTIAL: return op;
+    default: return op == WIRE_OP_CREATE2 ? op : WIRE_OP_CREATE;
+    }
 }
 
 static int part_decode_create(struct part *p, struct wire_in *in)
 {
-    struct wire_create_request r;
-
-    if (wire_create_request_decode(&r, in) != 0)
-        return ERR_MALFORMED;
-    part_take_create(p, &r);
-    return 0;
-}
-
-static int part_decode_create_ttl(struct part *p, struct wire_in *in)
-{
     struct wire_create_ttl_request r;
 
-    if (wire_create_ttl_request_decode(&r, in) != 0)
-        return ERR_MALFORMED;
+    if (p->op == WIRE_OP_CREATE_TTL) {
+        if (wire_create_ttl_request_decode(&r, in) != 0)
+            return ERR_MALFORMED;
+    } else {
+        struct wire_create_request plain;
+        if (wire_create_request_decode(&plain, in) != 0)
+            return ERR_MALFORMED;
+        r = (struct wire_create_ttl_request){
+            .path = plain.path, .data = plain.data, .acl = plain.acl, .flags = plain.flags};
+    }
     p->flags = r.flags;
     p->ttl_ms = r.ttl_ms;
     p->create = (struct create){.path = r.path, .data = r.data, .acl = r.acl};
+    p->op = op_of_mode(p->op, r.flags);
     return 0;
 }
 
@@ -66,8 +64,8 @@ static int part_decode(struct part *p, struct wire_in *in, bool *done)
     switch (h.op) {
     case WIRE_OP_CREATE:
     case WIRE_OP_CREATE2:
-    case WIRE_OP_CREATE_CONTAINER: return part_decode_create(p, in);
-    case WIRE_OP_CREATE_TTL: return part_decode_create_ttl(p, in);
+    case WIRE_OP_CREATE_CONTAINER:
+    case WIRE_OP_CREATE_TTL: return part_decode_create(p, in);
     case WIRE_OP_SET_DATA: return wire_set_data_request_decode(&p->set, in);
     case WIRE_OP_DELETE:
     case WIRE_OP_CHECK: return wire_path_version_request_decode(&p->path_version, in);

@@ -321,6 +321,25 @@ void tree_set_quietly(const struct step *s, uint32_t id, const char *path, size_
     t->digest += tree_digest_self(t, id, path, len);
 }
 
+uint32_t tree_write_config(const struct step *s, const struct buf *content)
+{
+    static const char path[] = "/zookeeper/config";
+    struct tree *t = s->t;
+    size_t len = sizeof path - 1;
+    uint32_t id = nodes_find(&t->nodes, path, len);
+
+    CHECK(id != NODE_NONE); /* it is built in, and reserved */
+    t->digest -= tree_digest_self(t, id, path, len);
+    nodes_set_data(&t->nodes, id, content->data, (int32_t)content->len);
+    struct node *v = nodes_at(&t->nodes, id);
+    v->version = -1; /* as ZooKeeper has it */
+    v->mzxid = s->zxid;
+    v->mtime = s->time_ms;
+    t->digest += tree_digest_self(t, id, path, len);
+    note(s, WATCH_DATA_CHANGED, id, path, len);
+    return id;
+}
+
 int tree_set_acl(const struct step *s, const struct wire_set_acl_request *r, uint32_t *id)
 {
     struct tree *t = s->t;

@@ -9,6 +9,7 @@
  *                version aversion creates acl i32, kind i32 (enum kind); of a TTL znode
  *                also the ttl i64
  *   ephemerals:  for each session in the order above: count i32, each znode i32, part i32
+ *   a reconfig, if one is under way: zxid i64, server lines bytes
  *   crc32c of everything before, i32
  *
  * Znodes and ACLs are named by their place in the list. Loading trusts nothing: the
@@ -20,6 +21,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "tree/ensemble.h"
 #include "tree/state.h"
 #include "wire/path.h"
 
@@ -134,6 +136,10 @@ void tree_save(const struct tree *t, struct buf *out)
         save_node(t, out, id, acl_places, places);
     }
     save_ephemerals(t, out, places);
+    if (t->reconfig != 0) {
+        put_i64(out, t->reconfig);
+        put_bytes(out, t->reconfig_text.data, (int32_t)t->reconfig_text.len);
+    }
     be64_put(out->data + start + LENGTH_AT, out->len - start + CRC_LEN);
     buf_add_be32(out, crc32c(0, out->data + start, out->len - start));
     mem_free(acl_places);
@@ -358,6 +364,22 @@ static int load_ephemerals(struct loader *l)
     return l->ephemerals == 0 ? 0 : refuse(l);
 }
 
+static int load_reconfig(struct loader *l)
+{
+    struct tree *t = l->t;
+    struct ensemble e;
+
+    if (l->in.at == l->in.end)
+        return 0;
+    t->reconfig = wire_get_i64(&l->in);
+    struct wire_bytes b = wire_get_bytes(&l->in);
+    if (l->in.err != 0 || t->reconfig <= 0 || t->reconfig > t->zxid || b.len <= 0 ||
+        ensemble_parse(&e, (const char *)b.data, (size_t)b.len) != 0)
+        return refuse(l);
+    buf_add(&t->reconfig_text, b.data, (size_t)b.len);
+    return 0;
+}
+
 static int load_head(struct loader *l, size_t len)
 {
     const uint8_t *magic = wire_get_raw(&l->in, 8);
@@ -381,6 +403,8 @@ static int load_all(struct loader *l, size_t len)
         err = load_nodes(l);
     if (err == 0)
         err = load_ephemerals(l);
+    if (err == 0)
+        err = load_reconfig(l);
     if (err == 0 && l->in.at != l->in.end)
         err = ERR_CORRUPT;
     return err;

@@ -39,7 +39,9 @@ struct tree {
     struct sessions sessions;
     struct ephemerals ephemerals;
     struct lapses lapses;
-    uint32_t quotas; /* the znode /zookeeper/quota */
+    uint32_t quotas;  /* the znode /zookeeper/quota */
+    int64_t reconfig; /* zxid of the one that is under way; 0: none */
+    struct buf reconfig_text;
 
     /* During an apply: */
     bool in_multi;
@@ -99,11 +101,17 @@ void tree_set_quietly(const struct step *s, uint32_t id, const char *path, size_
                       const char *data, size_t data_len);
 /* TREE_OP_LAPSE: lapse.c */
 int tree_lapse(const struct step *s, const uint8_t *body, size_t len);
+/* What /zookeeper/config holds, without any check. Returns the znode. */
+uint32_t tree_write_config(const struct step *s, const struct buf *text);
 /* Between begin and one of the others everything can be taken back; abort is told the
  * digest of the beginning. */
 void tree_multi_begin(struct tree *t);
 void tree_multi_commit(struct tree *t);
 void tree_multi_abort(struct tree *t, uint64_t digest);
+
+/* ---- reconfig.c ---- */
+int tree_reconfig_begin(const struct step *s, const uint8_t *body, size_t len);
+int tree_set_config(const struct step *s, const uint8_t *body, size_t len);
 
 /* ---- multi.c ---- */
 /* Appends the results to t->answer. 0, or ERR_MALFORMED with nothing done. */

@@ -189,6 +189,7 @@ void tree_free(struct tree *t)
     buf_free(&t->quota_path);
     buf_free(&t->acl);
     buf_free(&t->answer);
+    buf_free(&t->reconfig_text);
     mem_free(t);
 }
 

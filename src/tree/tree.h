@@ -30,6 +30,9 @@ enum {
     TREE_OP_CLOSE_SESSION = -11,
     TREE_OP_ATTACH_SESSION = -20, /* a client reconnects, here or to another server */
     TREE_OP_LAPSE = -21,          /* the leader deletes a container or a TTL znode */
+    /* The leader says who the servers are: /zookeeper/config becomes the text and a line with
+     * its version, the zxid. Or how a reconfig has ended. Body: see tree_config_encode(). */
+    TREE_OP_SET_CONFIG = -30,
 };
 
 /* Where a session's client is connected: the server's incarnation and its connection.
@@ -46,7 +49,9 @@ enum {
     TREE_RULE_ENFORCE_QUOTA = 1 << 1,  /* hard limits refuse (enforceQuota) */
     TREE_RULE_EXTENDED_TYPES = 1 << 2, /* there are TTL znodes (extendedTypesEnabled) */
     TREE_RULE_NO_DIGEST = 1 << 3,      /* DigestAuthenticationProvider.enabled=false */
-    TREE_RULES_ALL = (1 << 4) - 1,
+    TREE_RULE_RECONFIG = 1 << 4,       /* clients may change the ensemble (reconfigEnabled) */
+    TREE_RULE_STANDALONE = 1 << 5, /* an ensemble needs two participants (standaloneEnabled) */
+    TREE_RULES_ALL = (1 << 6) - 1,
 };
 
 /* One entry of the log. */
@@ -61,7 +66,9 @@ struct tree_txn {
     struct wire_list ids; /* struct wire_id: as whom the client has authenticated; borrowed */
     int32_t timeout_ms;   /* CREATE_, ATTACH_SESSION: negotiated */
     uint8_t password[TREE_PASSWORD_LEN]; /* CREATE_: to be set; ATTACH_: shown */
-    const uint8_t *body;                 /* the request's record as the client sent it */
+    /* The request's record as the client sent it; ATTACH_: the last zxid seen (i64), or nothing
+     */
+    const uint8_t *body;
     size_t len;
 };
 void tree_txn_encode(const struct tree_txn *t, struct buf *out);
@@ -84,7 +91,8 @@ void tree_free(struct tree *t);
  * calls its sink in order. Any bytes in txn->body are safe: what cannot be decoded is
  * ERR_MALFORMED. Other errors, beside ZooKeeper's own for the operation:
  *   ERR_SESSION_EXPIRED  the session is not known; ATTACH_: or the password is wrong
- *   ERR_SESSION_MOVED    it was attached from elsewhere; nothing was done */
+ *   ERR_SESSION_MOVED    it was attached from elsewhere; nothing was done
+ *   ERR_AHEAD            ATTACH_: the client has seen a zxid that is not before this entry */
 void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
                 struct watches *watches, struct tree_result *out);
 
@@ -111,6 +119,18 @@ int tree_read(struct tree *t, struct watches *watches, const struct tree_caller 
 
 /* Whether an access list (its elements) gives one of these permissions to one of these ids. */
 bool tree_acl_lets(struct wire_list acl, struct wire_list ids, int32_t perms);
+
+/* ---- the ensemble ---- */
+/* A reconfig is two entries: the client's request, whose checks are made when it is applied;
+ * what it wants then stands here, until the leader has made it so, or given up, and says so
+ * by a TREE_OP_SET_CONFIG. That entry's result is the client's. At most one at a time.
+ * Returns the zxid of the request, 0: there is none. The text (server lines) is borrowed. */
+int64_t tree_reconfig(const struct tree *t, const char **text, size_t *len);
+/* answers: the zxid of the reconfig that has ended so, with err; 0: none. With an err the text
+ * is not looked at. */
+void tree_config_encode(int64_t answers, int err, const char *text, size_t len,
+                        struct buf *out);
+int64_t tree_config_answers(const struct tree_txn *txn); /* of a SET_CONFIG; 0: none */
 
 /* ---- sessions ---- */
 int64_t tree_session_id(int64_t zxid); /* of the session that this entry creates */

@@ -22,6 +22,7 @@ struct watcher {
     struct hash_link link;
     uint64_t id;
     uint64_t told;  /* the change that it was last told of */
+    uint64_t count; /* of its (path, kind) */
     uint32_t first; /* its entries */
 };
 
@@ -266,6 +267,7 @@ static void entry_set(struct watches *w, uint32_t id, uint8_t kinds)
     uint8_t was = e->kinds;
 
     w->count = w->count + bits(kinds) - bits(was);
+    e->watcher->count = e->watcher->count + bits(kinds) - bits(was);
     w->recursive = w->recursive + ((kinds & RECURSIVE) != 0) - ((was & RECURSIVE) != 0);
     w->facts.data = w->facts.data + ((kinds & IN_DATA) != 0) - ((was & IN_DATA) != 0);
     w->facts.child = w->facts.child + ((kinds & IN_CHILD) != 0) - ((was & IN_CHILD) != 0);
@@ -322,18 +324,32 @@ bool watches_remove(struct watches *w, uint64_t watcher, enum watch_kind kind, c
     return true;
 }
 
-void watches_forget(struct watches *w, uint64_t watcher)
+bool watches_forget_some(struct watches *w, uint64_t watcher, size_t most)
 {
     struct watcher *x = watcher_find(w, watcher);
+    uint32_t id = x != NULL ? x->first : 0;
 
-    for (uint32_t id = x != NULL ? x->first : 0; id != 0;) {
+    for (; id != 0 && most > 0; most--) {
         uint32_t next = w->entries[id].watcher_next;
         entry_set(w, id, 0);
         id = next;
     }
+    return id == 0;
+}
+
+void watches_forget(struct watches *w, uint64_t watcher)
+{
+    (void)watches_forget_some(w, watcher, SIZE_MAX);
 }
 
 uint64_t watches_count(const struct watches *w) { return w->count; }
+
+uint64_t watches_count_of(const struct watches *w, uint64_t watcher)
+{
+    const struct watcher *x = watcher_find(w, watcher);
+
+    return x != NULL ? x->count : 0;
+}
 
 /* Tells one entry's watcher, if it was not told of this change already, and uses up what
  * serves once. */

@@ -46,7 +46,10 @@ bool watches_has(const struct watches *w, uint64_t watcher, enum watch_kind kind
 bool watches_remove(struct watches *w, uint64_t watcher, enum watch_kind kind, const char *path,
                     size_t path_len);                     /* false: there was none */
 void watches_forget(struct watches *w, uint64_t watcher); /* its connection is gone */
-uint64_t watches_count(const struct watches *w);
+/* Likewise, of at most so many paths: a million take long. False: some are left. */
+bool watches_forget_some(struct watches *w, uint64_t watcher, size_t most);
+uint64_t watches_count(const struct watches *w); /* of (path, watcher, kind) */
+uint64_t watches_count_of(const struct watches *w, uint64_t watcher);
 
 /* ---- for monitors ---- */
 /* As ZooKeeper counts: it has a table of data watches and one of child watches, in which a

@@ -318,10 +318,10 @@ struct wire_list {
     F(i32, state)               \
     F(text, path)
 
+/* New rows at the end: the fuzz corpora pick a record by its place. */
 #define WIRE_RECORDS(R)                                 \
     R(stat, WIRE_STAT)                                  \
     R(acl, WIRE_ACL)                                    \
-    R(id, WIRE_ID)                                      \
     R(connect_request, WIRE_CONNECT_REQUEST)            \
     R(connect_response, WIRE_CONNECT_RESPONSE)          \
     R(request_header, WIRE_REQUEST_HEADER)              \
@@ -341,9 +341,6 @@ struct wire_list {
     R(add_watch_request, WIRE_ADD_WATCH_REQUEST)        \
     R(watch_type_request, WIRE_WATCH_TYPE_REQUEST)      \
     R(sasl_request, WIRE_SASL_REQUEST)                  \
-    R(sasl_response, WIRE_SASL_RESPONSE)                \
-    R(reconfig_request, WIRE_RECONFIG_REQUEST)          \
-    R(who_am_i_response, WIRE_WHO_AM_I_RESPONSE)        \
     R(path_response, WIRE_PATH_RESPONSE)                \
     R(create2_response, WIRE_CREATE2_RESPONSE)          \
     R(stat_response, WIRE_STAT_RESPONSE)                \
@@ -353,7 +350,11 @@ struct wire_list {
     R(children2_response, WIRE_CHILDREN2_RESPONSE)      \
     R(count_response, WIRE_COUNT_RESPONSE)              \
     R(error_response, WIRE_ERROR_RESPONSE)              \
-    R(watcher_event, WIRE_WATCHER_EVENT)
+    R(watcher_event, WIRE_WATCHER_EVENT)                \
+    R(id, WIRE_ID)                                      \
+    R(sasl_response, WIRE_SASL_RESPONSE)                \
+    R(reconfig_request, WIRE_RECONFIG_REQUEST)          \
+    R(who_am_i_response, WIRE_WHO_AM_I_RESPONSE)
 /* clang-format on */
 
 /* Reads [at, end). */

@@ -149,7 +149,7 @@ static void drop_ephemerals(struct zkdata *d, struct zkdata_facts *f)
         if (v->path_len > 0 && parent == NULL) { /* an ephemeral's, which has no children */
             drop(d, i);
             f->orphans++;
-        } else if (is_ephemeral(d, v)) {
+        } else if (parent != NULL && is_ephemeral(d, v)) {
             parent->stat.pzxid = d->zxid + 1;
             drop(d, i);
             f->ephemerals++;
@@ -229,7 +229,42 @@ static void count_quotas(struct zkdata *d)
     }
 }
 
-int zkdata_finish(struct zkdata *d, struct zkdata_facts *out, struct buf *why)
+/* What a muster knows to match with a client: the rest is kept, and lets nobody in. */
+static bool is_foreign(const struct zk_acl *acl)
+{
+    static const char *const known[] = {"world", "digest", "ip"};
+    struct wire_list rest = {acl->bytes, acl->len, acl->count};
+    struct wire_acl a;
+
+    while (wire_acls_next(&rest, &a)) {
+        bool is_known = false;
+        for (size_t i = 0; i < sizeof known / sizeof *known; i++)
+            is_known = is_known || (a.scheme.len == (int32_t)strlen(known[i]) &&
+                                    memcmp(a.scheme.data, known[i], strlen(known[i])) == 0);
+        if (!is_known)
+            return true;
+    }
+    return false;
+}
+
+static void note_foreign(const struct zkdata *d, struct zkdata_facts *f, struct buf *names)
+{
+    bool *foreign = mem_new_array(bool, d->acls_n);
+
+    for (uint32_t i = 0; i < d->acls_n; i++)
+        foreign[i] = is_foreign(d->acls[i]);
+    for (size_t i = 0; i < d->order_n; i++) {
+        const struct zk_node *v = d->order[i];
+        if (!foreign[v->acl])
+            continue;
+        if (f->foreign++ < ZKDATA_NAMED_MAX && names != NULL)
+            buf_printf(names, "%.*s\n", (int)v->path_len, v->path);
+    }
+    mem_free(foreign);
+}
+
+int zkdata_finish(struct zkdata *d, struct zkdata_facts *out, struct buf *foreign,
+                  struct buf *why)
 {
     CHECK(!d->is_finished);
     *out = (struct zkdata_facts){.gaps = d->gaps};
@@ -248,6 +283,7 @@ int zkdata_finish(struct zkdata *d, struct zkdata_facts *out, struct buf *why)
         out->config_dropped = true;
     }
     count_quotas(d);
+    note_foreign(d, out, foreign);
     for (size_t i = 0; i < d->order_n; i++) {
         const struct zk_node *v = d->order[i];
         out->data_bytes += v->data_len > 0 ? (uint64_t)v->data_len : 0;
@@ -264,7 +300,6 @@ int zkdata_finish(struct zkdata *d, struct zkdata_facts *out, struct buf *why)
 static const char *import_fact(int err)
 {
     switch (err) {
-    case ERR_INVALID_ACL: return "its access list is empty";
     case ERR_BAD_ARGUMENTS: return "its path has characters that a path may not have";
     default: return err_text(err);
     }

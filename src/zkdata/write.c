@@ -10,6 +10,7 @@
 #define MAGIC 0x5a4b534e
 #define VERSION 2
 #define DIGEST_VERSION 2
+#define CONFIG "/zookeeper/config"
 #define INDEX_OPEN (-1) /* the open list has no row */
 
 struct writer {
@@ -43,7 +44,8 @@ static bool is_open_list(const struct wire_list *list)
     struct wire_acl a;
 
     return list->count == 1 && wire_acls_next(&rest, &a) && a.perms == WIRE_PERM_ALL &&
-           a.scheme.len == 5 && memcmp(a.scheme.data, "world", 5) == 0;
+           a.scheme.len == 5 && memcmp(a.scheme.data, "world", 5) == 0 && a.id.len == 6 &&
+           memcmp(a.id.data, "anyone", 6) == 0;
 }
 
 static bool is_bereaved(const struct writer *w, const char *path, size_t len)
@@ -133,13 +135,17 @@ static void write_node(struct writer *w, const struct tree_image *image)
 
     if (is_bereaved(w, image->path, image->path_len))
         stat.pzxid = w->facts->zxid;
+    /* Clients that read it would come back to the servers that this tree leaves. */
+    struct wire_bytes data = image->data;
+    if (len == strlen(CONFIG) && memcmp(image->path, CONFIG, len) == 0)
+        data.len = 0;
     wire_text_encode(image->path, len, w->out);
-    buf_add_be32(w->out, (uint32_t)image->data.len);
-    if (image->data.len > 0)
-        buf_add(w->out, image->data.data, (size_t)image->data.len);
+    buf_add_be32(w->out, (uint32_t)data.len);
+    if (data.len > 0)
+        buf_add(w->out, data.data, (size_t)data.len);
     buf_add_be64(w->out, (uint64_t)w->indexes[image->acl_number]);
     zk_put_stat(&stat, w->out);
-    w->digest += zk_node_digest(image->path, len, image->data.data, image->data.len, &stat);
+    w->digest += zk_node_digest(image->path, len, data.data, data.len, &stat);
 }
 
 static void write_nodes(struct writer *w)

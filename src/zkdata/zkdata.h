@@ -64,18 +64,21 @@ struct zkdata_facts {
     uint64_t data_bytes;
     uint64_t sessions, ephemerals; /* left out */
     uint64_t containers, ttls;
+    uint64_t foreign; /* znodes whose access list has an entry that no client can match */
     uint64_t orphans; /* znodes without a parent: left out, as ZooKeeper cannot reach them */
     uint64_t gaps;
     bool config_dropped;       /* /zookeeper/config had data: the old ensemble's servers */
     enum zkdata_digest digest; /* ZooKeeper's own sum over its tree, made again here */
 };
 /* Once, after the last log. 0, or ERR_CORRUPT: an access list is not known, or a znode is of a
- * kind that is not known. */
-int zkdata_finish(struct zkdata *d, struct zkdata_facts *out, struct buf *why);
+ * kind that is not known. With 0, `foreign` (may be NULL) gets the paths of some of those
+ * znodes, a line each. */
+int zkdata_finish(struct zkdata *d, struct zkdata_facts *out, struct buf *foreign,
+                  struct buf *why);
 
 /* Into a new tree (tree_new()). 0, or ERR_UNSAFE: znodes that cannot be taken as they are; why
- * names them, a line each (some; and says how many). t is then good for nothing. A TTL znode
- * becomes persistent where the tree has none. Empties d. */
+ * names them, a line each (some; and says how many). t is then good for nothing.
+ * ERR_TOO_BIG: the zxid is above TREE_ZXID_MAX. Empties d. */
 int zkdata_to_tree(struct zkdata *d, struct tree *t, struct buf *why);
 
 /* ---- the other way ---- */

@@ -133,6 +133,7 @@ class Machine:
         self.mac = f"02:00:0a:4d:00:{10 + number:02x}"
         self.dir = os.path.join(site.dir, name)
         self.data = os.path.join(self.dir, "data")
+        self.up = ("--data", self.data)  # what stands behind "muster up"
         self.children = []
         self.started = None  # the muster that this program started last
         self.daemon = "muster"  # what keeps the address: killed, frozen by the faults
@@ -201,7 +202,7 @@ class Machine:
         return run(MUSTER, *words, ns=self.ns, check=check, timeout=timeout)
 
     def start_muster(self):
-        self.started = self.spawn("muster", MUSTER, "up", "--data", self.data)
+        self.started = self.spawn("muster", MUSTER, "up", *self.up)
 
     def is_ready(self):
         return http_get(self.ns, self.address, PORT_HTTP, "/readyz", 1.0)[0] == 200

@@ -5,6 +5,7 @@
     commands.py [--only WORD]     tests whose name has that word
 
 commands_machine.py: init, join, token, up. commands_tree.py: the tree, watch, lock.
+commands_recipes.py: elect, queue, barrier, watch with a command, and kazoo beside them.
 commands_site.py: apply, status, the HTTP pages, addresses, services.
 """
 import argparse
@@ -13,6 +14,7 @@ import signal
 import sys
 
 import commands_machine
+import commands_recipes
 import commands_site
 import commands_tree
 from cluster import Failed, Site, http_get
@@ -93,6 +95,7 @@ def main():
     try:
         if report.run("a site of three machines starts", bed.start):
             run(commands_tree.TESTS, bed)
+            run(commands_recipes.TESTS, bed)
             run(commands_site.TESTS, bed)
     finally:
         bed.close(report.failed)

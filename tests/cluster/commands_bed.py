@@ -19,7 +19,7 @@ import time
 from cluster import (MUSTER, NGINX, PORT_ZK, Failed, connect, inside, wait_for)
 
 Said = collections.namedtuple("Said", "code out err took")
-OP_GET, OP_SET, OP_CREATE2 = 4, 5, 15  # of the ZooKeeper protocol
+OP_DELETE, OP_GET, OP_SET, OP_CREATE2 = 2, 4, 5, 15  # of the ZooKeeper protocol
 
 SITE = """site: shop
 lease: {lease}
@@ -39,8 +39,8 @@ balance:
 
 # ---- commands ----
 
-def words_in(ns, *words):
-    return ["ip", "netns", "exec", ns, MUSTER, *words]
+def words_in(ns, *words, program=(MUSTER,)):
+    return ["ip", "netns", "exec", ns, *program, *words]
 
 
 def ask(ns, *words, data=None, timeout=30, env=None):
@@ -68,9 +68,9 @@ def expect(said, code, *parts):
 
 
 @contextlib.contextmanager
-def started(ns, *words, env=None):
+def started(ns, *words, env=None, program=(MUSTER,)):
     """A command that goes on; killed at the end if it still runs."""
-    p = subprocess.Popen(words_in(ns, *words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+    p = subprocess.Popen(words_in(ns, *words, program=program), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
                          stderr=subprocess.PIPE, start_new_session=True,
                          env={**os.environ, **(env or {})})
     try:
@@ -205,7 +205,8 @@ def holders(site, addresses):
 # ---- what comes between a command and its server ----
 
 class Relay:
-    """Listens on 127.0.0.1 of a machine and passes on to its server, except for one request:
+    """Listens on 127.0.0.1 of a machine and passes on to its server, except for one request,
+    the first of that operation that has these bytes in it:
 
     hold     it waits until release(), then goes on
     swallow  it never arrives
@@ -214,8 +215,8 @@ class Relay:
     PORT = 12181
     LIMIT = 30.0
 
-    def __init__(self, m, op, how):
-        self.m, self.op, self.how = m, op, how
+    def __init__(self, m, op, how, has=b""):
+        self.m, self.op, self.how, self.has = m, op, how, has
         self.reached, self.go_on, self.over = (threading.Event() for _ in range(3))
         self.spent = False
         with inside(m.ns):
@@ -272,7 +273,7 @@ class Relay:
                         break
                     frame, waiting = waiting[:size], waiting[size:]
                     is_it = not is_first and not self.spent and \
-                        struct.unpack(">i", frame[8:12])[0] == self.op
+                        struct.unpack(">i", frame[8:12])[0] == self.op and self.has in frame
                     is_first = False
                     if is_it:
                         self.spent = True

@@ -10,6 +10,24 @@
 #include "tree/tree.h"
 #include "wire/wire.h"
 
+/* What the leader would find due, as it would have it deleted. */
+static void lapse(struct tree *t, struct watches *w, int64_t *zxid)
+{
+    struct buf path = {0}, body = {0};
+    uint32_t at = 0;
+
+    while (tree_lapse_next(t, &at, *zxid * 1000, 5000, &path)) {
+        tree_lapse_body(5000, &path, &body);
+        const struct tree_txn txn = {
+            .op = TREE_OP_LAPSE, .time_ms = *zxid * 1000, .body = body.data, .len = body.len};
+        struct tree_result r = {0};
+        tree_apply(t, ++*zxid, &txn, w, &r);
+        CHECK(r.err == 0);
+    }
+    buf_free(&path);
+    buf_free(&body);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
 static void sink(void *ctx, uint64_t watcher, enum watch_event event, const char *path,
@@ -61,19 +79,31 @@ static void apply(struct tree *t, struct watches *w, int64_t zxid, const struct 
     buf_free(&reply);
 }
 
+#define RULES (TREE_RULE_EXTENDED_TYPES | TREE_RULE_ENFORCE_QUOTA)
+
 static void request(struct tree *t, struct watches *w, int64_t zxid, int64_t session,
                     const uint8_t *data, size_t len)
 {
+    /* digest u:h, to whom entries of the scheme auth are given too */
+    static const uint8_t id[] = "\0\0\0\6digest\0\0\0\3u:h";
+    const struct wire_list ids = {id, sizeof id - 1, 1};
     struct buf reply = {0};
     int32_t op = data[0];
 
     if (tree_op_is_write(op)) {
-        struct tree_txn txn = {
-            .op = op, .session = session, .origin = {1, 1}, .body = data + 1, .len = len - 1};
+        struct tree_txn txn = {.op = op,
+                               .session = session,
+                               .time_ms = zxid * 1000,
+                               .origin = {1, 1},
+                               .rules = RULES,
+                               .ids = ids,
+                               .body = data + 1,
+                               .len = len - 1};
         apply(t, w, zxid, &txn);
         return;
     }
-    const struct tree_caller caller = {.watcher = 1 + (uint64_t)op % 3, .session = session};
+    const struct tree_caller caller = {
+        .watcher = 1 + (uint64_t)op % 3, .session = session, .rules = RULES, .ids = ids};
     int err = tree_read(t, w, &caller, op, data + 1, len - 1, &reply);
     CHECK(err == 0 || reply.len == 0);
     CHECK(tree_op_is_read(op) || err != 0);
@@ -106,6 +136,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         else if (tree_txn_decode(&txn, data + at, n) == 0)
             apply(t, w, ++zxid, &txn);
         at += n;
+        if (zxid % 4 == 0)
+            lapse(t, w, &zxid);
     }
     check_same(t);
     watches_forget(w, 1);

@@ -8,15 +8,38 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
-static void drain(const struct wire_list *l, bool is_acls)
+static void drained(const struct wire_list *rest) { CHECK(rest->count <= 0 && rest->len == 0); }
+
+static void drain_texts(struct wire_list rest)
 {
-    struct wire_list rest = *l;
     struct wire_bytes text;
+
+    while (wire_texts_next(&rest, &text))
+        ;
+    drained(&rest);
+}
+
+static void drain_acls(struct wire_list rest)
+{
     struct wire_acl acl;
 
-    while (is_acls ? wire_acls_next(&rest, &acl) : wire_texts_next(&rest, &text))
+    while (wire_acls_next(&rest, &acl))
         ;
-    CHECK(rest.count <= 0 && rest.len == 0);
+    drained(&rest);
+}
+
+static void drain_ids(struct wire_list rest)
+{
+    struct wire_list whole;
+    struct wire_id id;
+
+    if (rest.count >= 0) {
+        CHECK(wire_ids_decode(&whole, rest.data, rest.len) == 0);
+        CHECK(whole.count == rest.count);
+    }
+    while (wire_ids_next(&rest, &id))
+        ;
+    drained(&rest);
 }
 
 #define DRAIN_i32(v)
@@ -27,8 +50,9 @@ static void drain(const struct wire_list *l, bool is_acls)
 #define DRAIN_text_or_null(v)
 #define DRAIN_bytes(v)
 #define DRAIN_stat(v)
-#define DRAIN_texts(v) drain(&(v), false);
-#define DRAIN_acls(v) drain(&(v), true);
+#define DRAIN_texts(v) drain_texts(v);
+#define DRAIN_acls(v) drain_acls(v);
+#define DRAIN_ids(v) drain_ids(v);
 #define FIELD(type, name) DRAIN_##type(r.name)
 
 static void round_trip(unsigned pick, const uint8_t *data, size_t len)

@@ -31,6 +31,13 @@ void box_free(struct box *b)
     sim_disk_free(b->disk);
 }
 
+void box_replace(struct box *b)
+{
+    CHECK(b->store == NULL);
+    sim_disk_free(b->disk);
+    b->disk = sim_disk_new(rng_next(&b->w->rng));
+}
+
 void box_start(struct box *b, const struct store_load *load)
 {
     struct buf why = {0};

@@ -49,6 +49,7 @@ void box_work(struct box *b);
 void box_crash(struct box *b, bool power_loss);
 void box_fail_sync(struct box *b);
 void box_fill(struct box *b, bool full); /* no room for more, or room again */
+void box_replace(struct box *b);         /* another, empty disk; it is not running */
 void box_heal(struct box *b);            /* no faults are waiting any more */
 
 #endif

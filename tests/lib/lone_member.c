@@ -2,6 +2,7 @@
 #include "lone_member.h"
 #include "lib/fake_digest.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
@@ -56,16 +57,23 @@ static void turn(struct lone *l)
     }
 }
 
-void lone_start(struct lone *l, uint64_t seed)
+void lone_start_with(struct lone *l, uint64_t seed, const struct member_options *more,
+                     unsigned voters)
 {
     const struct member_io io = {l,          send_peer, send_client, close_client, random_bytes,
                                  fake_digest};
-    const struct member_options options = {.raft = {.id = 1, .seed = seed},
-                                           .snapshot_every = 100};
-    const struct raft_members one = {
-        .n = 1, .v = {{.id = 1, .voter = true, .name = "a", .address = "10.0.0.1:2182"}}};
+    struct member_options options = *more;
+    struct raft_members all = {.n = voters};
     struct tree *t = tree_new(seed);
     struct buf snapshot = {0};
+
+    options.raft = (struct raft_options){.id = 1, .seed = seed};
+    options.snapshot_every = 100;
+    for (unsigned i = 0; i < voters; i++) {
+        all.v[i] = (struct raft_member){.id = i + 1, .voter = true};
+        snprintf(all.v[i].name, sizeof all.v[i].name, "%c", 'a' + (char)i);
+        snprintf(all.v[i].address, sizeof all.v[i].address, "10.0.0.%u:2182", i + 1);
+    }
 
     memset(l, 0, sizeof *l);
     l->rng.state = seed;
@@ -73,12 +81,17 @@ void lone_start(struct lone *l, uint64_t seed)
     l->member = member_new(&options, &io);
     tree_save(t, &snapshot);
     member_load_state(l->member, 1, 1);
-    CHECK(member_load_snapshot(l->member, 1, 1, &one, snapshot.data, snapshot.len) == 0);
+    CHECK(member_load_snapshot(l->member, 1, 1, &all, snapshot.data, snapshot.len) == 0);
     buf_free(&snapshot);
     tree_free(t);
     member_start(l->member, l->now_ms, WALL_MS);
-    lone_run(l, 2000);
-    CHECK(member_is_serving(l->member));
+    lone_run(l, voters == 1 ? 2000 : 0);
+    CHECK(member_is_serving(l->member) == (voters == 1));
+}
+
+void lone_start(struct lone *l, uint64_t seed)
+{
+    lone_start_with(l, seed, &(const struct member_options){0}, 1);
 }
 
 void lone_stop(struct lone *l)
@@ -114,6 +127,16 @@ void lone_frame(struct lone *l, uint64_t conn, const void *data, size_t len)
     turn(l);
 }
 
+void lone_connect_as(struct lone *l, uint64_t conn, const struct wire_connect_request *q)
+{
+    struct buf b = {0};
+
+    lone_open(l, conn);
+    wire_connect_request_encode(q, &b);
+    lone_frame(l, conn, b.data, b.len);
+    buf_free(&b);
+}
+
 void lone_connect(struct lone *l, uint64_t conn, int64_t session, const uint8_t *password,
                   int32_t timeout_ms)
 {
@@ -123,12 +146,8 @@ void lone_connect(struct lone *l, uint64_t conn, int64_t session, const uint8_t 
         .session_id = session,
         .password = wire_bytes(password != NULL ? password : none, TREE_PASSWORD_LEN),
     };
-    struct buf b = {0};
 
-    lone_open(l, conn);
-    wire_connect_request_encode(&q, &b);
-    lone_frame(l, conn, b.data, b.len);
-    buf_free(&b);
+    lone_connect_as(l, conn, &q);
 }
 
 void lone_request(struct lone *l, uint64_t conn, int32_t xid, int32_t op,

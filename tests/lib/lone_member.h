@@ -5,6 +5,7 @@
 
 #include "base/rng.h"
 #include "server/member.h"
+#include "wire/wire.h"
 
 #define LONE_CONNS 16 /* numbers 1 to 15 */
 
@@ -18,6 +19,10 @@ struct lone {
 };
 
 void lone_start(struct lone *l, uint64_t seed);
+/* Set otherwise (raft's part and snapshot_every are the test's), and one of so many voters, of
+ * which the others are never heard. */
+void lone_start_with(struct lone *l, uint64_t seed, const struct member_options *more,
+                     unsigned voters);
 void lone_stop(struct lone *l);
 /* Time goes on by ms, in steps; all that is due happens. */
 void lone_run(struct lone *l, uint64_t ms);
@@ -27,6 +32,7 @@ void lone_frame(struct lone *l, uint64_t conn, const void *data, size_t len);
 /* A connect request; session 0: a new one. */
 void lone_connect(struct lone *l, uint64_t conn, int64_t session, const uint8_t *password,
                   int32_t timeout_ms);
+void lone_connect_as(struct lone *l, uint64_t conn, const struct wire_connect_request *q);
 /* A request with a header; body may be NULL. */
 void lone_request(struct lone *l, uint64_t conn, int32_t xid, int32_t op,
                   const struct buf *body);

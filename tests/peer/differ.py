@@ -3,9 +3,10 @@
 """./dev differ: muster beside Debian's ZooKeeper, the same random requests to both.
 
     differ.py [--seed N] [--requests N] [--round N] [--without GROUP,...] [--keep-going N]
+    differ.py --short        what ./dev test runs: "ok ..." and "FAILED ..." lines
 
-Starts both on free loopback ports with the same settings, runs build/tool_differ on them and
-ends them. When something differs, the requests that matter are found by leaving out others
+Starts both on free loopback ports with the same settings, runs build/tool_differ on them,
+then build/tool_differ_odd (connections that go wrong), and ends them. When something differs, the requests that matter are found by leaving out others
 as long as it still differs, each time with new servers; they are printed, with their answers.
 What differs on purpose: docs/zookeeper-differences.md.
 Exit code: 0 the same, 1 different, 77 there is no ZooKeeper.
@@ -13,6 +14,8 @@ Exit code: 0 the same, 1 different, 77 there is no ZooKeeper.
 import argparse
 import glob
 import os
+import random
+import re
 import shutil
 import signal
 import socket
@@ -25,10 +28,13 @@ TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))
 BUILD = os.environ.get("DIFFER_BUILD", os.path.join(TOP, "build"))
 MUSTER = os.environ.get("MUSTER", os.path.join(BUILD, "muster"))
 TOOL = os.path.join(BUILD, "tool_differ")
+ODD = os.path.join(BUILD, "tool_differ_odd")
 JARS = ("zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-nop", "netty-*", "metrics-core",
         "snappy-java", "commons-*", "audience-annotations*")
 SUPER = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="  # super:test
 START_S = 60
+SHORT_REQUESTS = 100000
+ODD_ROUNDS = 10
 SHRINK_S = 240  # so long a failure is made smaller
 SETTINGS = """tickTime=2000
 minSessionTimeout=500
@@ -39,14 +45,24 @@ extendedTypesEnabled=true
 enforceQuota=true
 DigestAuthenticationProvider.superDigest={super}
 admin.enableServer=false
+znode.container.checkIntervalMs=86400000
 dataDir={data}
 clientPort={port}
 clientPortAddress=127.0.0.1
 """
-# Not asked of muster: they make ZooKeeper faster, or keep it from deleting containers and
-# nodes whose time is over in the middle of a run.
+# Not asked of muster: they make ZooKeeper faster; and it knows the setting that keeps it from
+# deleting containers and TTL znodes in the middle of a run only like this.
 JAVA = ("-Xmx512m", "-XX:+UseSerialGC", "-Dzookeeper.forceSync=no",
         "-Dzookeeper.snapCount=5000000", "-Dznode.container.checkIntervalMs=2000000000")
+
+
+def undocumented():
+    """Rows of differ_rules.h without a paragraph."""
+    with open(os.path.join(TOP, "tests", "peer", "differ_rules.h"), encoding="utf-8") as f:
+        rules = re.findall(r"^ +(?:NOT_DRAWN|EXPLAINED)\((\w+), ", f.read(), re.M)
+    with open(os.path.join(TOP, "docs", "zookeeper-differences.md"), encoding="utf-8") as f:
+        told = set(re.findall(r"^\| `(\w+)` ", f.read(), re.M))
+    return sorted(set(rules) ^ told) if rules else ["no rules found"]
 
 
 def is_there():
@@ -127,9 +143,7 @@ class Muster(Server):
     name = "muster"
 
     def command(self):
-        data = os.path.join(self.directory, "data")
-        return [MUSTER, "server", "--data", data, "--listen", self.address, "--http",
-                f"127.0.0.1:{free_port()}"]
+        return [MUSTER, "server", self.settings()]
 
 
 class Both:
@@ -165,9 +179,9 @@ class Both:
                        for s in self.servers if s.process.poll() is not None)
 
 
-def tool(both, *words, timeout=None, quiet=True):
-    """Runs the tool; its exit code and what it printed."""
-    with subprocess.Popen([TOOL, *both.addresses(), *words], stdout=subprocess.PIPE,
+def tool(both, *words, timeout=None, quiet=True, program=TOOL):
+    """Runs a tool; its exit code and what it printed."""
+    with subprocess.Popen([program, *both.addresses(), *words], stdout=subprocess.PIPE,
                           stderr=subprocess.DEVNULL if quiet else None, text=True,
                           errors="replace") as p:
         try:
@@ -236,6 +250,9 @@ def run_once(seed, options):
         more = ["--counts"] if options.counts else []
         code, out = tool(both, "--seed", str(seed), "--requests", str(options.requests),
                          *words, *more, quiet=False)
+        if code == 0:
+            code, odd = tool(both, "--seed", str(seed), "--rounds", str(ODD_ROUNDS), program=ODD)
+            out += odd
         died = both.dead()
     print(out, end="", flush=True)
     if code == 0 and not died:
@@ -246,13 +263,34 @@ def run_once(seed, options):
     if found is None:
         print(f"the tool ended with code {code}")
         return seed
-    if not options.no_shrink:
+    if not options.no_shrink and " round " not in out:
         with Both() as both:
             _, listed = tool(both, "--seed", found, "--requests", str(options.round), *words,
                              "--list")
         sent = [line for line in listed.splitlines() if line.startswith("SENT ")]
         Shrinker(found, words).run(sent)
     return int(found)
+
+
+def short():
+    """A fixed seed, and one that is drawn: printed, so that it can be run again."""
+    failed = 0
+    for kind, seed in (("fixed", 1), ("drawn", random.randrange(1 << 32))):
+        with Both() as both:
+            for name, program, words in (
+                    ("requests", TOOL, ("--requests", str(SHORT_REQUESTS))),
+                    ("odd connections", ODD, ("--rounds", str(ODD_ROUNDS)))):
+                code, out = tool(both, "--seed", str(seed), *words, program=program)
+                died = both.dead()
+                last = out.splitlines()[-1] if out else f"exit code {code}"
+                if code == 0 and not died:
+                    print(f"ok differ: {name} ({kind} seed): {last}", flush=True)
+                    continue
+                failed += 1
+                first = next((line for line in out.splitlines() if "DIFFERENT" in line), last)
+                print(f"FAILED differ: {name}: {first}; ./dev differ --seed {seed}", flush=True)
+                print(out + died, file=sys.stderr, flush=True)
+    return 1 if failed else 0
 
 
 def main():
@@ -265,12 +303,19 @@ def main():
     p.add_argument("--keep-going", type=int, default=1, metavar="N",
                    help="until N differences were found, each from the seed behind the last")
     p.add_argument("--no-shrink", action="store_true")
-    p.add_argument("--counts", action="store_true")
+    p.add_argument("--counts", action="store_true",
+                   help="how often each operation ended how")
+    p.add_argument("--short", action="store_true")
     options = p.parse_args()
     if not is_there():
         print("no ZooKeeper here (Debian: apt install zookeeper)")
         return 77
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    for name in undocumented():
+        print(f"{name}: in differ_rules.h or in docs/zookeeper-differences.md, not in both")
+        return 1
+    if options.short:
+        return short()
     seed, found = options.seed, 0
     while found < options.keep_going:
         at = run_once(seed, options)

@@ -13,6 +13,7 @@ struct draw {
     struct rng r;
     struct draw_window *w;
     unsigned groups;
+    bool ttl_mode; /* a create that is no createTTL was given such a mode */
 };
 
 #define COUNT(a) (sizeof(a) / sizeof *(a))
@@ -106,7 +107,7 @@ static const struct odd ODD_PATHS[] = {
 };
 
 /* Malformed UTF-8 and what lies beyond the BMP: writes refuse it. Java changes it when it
- * reads it, so only where no answer shows it (rule utf8-repaired). */
+ * reads it, so only where no answer shows it (rule utf8_repaired). */
 static const struct odd BROKEN_PATHS[] = {
     ODD("/\xff"),
     ODD("/\xc0\x80"),
@@ -164,7 +165,7 @@ static void path(struct draw *d, int what)
 }
 
 /* A watch on a path that already has one of another mode changes that one's mode in 3.8,
- * and types 1 and 2 mean all modes there (rule watch-modes). So each path has one mode of
+ * and types 1 and 2 mean all modes there (rule watch_modes). So each path has one mode of
  * watch for each session. */
 enum watching { WATCH_ONCE, WATCH_ONCE_TOO, WATCH_ALWAYS, WATCH_BELOW };
 
@@ -263,7 +264,7 @@ static void acl(struct draw *d)
         i32(d, 1);
         acl_entry(d, some_perms[below(d, 8)], "world", "anyone");
     } else if (x < 80) {
-        i32(d, percent(d, 50) ? 0 : -1); /* rule negative-counts */
+        i32(d, percent(d, 50) ? 0 : -1); /* rule negative_counts */
     } else if (x < 82) {
         i32(d, 3);
         acl_entry(d, WIRE_PERM_ALL, "world", "anyone");
@@ -271,7 +272,7 @@ static void acl(struct draw *d)
         acl_entry(d, WIRE_PERM_ALL, "digest", "a:b");
     } else if (x < 86 || !has(d, DRAW_acl)) {
         /* An id that is null, and a scheme that is in an entry that has the same permissions
-         * as another, is an internal error in Java (rule acl-null). */
+         * as another, is an internal error in Java (rule acl_null). */
         const struct id *odd = &ODD_IDS[below(d, COUNT(ODD_IDS))];
         while (!has(d, DRAW_acl) && odd->scheme != NULL && strcmp(odd->scheme, "auth") == 0)
             odd = &ODD_IDS[below(d, COUNT(ODD_IDS))];
@@ -305,7 +306,7 @@ static struct draw_request *begin(struct draw *d, int32_t op)
                                                                        : (int32_t)w->n;
     if (mille(d, 3))
         q->xid = odd_xids[below(d, COUNT(odd_xids))];
-    q->alone = op == WIRE_OP_SET_ACL; /* rule set-acl-pending */
+    q->alone = op == WIRE_OP_SET_ACL; /* rule set_acl_pending */
     return q;
 }
 
@@ -317,12 +318,14 @@ static void end(struct draw *d, struct draw_request *q)
 static int32_t create_flags(struct draw *d, int32_t op)
 {
     static const int32_t plain[] = {0, 0, 0, 0, 0, 1, 1, 1, 2, 3, 4, 7, -1};
-    static const int32_t container[] = {4, 4, 4, 0, 2, 9}; /* rule container-ephemeral */
+    static const int32_t container[] = {4, 4, 4, 0, 2, 9}; /* rule container_ephemeral */
 
     if (op == WIRE_OP_CREATE_CONTAINER)
         return container[below(d, COUNT(container))];
-    if (percent(d, 2) && has(d, DRAW_ttl))
+    if (percent(d, 2) && has(d, DRAW_ttl)) {
+        d->ttl_mode = true;
         return WIRE_TTL + (int32_t)below(d, 2);
+    }
     return plain[below(d, COUNT(plain))];
 }
 
@@ -335,7 +338,7 @@ static void create_body(struct draw *d, int32_t op)
 }
 
 /* Flags without a time to live and a ttl of -1 would end the real server for good (rule
- * create-ttl-kills). */
+ * create_ttl_kills). */
 static void create_ttl_body(struct draw *d)
 {
     static const int64_t ttls[] = {0,  1,         100000,       0xffffffffff, 0x10000000000,
@@ -398,6 +401,7 @@ static void multi(struct draw *d)
     struct draw_request *q = begin(d, WIRE_OP_MULTI);
     unsigned n = below(d, 5);
 
+    d->ttl_mode = false;
     for (unsigned i = 0; i < n; i++) {
         static const int32_t odd[] = {
             WIRE_OP_SET_ACL, WIRE_OP_GET_DATA, WIRE_OP_GET_CHILDREN, 99, 0, -1,
@@ -415,6 +419,7 @@ static void multi(struct draw *d)
             path(d, FOR_READS), flag(d, false);
         q->parts[q->parts_n++] = op;
     }
+    q->alone = d->ttl_mode; /* rule multi_half_done */
     if (!mille(d, 4))
         multi_header(d, percent(d, 3) ? 7 : -1, true, percent(d, 3) ? 0 : -1);
     end(d, q);
@@ -453,7 +458,7 @@ static void paths_for(struct draw *d, bool (*fits)(enum watching))
         }
         n += fits(watching(d, &some[n]));
     }
-    i32(d, (int32_t)n); /* rule set-watches-null: never -1 */
+    i32(d, (int32_t)n); /* rule set_watches_null: never -1 */
     for (unsigned i = 0; i < n; i++)
         put_path(d, &some[i]);
 }
@@ -487,6 +492,8 @@ static void watched_read(struct draw *d)
 
     path_draw(d, &p, FOR_READS);
     bool watch = percent(d, 40) && may_watch_once(d, &p);
+    /* Rule exists_unreadable: a watch that only ZooKeeper has set is removed at once. */
+    q->alone = q->op == WIRE_OP_EXISTS && watch && has(d, DRAW_acl);
     put_path(d, &p);
     if (watch && percent(d, 10))
         buf_add_u8(out(d), 0x80);
@@ -511,7 +518,7 @@ static void add_watch(struct draw *d)
     end(d, q);
 }
 
-/* checkWatches also sees other connections' watches in 3.8 (rule check-watches-of-others):
+/* checkWatches also sees other connections' watches in 3.8 (rule check_watches_of_others):
  * it is asked about paths that this session alone watches. */
 static void own_path(struct draw *d, struct path *p)
 {
@@ -547,7 +554,7 @@ static void own_watch(struct draw *d)
 
 static void remove_watches(struct draw *d)
 {
-    static const int32_t odd[] = {0, -1, 6, INT32_MIN}; /* rule watch-modes: not 4 and 5 */
+    static const int32_t odd[] = {0, -1, 6, INT32_MIN}; /* rule watch_modes: not 4 and 5 */
     struct draw_request *q =
         begin(d, percent(d, 3) ? WIRE_OP_CHECK_WATCHES : WIRE_OP_REMOVE_WATCHES);
     struct path p;
@@ -569,7 +576,7 @@ static void path_only(struct draw *d)
 
     do
         path_draw(d, &p, FOR_READS);
-    while (p.len == 0 && q->op == WIRE_OP_GET_ALL_CHILDREN_NUMBER); /* rule count-of-empty */
+    while (p.len == 0 && q->op == WIRE_OP_GET_ALL_CHILDREN_NUMBER); /* rule count_of_empty */
     put_path(d, &p);
     end(d, q);
 }
@@ -581,6 +588,149 @@ static void get_ephemerals(struct draw *d)
 
     text(d, prefixes[below(d, COUNT(prefixes))]);
     end(d, q);
+}
+
+/* ---- quotas ----
+ * On /q and below it only; each request waits for the one before it (rule quota_pending).
+ * What the znodes hold can be read as a quota, always (rule quota_garbage). */
+
+static void quota_limits(struct draw *d)
+{
+    static const char *const texts[] = {
+        "count=3,bytes=20",
+        "count=-1,bytes=-1",
+        "count=2,bytes=10=;byteHardLimit=30;countHardLimit=4",
+        "count=-1,bytes=-1=;byteHardLimit=25;countHardLimit=-1",
+        "count=5,bytes=-1=;byteHardLimit=-1;countHardLimit=3",
+        "count=1,bytes=1=;byteHardLimit=1;countHardLimit=1",
+        "count=9,bytes=9=;byteHardLimit=0;countHardLimit=0",
+        "count=9,bytes=9=;countHardLimit=6",
+        "count=9,bytes=9=;byteHardLimit=16",
+        "bytes=5;countHardLimit=5",
+    };
+
+    text(d, texts[below(d, COUNT(texts))]);
+}
+
+/* What a client writes there is what is counted on from then (rule quota_stats_text). */
+static void quota_stats(struct draw *d)
+{
+    static const char *const texts[] = {"count=-1,bytes=-1", "count=2,bytes=7",
+                                        "count=0,bytes=0", "count=100,bytes=-5"};
+
+    text(d, texts[below(d, COUNT(texts))]);
+}
+
+enum quota_node { OF_TREE, OF_QUOTA, LIMITS, STATS };
+
+static enum quota_node quota_path(struct draw *d, bool of_quota)
+{
+    static const char *const below_q[] = {"", "", "", "", "/a", "/a", "/b", "/a/b", "/a/c"};
+    static const char *const names[] = {"", "", "/zookeeper_limits", "/zookeeper_stats"};
+    static const enum quota_node kinds[] = {OF_QUOTA, LIMITS, LIMITS, STATS};
+    enum quota_node kind = of_quota ? kinds[below(d, COUNT(kinds))] : OF_TREE;
+    char path_text[64];
+
+    snprintf(path_text, sizeof path_text, "%s/q%s%s", of_quota ? "/zookeeper/quota" : "",
+             below_q[below(d, COUNT(below_q))], names[kind]);
+    text(d, path_text);
+    return kind;
+}
+
+static void quota_data(struct draw *d, enum quota_node kind)
+{
+    unsigned len = below(d, 16);
+
+    if (kind == LIMITS) {
+        quota_limits(d);
+    } else if (kind == STATS) {
+        quota_stats(d);
+    } else if (percent(d, 10)) {
+        i32(d, -1);
+    } else {
+        bytes(d, "0123456789abcdef", len);
+    }
+}
+
+static void quota_write(struct draw *d, int32_t op, bool of_quota)
+{
+    static const int32_t flags[] = {0, 0, 0, 0, 1, 2};
+    enum quota_node kind = quota_path(d, of_quota);
+
+    if (op != WIRE_OP_DELETE && op != WIRE_OP_CHECK)
+        quota_data(d, kind);
+    if (op == WIRE_OP_CREATE || op == WIRE_OP_CREATE2) {
+        i32(d, 1);
+        acl_entry(d, WIRE_PERM_ALL, "world", "anyone");
+        i32(d, of_quota ? 0 : flags[below(d, COUNT(flags))]);
+    } else {
+        i32(d, percent(d, 90) ? -1 : (int32_t)below(d, 2));
+    }
+}
+
+static int32_t quota_op(struct draw *d)
+{
+    static const int32_t ops[] = {WIRE_OP_CREATE,   WIRE_OP_CREATE,   WIRE_OP_CREATE2,
+                                  WIRE_OP_SET_DATA, WIRE_OP_SET_DATA, WIRE_OP_DELETE};
+
+    return ops[below(d, COUNT(ops))];
+}
+
+static void quota(struct draw *d)
+{
+    unsigned x = below(d, 100);
+    struct draw_request *q;
+
+    if (x < 70) {
+        bool of_quota = percent(d, 40);
+        int32_t op = quota_op(d);
+        if (of_quota && op == WIRE_OP_CREATE2)
+            op = WIRE_OP_CREATE; /* rule quota_stats_stat */
+        q = begin(d, op);
+        quota_write(d, op, of_quota);
+    } else if (x < 80) {
+        q = begin(d, WIRE_OP_MULTI);
+        for (unsigned i = below(d, 2); i > 0; i--) { /* rule quota_pending: not several */
+            int32_t op = quota_op(d);
+            multi_header(d, op, false, -1);
+            quota_write(d, op, percent(d, 20));
+            q->parts[q->parts_n++] = op;
+        }
+        multi_header(d, -1, true, -1);
+    } else {
+        q = begin(d, WIRE_OP_GET_DATA);
+        (void)quota_path(d, true);
+        flag(d, false);
+    }
+    q->alone = true;
+    end(d, q);
+}
+
+/* Most of a quota's nodes, so that what follows meets it. */
+static void quota_setup(struct draw *d)
+{
+    static const char *const paths[] = {
+        "/q",
+        "/zookeeper/quota/q",
+        "/zookeeper/quota/q/zookeeper_limits",
+        "/zookeeper/quota/q/zookeeper_stats",
+        "/q/a",
+        "/zookeeper/quota/q/a",
+        "/zookeeper/quota/q/a/zookeeper_limits",
+        "/zookeeper/quota/q/a/zookeeper_stats",
+    };
+    unsigned n = below(d, 2) ? 4 : COUNT(paths);
+
+    for (unsigned i = 0; i < n; i++) {
+        struct draw_request *q = begin(d, WIRE_OP_CREATE);
+        text(d, paths[i]);
+        quota_data(d, i % 4 == 2 ? LIMITS : i % 4 == 3 ? STATS : OF_TREE);
+        i32(d, 1);
+        acl_entry(d, WIRE_PERM_ALL, "world", "anyone");
+        i32(d, 0);
+        q->alone = true;
+        end(d, q);
+    }
 }
 
 static void bodiless(struct draw *d, int32_t op) { end(d, begin(d, op)); }
@@ -613,7 +763,9 @@ static void any(struct draw *d)
 {
     unsigned x = below(d, 1000);
 
-    if (x < 420)
+    if (x < 5 && has(d, DRAW_quota))
+        quota(d);
+    else if (x < 420)
         plain_write(d);
     else if (x < 560)
         multi(d);
@@ -667,7 +819,7 @@ static void damage(struct draw *d)
     struct buf *b = out(d);
     unsigned x = below(d, 100);
 
-    if (q->len == 0 || x < 25) {
+    if (q->len == 0 || x < 25 || q->op == WIRE_OP_RECONFIG) { /* rule reconfig_malformed */
         size_t more = 1 + below(d, 8);
         for (size_t i = 0; i < more; i++)
             buf_add_u8(b, (uint8_t)rng_next(&d->r));
@@ -677,8 +829,9 @@ static void damage(struct draw *d)
         b->len = q->at + q->len;
         if (q->len < 8)
             q->zxid_back = -1;
-    } else { /* rule sync-null */
-        bool no_null = q->op == WIRE_OP_SYNC;
+    } else { /* rules sync_null, set_null */
+        bool no_null =
+            q->op == WIRE_OP_SYNC || q->op == WIRE_OP_SET_DATA || q->op == WIRE_OP_SET_ACL;
         buf_put_be32(b, q->at,
                      (uint32_t)lengths[no_null ? 2 + below(d, 5) : below(d, COUNT(lengths))]);
     }
@@ -715,7 +868,7 @@ static void auth(struct draw *d)
     const struct id *i = &good[below(d, COUNT(good))];
     struct draw_request *q = begin(d, WIRE_OP_AUTH);
 
-    q->alone = true;
+    q->alone = true; /* rule auth_overtakes */
     if (mille(d, 30)) {
         i = &bad[below(d, COUNT(bad))];
         q->ends = true;
@@ -725,6 +878,16 @@ static void auth(struct draw *d)
     i32(d, percent(d, 90) ? 0 : 1);
     text(d, i->scheme);
     text(d, i->id);
+    end(d, q);
+}
+
+/* Neither knows it: an empty answer says so. */
+static void sasl(struct draw *d)
+{
+    struct draw_request *q = begin(d, WIRE_OP_SASL);
+
+    q->alone = true;
+    bytes(d, "token", below(d, 6));
     end(d, q);
 }
 
@@ -748,12 +911,12 @@ static void closed_root(struct draw *d)
 
 static void unknown_op(struct draw *d)
 {
-    /* Not a lone check, createSession, deleteContainer (rules check-alone, op-create-session,
-     * delete-container) and sasl. */
+    /* Not a lone check, createSession, deleteContainer (rules check_alone, op_create_session,
+     * delete_container) and sasl. */
     static const int32_t ops[] = {0, 10, 23, 99, 108, -2, -1, -12, 1000, INT32_MAX, INT32_MIN};
     struct draw_request *q = begin(d, ops[below(d, COUNT(ops))]);
 
-    q->ends = q->alone = true; /* rule unknown-overtakes */
+    q->ends = q->alone = true; /* rule unknown_overtakes */
     if (percent(d, 50))
         path(d, FOR_READS);
     end(d, q);
@@ -761,10 +924,19 @@ static void unknown_op(struct draw *d)
 
 static void draw_requests(struct draw *d)
 {
-    unsigned n = 1 + below(d, percent(d, 80) ? 50 : 5);
+    unsigned n = 1 + below(d, percent(d, 80) ? 100 : 5);
 
     if (percent(d, 15) && has(d, DRAW_acl))
         auth(d);
+    if (d->w->n > 0 && d->w->requests[0].ends)
+        return;
+    if (percent(d, 2))
+        sasl(d);
+    if (percent(d, 4) && has(d, DRAW_quota)) {
+        quota_setup(d);
+        for (unsigned i = below(d, 40); i > 0; i--)
+            quota(d);
+    }
     while (d->w->n < n && (d->w->n == 0 || !d->w->requests[d->w->n - 1].ends)) {
         if (mille(d, 8)) {
             random_body(d);
@@ -780,7 +952,7 @@ static void draw_requests(struct draw *d)
 
 void draw_window(struct draw_window *w, uint64_t seed, uint64_t index, unsigned groups)
 {
-    struct draw d = {{hash_u64(seed) ^ hash_u64(index + 0x9e3779b97f4a7c15)}, w, groups};
+    struct draw d = {{hash_u64(seed) ^ hash_u64(index + 0x9e3779b97f4a7c15)}, w, groups, false};
 
     w->n = 0;
     w->is_sweep = w->deletes = false;

@@ -28,7 +28,7 @@
 enum draw_group { DRAW_GROUPS(G) DRAW_GROUPS_N };
 #undef G
 
-enum { DRAW_SLOTS = 5, DRAW_PARTS_MAX = 8, DRAW_REQUESTS_MAX = 64 };
+enum { DRAW_SLOTS = 5, DRAW_PARTS_MAX = 8, DRAW_REQUESTS_MAX = 120 };
 
 struct draw_request {
     int32_t xid, op;

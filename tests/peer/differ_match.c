@@ -381,6 +381,10 @@ static void result_text(struct match *m, enum side side, int32_t op, struct wire
             buf_add_u8(out, ' '), quoted(out, m->texts[i]);
         break;
     }
+    case WIRE_OP_SASL:
+        buf_add_u8(out, ' ');
+        quoted(out, wire_get_bytes(in));
+        break;
     case WIRE_OP_GET_ALL_CHILDREN_NUMBER:
     case WIRE_OP_ADD_WATCH:
     case WIRE_OP_ERROR: named(out, " ", wire_get_i32(in)); break;
@@ -422,7 +426,7 @@ void match_event(const uint8_t *body, size_t len, struct buf *out)
     quoted(out, e.path);
 }
 
-bool match_times(struct match *m)
+bool match_times(const struct match *m)
 {
     const struct buf *a = &m->times[ZOOKEEPER], *b = &m->times[MUSTER];
     bool near = a->len == b->len;
@@ -432,7 +436,11 @@ bool match_times(struct match *m)
         if ((x == 0) != (y == 0) || llabs(x - y) > TIMES_APART_MS)
             near = false;
     }
+    return near;
+}
+
+void match_times_clear(struct match *m)
+{
     buf_clear(&m->times[ZOOKEEPER]);
     buf_clear(&m->times[MUSTER]);
-    return near;
 }

@@ -40,7 +40,8 @@ int64_t match_zxid(const struct match *m, enum side side, int32_t back);
 void match_reply(struct match *m, enum side side, const struct draw_request *q, int32_t err,
                  const uint8_t *body, size_t len, struct buf *out);
 void match_event(const uint8_t *body, size_t len, struct buf *out);
-/* The times in the two replies written last are near each other; forgets them. */
-bool match_times(struct match *m);
+/* The times in what was written since they were cleared are near each other. */
+bool match_times(const struct match *m);
+void match_times_clear(struct match *m);
 
 #endif

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """An Apache ZooKeeper server of our own on a loopback port (Debian's package `zookeeper`),
 and one raw connection to a server: what the tests need that kazoo does not do."""
+import base64
 import glob
+import hashlib
 import os
 import shutil
 import socket
@@ -44,6 +46,12 @@ def text(s):
 
 def acl(entries=OPEN):
     return i32(len(entries)) + b"".join(i32(p) + text(s) + text(i) for p, s, i in entries)
+
+
+def digest(user, password):
+    """What ZooKeeper stores of them."""
+    sha = hashlib.sha1(f"{user}:{password}".encode()).digest()
+    return f"{user}:{base64.b64encode(sha).decode()}"
 
 
 def create(path, data=b"", entries=OPEN, flags=0, ttl=None):
@@ -160,6 +168,20 @@ class Connection:
             if got != -1:
                 return err, frame[16:]
 
+    def many(self, requests, window=500):
+        """Pipelined: [(op, body)] -> [(err, body)]"""
+        answers = []
+        sent = 0
+        while len(answers) < len(requests):
+            while sent < len(requests) and sent - len(answers) < window:
+                self.send(*requests[sent])
+                sent += 1
+            frame = self.frame()
+            got, _, err = struct.unpack_from(">iqi", frame)
+            if got != -1:
+                answers.append((err, frame[16:]))
+        return answers
+
     def must(self, op, body):
         err, answer = self.ask(op, body)
         if err != 0:
@@ -178,3 +200,50 @@ class Connection:
     def drop(self):
         """Without closing the session."""
         self.socket.close()
+
+
+class Node:
+    """One znode as a server shows it."""
+    FIELDS = ("czxid", "mzxid", "ctime", "mtime", "version", "cversion", "aversion", "owner",
+              "length", "children", "pzxid")
+
+    def __init__(self, data_answer, acl_answer):
+        size = struct.unpack_from(">i", data_answer)[0]
+        self.data = None if size < 0 else data_answer[4:4 + size]
+        self.stat = dict(zip(self.FIELDS, struct.unpack_from(">qqqqiiiqiiq", data_answer,
+                                                             4 + max(size, 0))))
+        self.acl = acl_answer[:-68]
+
+
+def names_of(answer):
+    n, at, names = struct.unpack_from(">i", answer)[0], 4, []
+    for _ in range(n):
+        size = struct.unpack_from(">i", answer, at)[0]
+        names.append(answer[at + 4:at + 4 + size].decode())
+        at += 4 + size
+    return names
+
+
+def dump(port, auth, root=""):
+    """Every znode at or below root: path -> Node."""
+    c = Connection(port)
+    for scheme, secret in auth:
+        c.auth(scheme, secret)
+    found, level = {}, [root or "/"]
+    while level:
+        below = []
+        data = c.many([(GET, text(p) + b"\0") for p in level])
+        lists = c.many([(GETACL, text(p)) for p in level])
+        for path, (err, answer), (acl_err, acl_answer) in zip(level, data, lists):
+            if err == 0 and acl_err == 0:
+                found[path] = Node(answer, acl_answer)
+            elif err != -101:
+                raise SystemExit(f"cannot read {path}: {err} {acl_err}")
+        parents = [p for p in level if p in found and found[p].stat["children"] > 0]
+        for path, (err, answer) in zip(parents, c.many([(CHILDREN2, text(p) + b"\0")
+                                                        for p in parents])):
+            if err == 0:
+                below += [(path if path != "/" else "") + "/" + n for n in names_of(answer)]
+        level = below
+    c.close()
+    return found

@@ -14,11 +14,8 @@ Apache ZooKeeper (Debian's package) wrote.
   plain    digest.enabled=false: no digests in log and snapshot, as before 3.6
 The zeros at a log's end are cut to 64 bytes. Exit code 77: there is no ZooKeeper.
 """
-import base64
-import hashlib
 import os
 import shutil
-import struct
 import sys
 import tempfile
 
@@ -29,17 +26,11 @@ PROPERTIES = ("zookeeper.extendedTypesEnabled=true", "zookeeper.preAllocSize=64"
               "znode.container.checkIntervalMs=3600000", "zookeeper.admin.enableServer=false")
 
 
-def digest(user, password):
-    """What ZooKeeper stores of them."""
-    sha = hashlib.sha1(f"{user}:{password}".encode()).digest()
-    return f"{user}:{base64.b64encode(sha).decode()}"
-
-
 def fill(port):
     a = zk.Connection(port)
     a.auth("digest", "joe:secret")
     a.must(zk.CREATE2, zk.create("/a", b"data of a"))
-    a.must(zk.CREATE, zk.create("/a/b", b"", ((1, "world", "anyone"), (31, "digest", digest("joe", "secret")))))
+    a.must(zk.CREATE, zk.create("/a/b", b"", ((1, "world", "anyone"), (31, "digest", zk.digest("joe", "secret")))))
     a.must(zk.CREATE, zk.create("/a/null", None))
     a.must(zk.CREATE, zk.create("/a/ip", b"x", ((31, "ip", "10.0.0.0/8"),)))
     a.must(zk.CREATE, zk.create("/a/\u00fc\u20ac", "\u00fcber".encode()))
@@ -79,31 +70,16 @@ def fill(port):
     a.drop()
 
 
-def dump(port):
-    """Every znode: path, Stat, data, ACL, as the server itself says it."""
-    c = zk.Connection(port)
-    c.auth("digest", "super:super")
-    lines, todo = [], ["/"]
-    while todo:
-        path = todo.pop(0)
-        answer = c.must(zk.CHILDREN2, zk.text(path) + b"\0")
-        n, at = struct.unpack_from(">i", answer)[0], 4
-        for _ in range(n):
-            size = struct.unpack_from(">i", answer, at)[0]
-            name = answer[at + 4:at + 4 + size].decode()
-            todo.append((path if path != "/" else "") + "/" + name)
-            at += 4 + size
-        answer = c.must(zk.GET, zk.text(path) + b"\0")
-        size = struct.unpack_from(">i", answer)[0]
-        data = "null" if size < 0 else "=" + answer[4:4 + size].hex()
-        stat = struct.unpack_from(">qqqqiiiqiiq", answer, 4 + max(size, 0))
-        answer = c.must(zk.GETACL, zk.text(path))
-        lines.append(f"{path} {' '.join(str(v) for v in stat)} {data} {answer[:-68].hex()}\n")
-    c.close()
+def expected(port):
+    """Every znode, as the server itself says it: path, Stat, data, ACL."""
+    lines = []
+    for path, v in zk.dump(port, [("digest", "super:super")]).items():
+        data = "null" if v.data is None else "=" + v.data.hex()
+        lines.append(f"{path} {' '.join(str(n) for n in v.stat.values())} {data} {v.acl.hex()}\n")
     return sorted(lines, key=str.encode)
 
 
-def keep(server, to, expected=None):
+def keep(server, to, lines):
     os.makedirs(to, exist_ok=True)
     version = os.path.join(server.data, "version-2")
     for name in sorted(os.listdir(version)):
@@ -113,25 +89,24 @@ def keep(server, to, expected=None):
             data = data.rstrip(b"\0") + bytes(64)
         with open(os.path.join(to, name), "wb") as f:
             f.write(data)
-    if expected is not None:
-        with open(os.path.join(to, "expected.txt"), "w", encoding="utf-8") as f:
-            f.writelines(expected)
+    with open(os.path.join(to, "expected.txt"), "w", encoding="utf-8") as f:
+        f.writelines(lines)
 
 
 def make(to):
     directory = tempfile.mkdtemp(prefix="muster-zkdata-")
-    secret = "zookeeper.DigestAuthenticationProvider.superDigest=" + digest("super", "super")
+    secret = "zookeeper.DigestAuthenticationProvider.superDigest=" + zk.digest("super", "super")
     server = zk.Server(directory, properties=(*PROPERTIES, secret))
     try:
         server.start()
         fill(server.port)
-        keep(server, os.path.join(to, "all"), dump(server.port))
+        keep(server, os.path.join(to, "all"), expected(server.port))
         server.kill()
         server.start()
         c = zk.Connection(server.port)
         c.must(zk.CREATE, zk.create("/a/later", b"l"))
         c.drop()
-        keep(server, os.path.join(to, "later"), dump(server.port))
+        keep(server, os.path.join(to, "later"), expected(server.port))
         server.kill()
         shutil.rmtree(server.data)
         server = zk.Server(directory, properties=(*PROPERTIES, secret,
@@ -141,7 +116,7 @@ def make(to):
         fill(server.port)
         server.kill()
         server.start()
-        keep(server, os.path.join(to, "plain"), dump(server.port))
+        keep(server, os.path.join(to, "plain"), expected(server.port))
     finally:
         server.kill()
         shutil.rmtree(directory, ignore_errors=True)

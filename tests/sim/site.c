@@ -30,6 +30,8 @@ enum fault {
     FAULT_CLOCK,
     FAULT_OUTAGE,
     FAULT_BLIND,
+    FAULT_LOST_DISK,
+    FAULT_RECONFIG,
     FAULTS
 };
 
@@ -217,6 +219,8 @@ static void one_fault(struct town *t, enum fault which)
     case FAULT_CLOCK: change_clock(t); break;
     case FAULT_OUTAGE: outage(t); break;
     case FAULT_BLIND: blind(t); break;
+    case FAULT_LOST_DISK: server_lose_disk(s); break;
+    case FAULT_RECONFIG: town_operator_reconfig(t); break;
     case FAULTS: UNREACHABLE("drawn below FAULTS");
     }
 }
@@ -278,13 +282,20 @@ static const char *servers_not_live(struct town *t)
             return "a server is down";
         if (!member_is_serving(s->member))
             return "a server does not serve";
-        if (!m->v[i].voter)
+        if (!m->v[i].voter && m->v[i].auto_promote)
             return "a server that has joined does not vote";
         if (raft_applied(member_raft(s->member)) != raft_applied(member_raft(leader->member)))
             return "the servers have not applied the same entries";
     }
+    for (unsigned i = 0; i < t->servers_n; i++)
+        if (raft_member_find(m, i + 1) == NULL && t->servers[i].member != NULL &&
+            member_is_serving(t->servers[i].member))
+            return "a server that was removed serves";
     tree_facts(member_tree(leader->member), &f);
-    const char *wrong = town_agent_not_live(t);
+    const char *wrong = town_operator_not_live(t);
+    if (wrong != NULL)
+        return wrong;
+    wrong = town_agent_not_live(t);
     if (wrong != NULL)
         return wrong;
     if (f.sessions != t->clients_n + t->agents_n)
@@ -316,6 +327,7 @@ static void run_all(struct town *t)
     town_client_quiet(t);
     wait_for(t, town_client_not_live);
     wait_for(t, servers_not_live);
+    wait_for(t, town_client_not_live); /* whose server may have been removed */
     town_client_end(t);
     town_check_end(t);
 }
@@ -353,6 +365,10 @@ static void draw(struct town *t)
         t->weights[FAULT_CUT_ONE_WAY] = (unsigned)world_below(w, 4);
         t->faults_us = 2000000;
     }
+    if (w->seed % 3 == 0)
+        t->read_only_after_ms = 300 + (uint32_t)(w->seed % 1000);
+    if (w->seed % 5 == 2)
+        t->throttle_max = 1 + (uint32_t)(w->seed % 4);
     t->has_balance = world_chance(w, 500);
     t->probe_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 10000 : 500000);
     t->remove_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 400000 : 20000);
@@ -381,6 +397,8 @@ static void found(struct town *t)
         server_start(&t->servers[i]);
     for (unsigned i = 0; i < clients; i++)
         town_client_add(t);
+    if (t->read_only_after_ms > 0)
+        town_visitor_add(t);
     world_at(&t->w, t->w.now_us + 500000, fault_due, t, 0, 0);
 }
 
@@ -388,6 +406,7 @@ static void free_all(struct town *t)
 {
     town_agent_free(t);
     town_client_free(t);
+    town_visitor_free(t);
     for (unsigned i = 0; i < t->servers_n; i++)
         server_free(&t->servers[i]);
     links_free(t);

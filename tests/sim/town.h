@@ -5,6 +5,8 @@
  *   town_server.c   servers: the production member core, the real store on a simulated disk
  *   town_link.c     connections of clients to servers
  *   town_client.c   clients: the production client core, what they do, what they check
+ *   town_operator.c who changes the servers by reconfig
+ *   town_visitor.c  a client that reads at servers without a quorum
  *   town_check.c    what holds for all servers at each step
  *   town_agent.c    machines' agents, and the kernel that holds their addresses
  */
@@ -25,8 +27,11 @@ struct server {
     struct town *town;
     unsigned n, host; /* id: n + 1 */
     struct box box;
-    struct member *member; /* NULL: down */
-    bool exists;           /* has data */
+    struct member *member;    /* NULL: down */
+    bool exists;              /* has data */
+    uint64_t birth;           /* raft_options.birth */
+    uint64_t absent_until_us; /* it is not started before */
+    bool is_lost;             /* its disk was, and it does not vote again yet */
     uint64_t timer_us;
     uint64_t conns; /* numbers given to connections in this life */
     struct pipe peers[TOWN_SERVERS_MAX];
@@ -66,6 +71,7 @@ struct shell {
 };
 
 struct town_client;
+struct town_visitor;
 struct town_agent;
 
 struct town {
@@ -76,6 +82,8 @@ struct town {
     struct link *links;
     struct town_client *clients[TOWN_CLIENTS_MAX];
     unsigned clients_n;
+    struct town_visitor *visitor; /* NULL: there is no read-only mode in this world */
+    uint32_t read_only_after_ms, throttle_max;
     struct town_agent *agents[TOWN_SERVERS_MAX];
     unsigned agents_n, addresses_n;
     uint32_t lease_ms, probe_us, remove_us; /* at most */
@@ -96,7 +104,9 @@ void server_found(struct server *s, const struct raft_members *members);
 void server_start(struct server *s);
 void server_crash(struct server *s, bool power_loss);
 void server_restart_later(struct server *s, uint64_t in_us);
-void server_turn(struct server *s);           /* after anything that the member was told */
+void server_turn(struct server *s); /* after anything that the member was told */
+/* Its disk is another one, empty. Only where that loses nothing; else nothing happens. */
+void server_lose_disk(struct server *s);
 struct server *server_leader(struct town *t); /* of the highest term; or NULL */
 void server_free(struct server *s);
 uint64_t server_now_ms(const struct server *s);
@@ -132,6 +142,14 @@ void town_client_free(struct town *t);
 /* Each living session that surely lives, by its client: told by town_check. */
 void town_client_sessions(struct town *t, struct server *s);
 
+/* Somebody has read this: a version of /x has one value. */
+void town_client_saw_x(struct town *t, int32_t version, uint64_t value);
+
+/* ---- the visitor ---- */
+void town_visitor_add(struct town *t);
+void town_visitor_check(struct server *s);
+void town_visitor_free(struct town *t);
+
 /* ---- agents ---- */
 void town_agent_add(struct town *t, struct server *s); /* on its machine; not started */
 void town_agent_start(struct town *t, unsigned n);
@@ -142,6 +160,12 @@ void town_agent_quiet(struct town *t);   /* some instance fails for good */
 void town_agent_foreign(struct town *t); /* some machine that is not ours takes an address */
 const char *town_agent_not_live(struct town *t);
 void town_agent_free(struct town *t);
+
+/* ---- operator ---- */
+#define TOWN_SUPER "super:x"              /* user and password */
+#define TOWN_SUPER_DIGEST "super:super-x" /* as fake_digest.h has it */
+void town_operator_reconfig(struct town *t);
+const char *town_operator_not_live(struct town *t);
 
 /* ---- checks ---- */
 void town_check_new(struct town *t);

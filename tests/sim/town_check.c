@@ -44,6 +44,7 @@ void town_check_server(struct server *s)
     uint64_t applied = raft_applied(r);
 
     raft_watch_look(s->town->watch, s->n, r);
+    town_visitor_check(s);
     if (applied == s->checked_index)
         return;
     s->checked_index = applied;

@@ -198,6 +198,11 @@ static void x_known(struct town_client *c, int32_t version, uint64_t value)
         FAIL(c, "client %u: version %d of /x has two values", c->n, version);
 }
 
+void town_client_saw_x(struct town *t, int32_t version, uint64_t value)
+{
+    x_known(t->clients[0], version, value);
+}
+
 static void x_linear(struct town_client *c, const struct op *op, int32_t version, bool write)
 {
     struct town_shared *sh = shared(c);

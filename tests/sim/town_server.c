@@ -6,6 +6,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "lib/fake_digest.h"
+#include "server/member_found.h"
 #include "town.h"
 
 uint64_t server_now_ms(const struct server *s) { return world_host_ms(&s->town->w, s->host); }
@@ -200,13 +201,23 @@ void server_start(struct server *s)
     struct town *t = s->town;
     const struct member_io io = {s,         io_send_peer, io_send_client, io_close_client,
                                  io_random, fake_digest};
-    const struct member_options o = {.raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng)},
-                                     .session_min_ms = 200,
-                                     .snapshot_every = t->snapshot_every};
+    const struct member_options o = {
+        .raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng), .birth = s->birth},
+        .session_min_ms = 200,
+        .read_only_after_ms = t->read_only_after_ms,
+        .throttle_max = t->throttle_max,
+        .snapshot_every = t->snapshot_every,
+        .rules = TREE_RULE_RECONFIG,
+        .super_digest = TOWN_SUPER_DIGEST,
+    };
     const struct store_load load = {s, load_state, load_snapshot, load_entry};
 
     CHECK(s->member == NULL);
     s->exists = true;
+    if (t->w.now_us < s->absent_until_us) {
+        server_restart_later(s, s->absent_until_us - t->w.now_us);
+        return;
+    }
     s->member = member_new(&o, &io);
     box_start(&s->box, &load);
     s->timer_us = WORLD_NEVER;
@@ -293,6 +304,40 @@ void server_turn(struct server *s)
         s->timer_us = due_us;
         world_at(w, due_us, timer_due, s, s->box.life, due_us);
     }
+}
+
+void server_lose_disk(struct server *s)
+{
+    struct town *t = s->town;
+    struct server *leader = server_leader(t);
+    const struct raft_members *m;
+    unsigned voters = 0;
+
+    if (leader == NULL || leader->member == NULL ||
+        !raft_may_change(member_raft(leader->member)))
+        return;
+    m = raft_members(member_raft(leader->member));
+    for (unsigned i = 0; i < t->servers_n; i++) {
+        struct server *o = &t->servers[i];
+        o->is_lost = o->is_lost && raft_member_find(m, o->n + 1) != NULL &&
+                     (o->member == NULL || raft_is_stranger(member_raft(o->member)));
+        if (o->is_lost)
+            return;
+    }
+    for (unsigned i = 0; i < m->n; i++) {
+        if (m->v[i].auto_promote)
+            return; /* one of fewer voters is too many */
+        voters += m->v[i].voter;
+    }
+    if (voters < 3)
+        return;
+    server_crash(s, true);
+    world_note(&t->w, "server %u: its disk is lost", s->n);
+    box_replace(&s->box);
+    s->is_lost = true;
+    s->birth = 1 + (rng_next(&t->w.rng) >> 3);
+    s->absent_until_us = t->w.now_us + 1000 * (uint64_t)FOUND_LATE_MS;
+    server_restart_later(s, 1000 * (uint64_t)FOUND_LATE_MS + world_below(&t->w, t->restart_us));
 }
 
 struct server *server_leader(struct town *t)

@@ -4,12 +4,16 @@
  *   test_agent_sim                seeds 1..SEEDS
  *   test_agent_sim FIRST COUNT    those
  *   test_agent_sim SEED           that one, what happens printed
+ *   test_agent_sim SEED 1 foreign  that one on a foreign service
  *
  * The agents are the real ones; the client and its mirror are replaced by a model that
  * loses, delays and breaks, but keeps what the real ones promise: order within a session, a
  * session lives its timeout from when an answered question was sent (and a new leader gives
  * all of them a full one). Clocks drift by up to 1 %; agents freeze, crash and come back; the
  * kernel drops an address a little late; messages between agents are lost and delayed.
+ *
+ * Each seed runs twice: the second time the service is a foreign one, which may end a session
+ * at any time; there the agents' own signs of life must do (src/agent/signs.c).
  *
  * First faults: never may two machines have an address, and never is one taken that a
  * foreign machine answers for. Then quiet: every address gets a holder, evenly.
@@ -26,6 +30,7 @@
 #include "base/rng.h"
 #include "client/mirror.h"
 #include "mutant_env.h"
+#include "tree/watch.h"
 
 enum { SEEDS = 150, MACHINES_MAX = 4, ADDRESSES_MAX = 4, SESSIONS_MAX = 400, NODES_MAX = 64 };
 enum { FAULTS_MS = 20000, QUIET_MS = 16000, KERNEL_LATE_MS = 20 };
@@ -46,7 +51,7 @@ struct snap {
 struct request {
     struct request *next;
     uint64_t id, asked_ms;
-    enum request_type { R_CONNECT, R_PING, R_CREATE, R_DELETE, R_SET, R_GET } type;
+    enum request_type { R_CONNECT, R_PING, R_CREATE, R_DELETE, R_SET, R_GET, R_LIFE } type;
     char path[64];
     char *data;
     size_t len;
@@ -129,6 +134,7 @@ static struct world {
     uint64_t seed, now_us, seq, next_id;
     struct rng rng;
     bool verbose, quiet, blind;
+    bool is_foreign; /* the service ends sessions when it likes */
     unsigned machines, addresses;
     uint32_t lease_ms;
     struct machine m[MACHINES_MAX];
@@ -137,7 +143,7 @@ static struct world {
     /* the service */
     bool is_up;
     struct {
-        bool is_live;
+        bool is_live, is_forgotten;
         uint64_t conn, deadline_us;
     } sessions[SESSIONS_MAX];
     int64_t sessions_n;
@@ -148,6 +154,8 @@ static struct world {
     uint64_t failsafe_kept;
     const char *failed;
 } w;
+
+static const char *const machine_names[MACHINES_MAX] = {"a", "b", "c", "d"};
 
 static const char *address_text(unsigned i)
 {
@@ -322,6 +330,16 @@ static void changed(void)
 
 static void touch(int64_t session)
 {
+    /* A foreign leader may hear nothing of a session that a follower goes on serving. */
+    if (w.sessions[session].is_forgotten)
+        return;
+    if (w.is_foreign && !w.quiet && rnd(40) == 0) {
+        w.sessions[session].is_forgotten = true;
+        w.sessions[session].deadline_us = w.now_us + rnd(w.lease_ms * UINT64_C(1000));
+        push((struct item){
+            .due_us = w.sessions[session].deadline_us, .kind = EXPIRY, .session = session});
+        return;
+    }
     /* The service's clock drifts as well. */
     w.sessions[session].deadline_us = w.now_us + (uint64_t)w.lease_ms * 990;
     push((struct item){
@@ -359,6 +377,11 @@ static int apply(const struct item *it, struct node *out)
             return ERR_NODE_EXISTS;
         node_put(it->node.path, it->node.data, it->node.len,
                  it->node.owner != 0 ? it->session : 0);
+        return 0;
+    case R_LIFE: /* set, or made: the client's two questions in one */
+        if (n != NULL && n->owner != it->session)
+            return ERR_NODE_EXISTS; /* of its earlier life */
+        node_put(it->node.path, it->node.data, it->node.len, it->session);
         return 0;
     case R_SET:
         if (n == NULL)
@@ -422,7 +445,8 @@ static void serve(const struct item *it)
         return; /* moved, or gone */
     touch(session);
     reply.err = apply(it, &reply.node);
-    bool is_write = it->request == R_CREATE || it->request == R_SET || it->request == R_DELETE;
+    bool is_write = it->request == R_CREATE || it->request == R_SET ||
+                    it->request == R_DELETE || it->request == R_LIFE;
     if (reply.err == 0 && is_write)
         changed();
     to_client(it->machine, reply);
@@ -537,6 +561,11 @@ uint32_t client_timeout_ms(const struct client *c)
     return w.lease_ms;
 }
 uint64_t client_alive_until(const struct client *c) { return c->alive_until_ms; }
+uint32_t client_trust_ms(const struct client *c)
+{
+    (void)c;
+    return w.is_foreign ? w.lease_ms / 2 : w.lease_ms;
+}
 
 struct mirror *mirror_new(struct client *c, const char *const *roots,
                           void (*on_change)(void *ctx), void *ctx)
@@ -645,11 +674,11 @@ static void client_heard(struct client *c, const struct item *it)
         c->alive_until_ms = 0;
         disconnect(c);
         agent_client_event(a, CLIENT_EV_EXPIRED);
-    } else {
-        if (r->asked_ms + w.lease_ms > c->alive_until_ms)
-            c->alive_until_ms = r->asked_ms + w.lease_ms;
+    } else if (!w.is_foreign || (r->type == R_LIFE && it->err == 0)) {
+        if (r->asked_ms + client_trust_ms(c) > c->alive_until_ms)
+            c->alive_until_ms = r->asked_ms + client_trust_ms(c);
         if (MUTANT(client_lease_from_answer))
-            c->alive_until_ms = now_ms(c->machine) + w.lease_ms;
+            c->alive_until_ms = now_ms(c->machine) + client_trust_ms(c);
     }
     if (r->type == R_CONNECT && it->err == 0) {
         c->session = it->session;
@@ -677,6 +706,23 @@ static uint64_t client_due(const struct client *c)
     return c->attempt_ms != 0 ? c->attempt_ms + w.lease_ms / 3 : c->retry_ms;
 }
 
+static void ask_life(struct client *c)
+{
+    struct buf path = {0};
+    char trust[16];
+
+    if (!w.is_foreign) {
+        send_request(c, submit(c, R_PING, ""));
+        return;
+    }
+    agent_life_path(&path, machine_names[c->machine]);
+    struct request *r = submit(c, R_LIFE, buf_text(&path));
+    r->len = (size_t)snprintf(trust, sizeof trust, "%u", client_trust_ms(c));
+    r->data = mem_dup(trust, r->len);
+    send_request(c, r);
+    buf_free(&path);
+}
+
 static void client_tick(struct client *c)
 {
     uint64_t now = now_ms(c->machine);
@@ -686,7 +732,7 @@ static void client_tick(struct client *c)
     if (c->state == CLIENT_CONNECTED &&
         !(c->first != NULL && now >= c->first->asked_ms + w.lease_ms / 2)) {
         c->question_ms = now;
-        send_request(c, submit(c, R_PING, ""));
+        ask_life(c);
     } else if (c->state == CLIENT_CONNECTED || c->attempt_ms != 0) {
         disconnect(c);
     } else {
@@ -700,13 +746,13 @@ static void client_tick(struct client *c)
 
 static void start(unsigned m)
 {
-    static const char *const names[] = {"a", "b", "c", "d"};
     char address[16];
     struct machine *x = &w.m[m];
     (void)snprintf(address, sizeof address, "10.9.0.%u", m + 1);
-    struct agent_options o = {.machine = names[m],
+    struct agent_options o = {.machine = machine_names[m],
                               .address = address,
-                              .id = names[m],
+                              .id = machine_names[m],
+                              .is_foreign = w.is_foreign,
                               .version = "1",
                               .seed = rng_next(&w.rng),
                               .balance_socket = "/x"};
@@ -874,6 +920,26 @@ static void add_done(const struct item *it)
     result(m, AGENT_ADDED, it, "");
 }
 
+/* What a recursive watch would have told between two states that follow each other. */
+static void tell_signs(struct agent *a, struct snap *was, struct snap *is)
+{
+    struct buf path = {0};
+
+    for (unsigned m = 0; m < w.machines; m++) {
+        buf_clear(&path);
+        agent_life_path(&path, machine_names[m]);
+        const struct node *old = node_find(was->v, was->n, buf_text(&path));
+        const struct node *new = node_find(is->v, is->n, buf_text(&path));
+        if (old == NULL && new != NULL)
+            agent_client_watch(a, WATCH_CREATED, buf_text(&path));
+        else if (old != NULL && new == NULL)
+            agent_client_watch(a, WATCH_DELETED, buf_text(&path));
+        else if (old != NULL && old->mzxid != new->mzxid)
+            agent_client_watch(a, WATCH_DATA_CHANGED, buf_text(&path));
+    }
+    buf_free(&path);
+}
+
 /* What reaches a running agent. */
 static void arrive(struct item *it)
 {
@@ -885,6 +951,8 @@ static void arrive(struct item *it)
     case VIEW:
         if (it->conn != x->client.conn || x->client.state != CLIENT_CONNECTED)
             break;
+        if (x->mirror->is_complete)
+            tell_signs(x->agent, x->client.snap, it->snap);
         snap_drop(x->client.snap);
         x->client.snap = it->snap;
         it->snap = NULL;
@@ -981,8 +1049,10 @@ static void fault(const struct item *it)
     case OUTAGE:
         w.is_up = is_over || !w.is_up;
         for (int64_t s = 1; s <= w.sessions_n && w.is_up; s++)
-            if (w.sessions[s].is_live)
+            if (w.sessions[s].is_live) {
+                w.sessions[s].is_forgotten = false;
                 touch(s); /* a new leader gives each its full timeout */
+            }
         again(it, w.is_up ? l : 100, w.is_up ? 8 * l : 4 * l);
         break;
     case FOREIGN: {
@@ -1083,12 +1153,13 @@ static void turn(void)
     look();
 }
 
-static void setup(uint64_t seed, bool verbose)
+static void setup(uint64_t seed, bool verbose, bool is_foreign)
 {
     static const uint32_t leases[] = {600, 1000, 2000};
     struct buf site = {0};
 
     w = (struct world){.seed = seed, .rng = {.state = seed}, .verbose = verbose, .is_up = true};
+    w.is_foreign = is_foreign;
     w.machines = 2 + (unsigned)rnd(3);
     w.addresses = 1 + (unsigned)rnd(ADDRESSES_MAX);
     w.lease_ms = leases[rnd(3)];
@@ -1157,9 +1228,9 @@ static void expect_covered(void)
         fail("the addresses are not spread evenly");
 }
 
-static bool run(uint64_t seed, bool verbose)
+static bool run(uint64_t seed, bool verbose, bool is_foreign)
 {
-    setup(seed, verbose);
+    setup(seed, verbose, is_foreign);
     plan_faults();
     while (w.failed == NULL && w.now_us < (FAULTS_MS + QUIET_MS) * UINT64_C(1000)) {
         w.quiet = w.now_us >= FAULTS_MS * UINT64_C(1000);
@@ -1183,7 +1254,7 @@ static bool run_failsafe(uint64_t seed, enum failsafe_case c)
     bool must_go = c != ALL_PROMISE;
     unsigned holder[ADDRESSES_MAX];
 
-    setup(seed, false);
+    setup(seed, false, false);
     w.quiet = true;
     w.is_up = true;
     while (w.now_us < 12000000)
@@ -1231,9 +1302,13 @@ int main(int argc, char **argv)
 
     mutant_from_env();
     if (argc == 2)
-        return run(first, true) ? 0 : 1;
+        return run(first, true, false) ? 0 : 1;
+    if (argc == 4) /* SEED SEED foreign */
+        return run(first, true, true) ? 0 : 1;
     for (uint64_t seed = first; seed < first + count; seed++)
-        bad += !run(seed, false);
+        bad += !run(seed, false, false);
+    for (uint64_t seed = first; seed < first + count; seed++)
+        bad += !run(seed, false, true);
     for (uint64_t seed = first; seed < first + count / 10; seed++)
         bad += !run_failsafe(seed, (enum failsafe_case)(seed % FAILSAFE_CASES));
     printf("%llu seeds, %llu failed\n", (unsigned long long)count, (unsigned long long)bad);

@@ -32,6 +32,7 @@ struct server {
     uint64_t disk_ms, save_due_ms; /* RAFT_NEVER: none is under way */
     struct buf out;                /* of the only client */
     bool closed;
+    bool is_frozen;
 };
 
 struct world {
@@ -90,7 +91,8 @@ static void start(struct world *w, uint64_t way_ms)
         struct server *s = &w->servers[i];
         const struct member_io io = {
             s, send_peer, send_client, close_client, random_bytes, fake_digest};
-        const struct member_options o = {.raft = {.id = i + 1, .seed = i + 1}};
+        const struct member_options o = {.raft = {.id = i + 1, .seed = i + 1},
+                                         .read_only_after_ms = 2000};
         s->world = w;
         s->n = i;
         s->save_due_ms = RAFT_NEVER;
@@ -141,7 +143,7 @@ static void run(struct world *w, uint64_t ms)
         TAILQ_FOREACH_SAFE(x, &w->wire, next, next)
         {
             struct member *m = w->servers[x->to].member;
-            if (x->due_ms > w->now_ms)
+            if (x->due_ms > w->now_ms || w->servers[x->to].is_frozen)
                 continue;
             member_time(m, w->now_ms, WALL_MS);
             assert_int_equal(member_peer(m, x->from + 1, x->bytes.data, x->bytes.len), 0);
@@ -150,7 +152,8 @@ static void run(struct world *w, uint64_t ms)
             mem_free(x);
         }
         for (unsigned i = 0; i < SERVERS; i++)
-            work(&w->servers[i]);
+            if (!w->servers[i].is_frozen)
+                work(&w->servers[i]);
     }
 }
 
@@ -242,11 +245,86 @@ static void a_session_that_the_leader_has_not_applied_yet_is_not_refused(void **
     stop(&w);
 }
 
+/* The answer to a connect request, waited for; session_id -1: closed without one. */
+static struct wire_connect_response comes_back(struct world *w, struct server *s,
+                                               const struct wire_connect_response *old,
+                                               int8_t read_only)
+{
+    static uint8_t password[TREE_PASSWORD_LEN];
+    struct wire_connect_response r = {.session_id = -1};
+    const struct wire_connect_request q = {
+        .timeout_ms = 20000,
+        .session_id = old != NULL ? old->session_id : 0,
+        .password = old != NULL ? old->password : wire_bytes(password, sizeof password),
+        .read_only = read_only,
+    };
+    struct buf b = {0};
+
+    member_client_closed(s->member, 1); /* an older one, if there is any */
+    s->closed = false;
+    buf_clear(&s->out);
+    member_client_opened(s->member, 1, "10.0.0.9");
+    wire_connect_request_encode(&q, &b);
+    member_client_frame(s->member, 1, b.data, b.len);
+    buf_free(&b);
+    run(w, 100);
+    if (s->out.len >= 4) {
+        struct wire_in in = wire_in(s->out.data + 4, s->out.len - 4);
+        assert_int_equal(wire_connect_response_decode(&r, &in), 0);
+        r.password = wire_bytes(memcpy(password, r.password.data, sizeof password), 16);
+    }
+    return r;
+}
+
+static void without_a_quorum_some_may_read_until_there_is_one(void **state)
+{
+    struct world w;
+    (void)state;
+    start(&w, 1);
+    run(&w, 4000);
+    struct server *f = &w.servers[(leader(&w)->n + 1) % SERVERS];
+    struct wire_connect_response mine = comes_back(&w, f, NULL, 1), r;
+    uint8_t password[TREE_PASSWORD_LEN];
+    assert_int_equal(mine.read_only, 0);
+    mine.password = wire_bytes(memcpy(password, mine.password.data, 16), 16);
+    for (unsigned i = 0; i < SERVERS; i++)
+        w.servers[i].is_frozen = &w.servers[i] != f;
+    run(&w, 1500);
+    assert_true(f->closed);
+    assert_false(member_is_read_only(f->member));
+    run(&w, 2000);
+    assert_true(member_is_read_only(f->member));
+    /* The session of the ensemble waits for it. */
+    r = comes_back(&w, f, &mine, 1);
+    assert_int_equal(r.session_id, -1);
+    assert_true(f->closed);
+    r = comes_back(&w, f, NULL, 1);
+    assert_int_equal(r.read_only, 1);
+    assert_false(f->closed);
+    struct wire_connect_response local = r;
+    uint8_t local_password[TREE_PASSWORD_LEN];
+    local.password = wire_bytes(memcpy(local_password, r.password.data, 16), 16);
+    for (unsigned i = 0; i < SERVERS; i++)
+        w.servers[i].is_frozen = false;
+    run(&w, 3000);
+    assert_true(f->closed);
+    assert_false(member_is_read_only(f->member));
+    assert_true(member_is_serving(f->member));
+    r = comes_back(&w, f, &local, 1);
+    assert_int_equal(r.session_id, 0);
+    assert_int_equal(r.read_only, 0);
+    r = comes_back(&w, f, &mine, 1);
+    assert_int_equal(r.session_id, mine.session_id);
+    assert_int_equal(r.read_only, 0);
+    stop(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_ping_over_a_long_way_is_answered),
         cmocka_unit_test(a_session_that_the_leader_has_not_applied_yet_is_not_refused),
+        cmocka_unit_test(without_a_quorum_some_may_read_until_there_is_one),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

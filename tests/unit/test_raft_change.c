@@ -36,6 +36,9 @@ static void members_survive_their_coding(void **state)
     m.v[4].id = m.v[5].id - 1;
     memset(m.v[6].name, 'x', RAFT_NAME_MAX - 1);
     memset(m.v[6].address, 'y', RAFT_ADDRESS_MAX - 1);
+    memset(m.v[7].more, 'z', RAFT_MORE_MAX - 1);
+    m.v[7].birth = RAFT_NUMBER_MAX;
+    m.v[8].birth = 1;
     raft_members_encode(&m, &b);
     assert_int_equal(raft_members_decode(&back, b.data, b.len), 0);
     assert_memory_equal(&m.v, &back.v, sizeof m.v);
@@ -65,6 +68,114 @@ static void a_server_is_added_as_a_learner(void **state)
     assert_int_equal(raft_promote(s.r, s.now_ms, 9), ERR_BUSY); /* it has nothing yet */
     assert_int_equal(raft_promote(s.r, s.now_ms, 5), ERR_NOT_FOUND);
     assert_int_equal(raft_promote(s.r, s.now_ms, 2), ERR_EXISTS);
+    lone_free(&s);
+}
+
+static int lone_ack_born(struct lone *s, uint64_t from, uint64_t match, uint64_t birth)
+{
+    return lone_give(s, from,
+                     (struct raft_msg){.type = RAFT_MSG_APPEND_ANSWER,
+                                       .term = raft_term(s->r),
+                                       .yes = 1,
+                                       .match = match,
+                                       .hint = match,
+                                       .hint_term = match > 0 ? raft_term(s->r) : 0,
+                                       .birth = birth});
+}
+
+/* A voter that has lost its disk: what it acknowledges counts for nothing; it becomes a
+ * learner, and a voter again when it has caught up. */
+static void a_voter_of_another_birth_is_renewed(void **state)
+{
+    struct lone s = lone_make(3);
+
+    (void)state;
+    raft_start(s.r, s.now_ms);
+    lone_lead_ready(&s);
+    uint64_t index = lone_propose(&s), committed = raft_committed(s.r);
+    lone_save(&s);
+    (void)lone_silence(&s);
+    assert_int_equal(lone_ack_born(&s, 3, index, 77), 0);
+    assert_int_equal(raft_committed(s.r), committed); /* not 1 and 3 */
+    assert_true(is_member(&s, 3, false));
+    assert_int_equal(raft_member_find(raft_members(s.r), 3)->birth, 77);
+    assert_true(raft_member_find(raft_members(s.r), 3)->auto_promote);
+    assert_int_equal(lone_ack_born(&s, 3, 0, 77), 0);
+    lone_save(&s);
+    assert_int_equal(lone_ack_born(&s, 3, raft_last_index(s.r), 77), 0);
+    assert_int_equal(raft_committed(s.r), committed); /* a learner's neither */
+    assert_true(is_member(&s, 3, false));
+    (void)lone_silence(&s);
+    uint64_t renewed = raft_last_index(s.r);
+    assert_int_equal(lone_ack(&s, 2, renewed, 0), 0);
+    assert_int_equal(raft_committed(s.r), renewed); /* 1 and 2 */
+    assert_true(is_member(&s, 3, true));            /* it has all of it */
+    /* And in that life no more. */
+    agree(&s);
+    assert_int_equal(lone_ack_born(&s, 3, raft_last_index(s.r), 77), 0);
+    assert_true(is_member(&s, 3, true));
+    lone_free(&s);
+}
+
+/* What another birth has forgotten, it must not promise again. */
+static void a_server_of_another_birth_neither_votes_nor_campaigns(void **state)
+{
+    static const struct raft_msg asks = {
+        .type = RAFT_MSG_VOTE, .term = 5, .index = 9, .index_term = 4};
+    (void)state;
+    for (uint64_t configured = 0; configured < 2; configured++) {
+        struct raft_options o = {.id = 1, .seed = 7, .birth = 77};
+        struct lone s = {.r = raft_new(&o), .now_ms = 10000};
+        struct raft_members m = lone_members(3);
+        m.v[0].birth = configured * 77;
+        raft_load_snapshot(s.r, 0, 0, &m);
+        raft_start(s.r, s.now_ms);
+        assert_int_equal(raft_is_stranger(s.r), configured == 0);
+        assert_int_equal(lone_give(&s, 2, asks), 0);
+        lone_save(&s);
+        if (configured == 0) {
+            (void)lone_silence(&s);
+            assert_int_equal(raft_term(s.r), 0);
+            lone_patience_ends(&s);
+            assert_int_equal(raft_role(s.r), RAFT_FOLLOWER);
+            (void)lone_silence(&s);
+        } else {
+            lone_expect(&s, RAFT_MSG_VOTE_ANSWER, 2);
+            assert_true(s.m.yes);
+        }
+        lone_free(&s);
+    }
+}
+
+static void a_member_is_renewed_without_getting_a_vote(void **state)
+{
+    struct lone s = lone_make(3);
+    struct raft_member m;
+
+    (void)state;
+    raft_start(s.r, s.now_ms);
+    lone_lead_ready(&s);
+    m = *raft_member_find(raft_members(s.r), 3);
+    strcpy(m.address, "elsewhere:2888");
+    assert_int_equal(raft_renew(s.r, s.now_ms, &m), 0);
+    assert_true(is_member(&s, 3, true));
+    assert_string_equal(raft_member_find(raft_members(s.r), 3)->address, "elsewhere:2888");
+    assert_int_equal(raft_renew(s.r, s.now_ms, &m), ERR_BUSY);
+    agree(&s);
+    m.birth = 5; /* its promises would be gone */
+    assert_int_equal(raft_renew(s.r, s.now_ms, &m), ERR_BAD_ARGUMENTS);
+    m.birth = 0;
+    m.voter = false;
+    assert_int_equal(raft_renew(s.r, s.now_ms, &m), 0);
+    assert_true(is_member(&s, 3, false));
+    agree(&s);
+    m.voter = true;
+    assert_int_equal(raft_renew(s.r, s.now_ms, &m), ERR_BAD_ARGUMENTS);
+    m = *raft_member_find(raft_members(s.r), 1);
+    m.voter = false;
+    assert_int_equal(raft_renew(s.r, s.now_ms, &m), ERR_UNSAFE); /* ourselves */
+    m.id = 8;
+    assert_int_equal(raft_renew(s.r, s.now_ms, &m), ERR_NOT_FOUND);
     lone_free(&s);
 }
 
@@ -531,6 +642,9 @@ int main(void)
         LONE_TEST(members_survive_their_coding),
         LONE_TEST(a_server_is_added_as_a_learner),
         LONE_TEST(one_change_at_a_time),
+        LONE_TEST(a_voter_of_another_birth_is_renewed),
+        LONE_TEST(a_server_of_another_birth_neither_votes_nor_campaigns),
+        LONE_TEST(a_member_is_renewed_without_getting_a_vote),
         LONE_TEST(no_change_before_the_first_commit_of_the_term),
         LONE_TEST(a_learner_that_has_caught_up_is_promoted),
         LONE_TEST(a_configuration_is_rolled_back_with_its_entry),

@@ -449,6 +449,179 @@ static void four_letter_words(void **state)
     close_bench(&b);
 }
 
+/* All that comes until the other side closes. */
+static const char *get_all(struct bench *b, int fd, struct buf *out)
+{
+    uint8_t c;
+
+    buf_clear(out);
+    while (get(b, fd, &c, 1))
+        buf_add_u8(out, c);
+    return buf_text(out);
+}
+
+static const char *ask_word(struct bench *b, const void *word, size_t len, struct buf *out)
+{
+    int fd = dial(b);
+
+    put(b, fd, word, len);
+    const char *said = get_all(b, fd, out);
+    close(fd);
+    return said;
+}
+
+static void words_and_what_is_none(void **state)
+{
+    struct bench b;
+    struct buf out = {0};
+    struct member_facts f;
+    (void)state;
+    open_bench(&b);
+    assert_string_equal(ask_word(&b, "ruok\n", 5, &out), "imok");
+    assert_string_equal(ask_word(&b, "ruok and more", 13, &out), "imok");
+    assert_string_equal(ask_word(&b, "wchp", 4, &out),
+                        "wchp is not executed because it is not in the whitelist.\n");
+    assert_string_equal(ask_word(&b, "stmk", 4, &out),
+                        "stmk is not executed because it is not in the whitelist.\n");
+    assert_string_equal(ask_word(&b, "helo", 4, &out), "");
+    assert_string_equal(ask_word(&b, "\r\nruok", 6, &out), "");
+    int fd = dial(&b); /* its client will say no more, but listens */
+    put(&b, fd, "srvr", 4);
+    assert_int_equal(shutdown(fd, SHUT_WR), 0);
+    assert_non_null(strstr(get_all(&b, fd, &out), "Mode: standalone\n"));
+    close(fd);
+    fd = dial(&b); /* after a connect request it is a frame, and too long */
+    assert_true(connected(&b, fd));
+    put(&b, fd, "ruok", 4);
+    assert_string_equal(get_all(&b, fd, &out), "");
+    close(fd);
+    turns(&b, 20);
+    member_facts(server_member(b.server), &f);
+    assert_int_equal(f.connections, 0);
+    buf_free(&out);
+    close_bench(&b);
+}
+
+static void a_word_with_a_number(void **state)
+{
+    struct bench b;
+    struct buf out = {0};
+    (void)state;
+    open_bench(&b);
+    stop(&b);
+    strcpy(b.options.settings.words, "stmk,gtmk");
+    start(&b);
+    int fd = dial(&b);
+    put(&b, fd, "stmk\0\0\0", 7);
+    turns(&b, 20);
+    put(&b, fd, "\0\0\0\1\2", 5);
+    assert_string_equal(get_all(&b, fd, &out), "258");
+    close(fd);
+    assert_string_equal(ask_word(&b, "gtmk", 4, &out), "258");
+    fd = dial(&b);
+    put(&b, fd, "stmk\0\0", 6);
+    close(fd);
+    turns(&b, 20);
+    assert_string_equal(ask_word(&b, "gtmk", 4, &out), "258");
+    buf_free(&out);
+    close_bench(&b);
+}
+
+/* More than the sockets hold, to somebody who reads it slowly and sends a line end only when
+ * all of it is on its way: were the connection closed then, the kernel would throw away what
+ * he has not read. */
+static void a_long_answer_arrives_whatever_is_sent_behind_the_word(void **state)
+{
+    struct bench b;
+    struct buf f = {0}, body = {0}, out = {0};
+    char path[200];
+    enum { WATCHES = 20000 };
+    (void)state;
+    open_bench(&b);
+    stop(&b);
+    strcpy(b.options.settings.words, "*");
+    start(&b);
+    int watcher = dial(&b);
+    assert_true(connected(&b, watcher));
+    memset(path, 'x', sizeof path);
+    for (int i = 0; i < WATCHES; i++) {
+        path[snprintf(path, sizeof path, "/%05d", i)] = 'x';
+        const struct wire_path_watch_request q = {wire_bytes(path, 150), 1};
+        buf_clear(&body);
+        wire_path_watch_request_encode(&q, &body);
+        buf_clear(&f);
+        add_request(&f, i, WIRE_OP_EXISTS, &body);
+        put(&b, watcher, f.data, f.len);
+    }
+    for (int i = 0; i < WATCHES; i++)
+        assert_true(get_frame(&b, watcher, &f));
+    for (int way = 0; way < 2; way++) {
+        int fd = dial(&b);
+        put(&b, fd, "wchc", 4);
+        if (way == 1) /* its client is done, but listens */
+            assert_int_equal(shutdown(fd, SHUT_WR), 0);
+        turns(&b, 50);
+        if (way == 0)
+            put(&b, fd, "\r", 1);
+        turns(&b, 50);
+        if (way == 0)
+            put(&b, fd, "\n", 1);
+        const char *said = get_all(&b, fd, &out);
+        unsigned lines = 0;
+        for (const char *at = said; *at != 0; at++)
+            lines += *at == '\n';
+        assert_int_equal(lines, WATCHES + 2);
+        close(fd);
+    }
+    close(watcher);
+    buf_free(&f);
+    buf_free(&body);
+    buf_free(&out);
+    close_bench(&b);
+}
+
+static const char *get_page(struct bench *b, const char *path, struct buf *out)
+{
+    char request[200];
+    int fd = dial_port(b->options.http_port);
+
+    put(b, fd, request,
+        (size_t)snprintf(request, sizeof request, "GET %s HTTP/1.0\r\n\r\n", path));
+    const char *said = get_all(b, fd, out);
+    close(fd);
+    return said;
+}
+
+static void admin_pages(void **state)
+{
+    struct bench b;
+    struct buf out = {0};
+    (void)state;
+    open_bench(&b);
+    assert_non_null(strstr(get_page(&b, "/commands", &out), "<a href=\"/commands/stats\">"));
+    assert_non_null(strstr(get_page(&b, "/commands/", &out), "<a href=\"/commands/stats\">"));
+    assert_non_null(strstr(get_page(&b, "/commands/srvr", &out), "\"server_stats\""));
+    assert_non_null(strstr(buf_text(&out), "application/json"));
+    assert_non_null(
+        strstr(get_page(&b, "/commands/stmk?traceMask=258", &out), "\"tracemask\": 258"));
+    assert_non_null(strstr(get_page(&b, "/commands/stmk?traceMask", &out),
+                           "requires long traceMask argument"));
+    assert_non_null(strstr(get_page(&b, "/commands/a/b", &out), "Unknown command: a/b"));
+    assert_non_null(strstr(get_page(&b, "/commandsx", &out), " 404 "));
+    stop(&b);
+    strcpy(b.options.settings.admin_url, "/zk");
+    start(&b);
+    assert_non_null(strstr(get_page(&b, "/zk/ruok", &out), "\"command\": \"ruok\""));
+    assert_non_null(strstr(get_page(&b, "/commands/ruok", &out), " 404 "));
+    stop(&b);
+    b.options.settings.admin_enabled = false;
+    start(&b);
+    assert_non_null(strstr(get_page(&b, "/zk/ruok", &out), " 404 "));
+    assert_non_null(strstr(get_page(&b, "/metrics", &out), "\nznode_count "));
+    buf_free(&out);
+    close_bench(&b);
+}
+
 static void slow_and_long_http(void **state)
 {
     struct bench b;
@@ -515,6 +688,10 @@ int main(void)
         cmocka_unit_test(who_does_not_read_is_not_read_from),
         cmocka_unit_test(clients_leave_files_for_the_log),
         cmocka_unit_test(four_letter_words),
+        cmocka_unit_test(words_and_what_is_none),
+        cmocka_unit_test(a_word_with_a_number),
+        cmocka_unit_test(a_long_answer_arrives_whatever_is_sent_behind_the_word),
+        cmocka_unit_test(admin_pages),
         cmocka_unit_test(slow_and_long_http),
         cmocka_unit_test(a_joined_machine_begins_with_an_empty_store),
     };

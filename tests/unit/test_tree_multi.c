@@ -124,16 +124,18 @@ static void all_kinds_succeed(void **state)
     reload(w);
 }
 
-/* Outside of a multi createContainer makes one whatever the mode; inside it is the mode. */
-static void the_mode_makes_a_container(void **state)
+/* Outside of a multi the operation does; createContainer makes one whatever the mode. */
+static void the_mode_says_what_is_made(void **state)
 {
     struct world *w = *state;
 
     begin(w);
     add_create(w, WIRE_OP_CREATE_CONTAINER, "/t/p", WIRE_PERSISTENT);
     add_create(w, WIRE_OP_CREATE_CONTAINER, "/t/e", WIRE_EPHEMERAL);
+    add_create(w, WIRE_OP_CREATE_TTL, "/t/c", WIRE_CONTAINER);
+    add_create(w, WIRE_OP_CREATE_TTL, "/t/s", WIRE_SEQUENTIAL);
     assert_int_equal(end(w), 0);
-    assert_results(w, "1:0=/t/p 1:0=/t/e ");
+    assert_results(w, "1:0=/t/p 1:0=/t/e 15:0=/t/c 1:0=/t/s0000000003 ");
     assert_int_equal(exists(w, "/t/e", 0), 0);
     assert_int_not_equal(w->stat.ephemeral_owner, 0);
     reload(w);
@@ -224,7 +226,7 @@ static void errors_stand_in_their_place(void **state)
         {WIRE_OP_CREATE, 9, "/t/x", "-1:0 -1:-8 -1:-2 "},
         {WIRE_OP_CREATE, 0, "/t/one/x", "-1:0 -1:-108 -1:-2 "},
         {WIRE_OP_CREATE_TTL, WIRE_TTL, "/t/x", "-1:0 -1:-6 -1:-2 "},
-        {WIRE_OP_CREATE_TTL, 0, "/t/x", "-1:0 -1:-8 -1:-2 "},
+        {WIRE_OP_CREATE_TTL, 9, "/t/x", "-1:0 -1:-8 -1:-2 "},
         {WIRE_OP_DELETE, 3, "/t/one", "-1:0 -1:-103 -1:-2 "},
         {WIRE_OP_DELETE, 0, "/zookeeper", "-1:0 -1:-8 -1:-2 "},
         {WIRE_OP_CHECK, 1, "/t/one", "-1:0 -1:-103 -1:-2 "},
@@ -334,7 +336,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(all_kinds_succeed),
-        T(the_mode_makes_a_container),
+        T(the_mode_says_what_is_made),
         T(empty_is_fine),
         T(failure_has_the_bytes_of_the_protocol),
         T(failure_leaves_no_trace),

@@ -503,6 +503,23 @@ static void sequence_number_overflows_to_negative(void **state)
     reload(w);
 }
 
+static void reconfig_is_decoded_before_it_is_refused(void **state)
+{
+    struct world *w = *state;
+    const struct wire_bytes none = {NULL, -1};
+    const struct wire_reconfig_request r = {none, none, none, -1};
+
+    buf_clear(&w->body);
+    wire_reconfig_request_encode(&r, &w->body);
+    w->rules = 0;
+    assert_int_equal(apply(w, WIRE_OP_RECONFIG), ERR_RECONFIG_DISABLED);
+    w->rules = TREE_RULE_RECONFIG;
+    assert_int_equal(apply(w, WIRE_OP_RECONFIG), ERR_UNIMPLEMENTED); /* a server alone */
+    w->body.len--;
+    for (w->rules = 0; w->rules <= TREE_RULE_RECONFIG; w->rules += TREE_RULE_RECONFIG)
+        assert_int_equal(apply(w, WIRE_OP_RECONFIG), ERR_MALFORMED);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -521,6 +538,7 @@ int main(void)
         T(data_of_all_sizes_is_kept),
         T(sequence_numbers),
         T(sequence_number_overflows_to_negative),
+        T(reconfig_is_decoded_before_it_is_refused),
     };
 #undef T
     return cmocka_run_group_tests(tests, NULL, NULL);

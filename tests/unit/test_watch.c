@@ -92,6 +92,80 @@ static void model_compare(const struct model *m, const struct watches *w)
     assert_int_equal(watches_count(w), count);
 }
 
+/* What a monitor is shown: the table of data watches, by watcher or by path. */
+struct shown {
+    const struct model *model;
+    bool by_path;
+    bool seen[WATCHERS][PATHS];
+    uint64_t last; /* watcher or path, and which of them are over */
+    bool over[WATCHERS + PATHS];
+    uint64_t count;
+};
+
+static bool in_data(const struct model *m, uint64_t x, size_t p)
+{
+    return m->set[x][p][WATCH_DATA] || m->set[x][p][WATCH_PERSISTENT] ||
+           m->set[x][p][WATCH_RECURSIVE];
+}
+
+static bool see(void *ctx, uint64_t watcher, const char *path, size_t path_len)
+{
+    struct shown *s = ctx;
+    size_t p = 0;
+
+    while (strlen(paths[p]) != path_len || memcmp(paths[p], path, path_len) != 0)
+        p++;
+    assert_true(in_data(s->model, watcher, p) && !s->seen[watcher][p]);
+    s->seen[watcher][p] = true;
+    uint64_t group = s->by_path ? p : watcher;
+    if (s->count > 0 && group != s->last)
+        s->over[s->last] = true;
+    assert_false(s->over[group]);
+    s->last = group;
+    s->count++;
+    return true;
+}
+
+static bool stop_at_once(void *ctx, uint64_t watcher, const char *path, size_t path_len)
+{
+    (void)watcher, (void)path, (void)path_len;
+    ++*(unsigned *)ctx;
+    return false;
+}
+
+static void model_compare_shown(const struct model *m, const struct watches *w)
+{
+    struct watches_facts f;
+    uint64_t data = 0, child = 0, watchers = 0, watched = 0, got_watchers, got_paths;
+    bool has[WATCHERS + PATHS] = {false};
+
+    for (uint64_t x = 0; x < WATCHERS; x++)
+        for (size_t p = 0; p < PATHS; p++) {
+            bool is_in = in_data(m, x, p);
+            data += is_in;
+            child += m->set[x][p][WATCH_CHILD] || m->set[x][p][WATCH_PERSISTENT] ||
+                     m->set[x][p][WATCH_RECURSIVE];
+            watchers += is_in && !has[x];
+            has[x] = has[x] || is_in;
+            watched += is_in && !has[WATCHERS + p];
+            has[WATCHERS + p] = has[WATCHERS + p] || is_in;
+        }
+    watches_facts(w, &f);
+    assert_int_equal(f.data, data);
+    assert_int_equal(f.child, child);
+    watches_data_size(w, &got_watchers, &got_paths);
+    assert_int_equal(got_watchers, watchers);
+    assert_int_equal(got_paths, watched);
+    for (int by_path = 0; by_path < 2; by_path++) {
+        struct shown s = {.model = m, .by_path = by_path != 0};
+        unsigned stopped = 0;
+        (by_path ? watches_by_path : watches_by_watcher)(w, see, &s);
+        assert_int_equal(s.count, data);
+        (by_path ? watches_by_path : watches_by_watcher)(w, stop_at_once, &stopped);
+        assert_int_equal(stopped, data > 0);
+    }
+}
+
 static void as_a_plain_list_of_watches(void **state)
 {
     (void)state;
@@ -125,6 +199,7 @@ static void as_a_plain_list_of_watches(void **state)
                 m.set[x][p][k] = true;
             }
             model_compare(&m, w);
+            model_compare_shown(&m, w);
         }
         assert_true(m.events > 0);
         watches_free(w);
@@ -184,6 +259,31 @@ static void many_watches_of_one_watcher(void **state)
     watches_free(w);
 }
 
+static void how_many_were_told(void **state)
+{
+    unsigned told = 0;
+    struct watches *w = watches_new(1, count_sink, &told);
+    struct watches_facts f;
+
+    (void)state;
+    for (uint64_t x = 0; x < 3; x++)
+        watches_add(w, x, x == 2 ? WATCH_PERSISTENT : WATCH_DATA, "/a", 2);
+    watches_trigger(w, WATCH_DATA_CHANGED, "/a", 2, NULL);
+    watches_trigger(w, WATCH_DATA_CHANGED, "/a", 2, NULL);
+    watches_trigger(w, WATCH_DATA_CHANGED, "/b", 2, NULL);
+    watches_trigger(w, WATCH_DELETED, "/a", 2, NULL);
+    watches_facts(w, &f);
+    assert_int_equal(f.told[WATCH_DATA_CHANGED - 1].count, 2);
+    assert_int_equal(f.told[WATCH_DATA_CHANGED - 1].sum, 4);
+    assert_int_equal(f.told[WATCH_DATA_CHANGED - 1].most, 3);
+    assert_int_equal(f.told[WATCH_DELETED - 1].sum, 1);
+    watches_facts_reset(w);
+    watches_facts(w, &f);
+    assert_int_equal(f.told[WATCH_DATA_CHANGED - 1].count, 0);
+    assert_int_equal(f.data, 1);
+    watches_free(w);
+}
+
 static void emit_goes_to_one_watcher_and_uses_nothing_up(void **state)
 {
     unsigned told = 0;
@@ -204,6 +304,7 @@ int main(void)
         cmocka_unit_test(as_a_plain_list_of_watches),
         cmocka_unit_test(many_watchers_of_one_path),
         cmocka_unit_test(many_watches_of_one_watcher),
+        cmocka_unit_test(how_many_were_told),
         cmocka_unit_test(emit_goes_to_one_watcher_and_uses_nothing_up),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "server/member_line.h"
+#include "tree/ensemble.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -217,4 +217,156 @@ void server_line_print(const struct server_line *line, struct buf *out)
     buf_add_str(out, ";");
     print_host(line->client_host, out);
     buf_printf(out, ":%u", line->client_port);
+}
+
+/* ---- all servers ---- */
+
+const struct server_line *ensemble_find(const struct ensemble *e, int64_t id)
+{
+    for (unsigned i = 0; i < e->n; i++)
+        if (e->v[i].id == id)
+            return &e->v[i];
+    return NULL;
+}
+
+void ensemble_print(const struct ensemble *e, struct buf *out)
+{
+    for (unsigned i = 0; i < e->n; i++) {
+        if (i > 0)
+            buf_add_u8(out, '\n');
+        server_line_print(&e->v[i], out);
+    }
+}
+
+static void take_out(struct ensemble *e, int64_t id)
+{
+    unsigned kept = 0;
+
+    for (unsigned i = 0; i < e->n; i++)
+        if (e->v[i].id != id)
+            e->v[kept++] = e->v[i];
+    e->n = kept;
+}
+
+static int put_in(struct ensemble *e, const struct server_line *line)
+{
+    unsigned at;
+
+    take_out(e, line->id);
+    if (line->id == 0 || e->n == ENSEMBLE_MAX)
+        return ERR_BAD_ARGUMENTS;
+    for (unsigned i = 0; i < e->n; i++)
+        if (strcmp(e->v[i].host, line->host) == 0 && e->v[i].quorum_port == line->quorum_port)
+            return ERR_BAD_ARGUMENTS; /* two servers cannot be there */
+    /* As unsigned numbers, so that the order is raft's. */
+    for (at = e->n; at > 0 && (uint64_t)e->v[at - 1].id > (uint64_t)line->id; at--)
+        e->v[at] = e->v[at - 1];
+    e->v[at] = *line;
+    e->n++;
+    return 0;
+}
+
+/* The next piece up to one of the separators; false at the end. */
+static bool next_piece(const char **at, size_t *left, const char *separators,
+                       const char **piece, size_t *len)
+{
+    size_t n = 0;
+
+    if (*at == NULL || *left == 0)
+        return false;
+    while (n < *left && ((*at)[n] == 0 || strchr(separators, (*at)[n]) == NULL))
+        n++;
+    *piece = *at;
+    *len = n;
+    if (n < *left)
+        n++;
+    *at += n;
+    *left -= n;
+    trim(piece, len);
+    return true;
+}
+
+/* "server.N=..." */
+static int parse_whole_line(struct server_line *line, const char *text, size_t len)
+{
+    const char *equals = memchr(text, '=', len);
+
+    if (equals == NULL)
+        return ERR_BAD_ARGUMENTS;
+    const char *key = text;
+    size_t key_len = (size_t)(equals - text);
+    trim(&key, &key_len);
+    for (size_t i = key_len; i > 0; i--)
+        if (key[i - 1] == '.') {
+            key += i;
+            key_len -= i;
+            break;
+        }
+    if (!server_line_id(key, key_len, &line->id))
+        return ERR_MALFORMED; /* as Java's exception is answered */
+    return server_line_parse(line, equals + 1, (size_t)(text + len - equals - 1), NULL);
+}
+
+int ensemble_parse(struct ensemble *e, const char *text, size_t len)
+{
+    const char *piece;
+    size_t n;
+    int err = 0;
+
+    e->n = 0;
+    while (err == 0 && next_piece(&text, &len, ",\n\r", &piece, &n)) {
+        struct server_line line;
+        if (n == 0 || *piece == '#' || *piece == '!' ||
+            (n >= 8 && memcmp(piece, "version=", 8) == 0))
+            continue;
+        if (n < 7 || memcmp(piece, "server.", 7) != 0)
+            return ERR_BAD_ARGUMENTS;
+        err = parse_whole_line(&line, piece, n);
+        if (err == 0 && ensemble_find(e, line.id) != NULL)
+            err = ERR_BAD_ARGUMENTS;
+        if (err == 0)
+            err = put_in(e, &line);
+    }
+    return err;
+}
+
+static int change_some(const struct reconfig_texts *t, struct ensemble *to)
+{
+    const char *at = t->leaving, *piece;
+    size_t left = t->leaving_len, n;
+    int err = 0;
+
+    while (next_piece(&at, &left, ",", &piece, &n)) {
+        int64_t id;
+        if (!server_line_id(piece, n, &id))
+            return ERR_MALFORMED;
+        take_out(to, id);
+    }
+    at = t->joining;
+    left = t->joining_len;
+    while (err == 0 && next_piece(&at, &left, ",", &piece, &n)) {
+        struct server_line line;
+        err = parse_whole_line(&line, piece, n);
+        if (err == 0 && line.client_port == 0)
+            err = ERR_BAD_ARGUMENTS; /* all three ports are wanted */
+        if (err == 0)
+            err = put_in(to, &line);
+    }
+    return err;
+}
+
+int ensemble_change(const struct ensemble *now, const struct reconfig_texts *t,
+                    unsigned participants_min, struct ensemble *to)
+{
+    unsigned participants = 0;
+    int err;
+
+    *to = *now;
+    if (t->members != NULL)
+        err = ensemble_parse(to, t->members, t->members_len);
+    else
+        err = change_some(t, to);
+    for (unsigned i = 0; i < to->n; i++)
+        participants += !to->v[i].is_observer;
+    return err == 0 && participants < participants_min ? (int)ERR_BAD_ARGUMENTS : err;
 }
