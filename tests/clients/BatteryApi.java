@@ -633,6 +633,6 @@ class BatteryApi extends Battery {
             return;
         }
         allTests();
-        System.exit(runAll("Java client") == 0 ? 0 : 1);
+        System.exit(runAll() == 0 ? 0 : 1);
     }
 }

@@ -664,9 +664,9 @@ static int run_all(void)
 
     for (unsigned i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         if (run_test(i)) {
-            printf("ok C client: %s\n", tests[i].name);
+            printf("ok %s\n", tests[i].name);
         } else {
-            printf("FAILED C client: %s: %s\n", tests[i].name, why);
+            printf("FAILED %s: %s\n", tests[i].name, why);
             failed++;
         }
         fflush(stdout);

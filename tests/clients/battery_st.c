@@ -591,9 +591,9 @@ static int run_all(void)
 
     for (unsigned i = 0; i < sizeof tests / sizeof tests[0]; i++) {
         if (run_test(i)) {
-            printf("ok single-threaded C client: %s\n", tests[i].name);
+            printf("ok %s\n", tests[i].name);
         } else {
-            printf("FAILED single-threaded C client: %s: %s\n", tests[i].name, why);
+            printf("FAILED %s: %s\n", tests[i].name, why);
             failed++;
         }
         fflush(stdout);
