@@ -243,7 +243,7 @@ static void check_fields(char *rest)
     if (strcmp(record, "acl") == 0)
         return; /* its scheme and id are a record of their own there */
     assert_true(strlen(k->fields) < sizeof names);
-    strcpy(names, k->fields);
+    memcpy(names, k->fields, strlen(k->fields) + 1);
     for (char *n = strtok_r(names, " ", &more); n != NULL; n = strtok_r(NULL, " ", &more)) {
         if (strcmp(n, "read_only") == 0)
             continue; /* not of their record: it is sent behind it */
