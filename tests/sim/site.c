@@ -407,6 +407,7 @@ static void free_all(struct town *t)
     town_agent_free(t);
     town_client_free(t);
     town_visitor_free(t);
+    town_operator_free(t);
     for (unsigned i = 0; i < t->servers_n; i++)
         server_free(&t->servers[i]);
     links_free(t);
