@@ -811,6 +811,21 @@ static bool begins_with_text(int32_t op)
     }
 }
 
+/* Without a path these are not -5 there, as all others (rules sync_null, set_null). */
+static bool takes_no_null(int32_t op)
+{
+    switch (op) {
+    case WIRE_OP_SYNC:
+    case WIRE_OP_CREATE:
+    case WIRE_OP_CREATE2:
+    case WIRE_OP_CREATE_CONTAINER:
+    case WIRE_OP_CREATE_TTL:
+    case WIRE_OP_SET_DATA:
+    case WIRE_OP_SET_ACL: return true;
+    default: return false;
+    }
+}
+
 /* The last request drawn: cut short, with a wrong length, or with bytes behind it. */
 static void damage(struct draw *d)
 {
@@ -829,9 +844,8 @@ static void damage(struct draw *d)
         b->len = q->at + q->len;
         if (q->len < 8)
             q->zxid_back = -1;
-    } else { /* rules sync_null, set_null */
-        bool no_null =
-            q->op == WIRE_OP_SYNC || q->op == WIRE_OP_SET_DATA || q->op == WIRE_OP_SET_ACL;
+    } else {
+        bool no_null = takes_no_null(q->op);
         buf_put_be32(b, q->at,
                      (uint32_t)lengths[no_null ? 2 + below(d, 5) : below(d, COUNT(lengths))]);
     }

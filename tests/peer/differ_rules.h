@@ -31,7 +31,7 @@
     NOT_DRAWN(acl_null, "an entry without scheme or id is an internal error there")         \
     NOT_DRAWN(set_watches_null, "a list that is null is an internal error there")           \
     NOT_DRAWN(sync_null, "sync without a path is answered there")                           \
-    NOT_DRAWN(set_null, "setData and setACL of no path: -5, as elsewhere; -8 there")         \
+    NOT_DRAWN(set_null, "create, setData, setACL of no path: -5, as elsewhere; -8 there")    \
     NOT_DRAWN(count_of_empty, "getAllChildrenNumber of \"\" counts the root twice there")   \
     NOT_DRAWN(quota_pending, "hard limits are compared with what is applied there")         \
     NOT_DRAWN(quota_stats_stat, "create2 of zookeeper_stats tells the length that is stored")   \
