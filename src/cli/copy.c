@@ -11,6 +11,7 @@
  * makes it run `again`.
  */
 #include "cli/copy.h"
+#include "cli/auth.h"
 
 #include <inttypes.h>
 #include <string.h>
@@ -862,8 +863,15 @@ static int run(struct copy *c)
 
 static int open_source(struct copy *c, const char *servers)
 {
+    struct auth auth;
+    int code = auth_read(c->env, &auth); /* the same for both sides */
+
+    if (code != 0)
+        return code;
     const struct client_sync_options options = {
         .servers = servers,
+        .auth_scheme = auth.scheme,
+        .auth = auth.auth,
         .session_ms = SESSION_TIMEOUT_MS,
         .limit_ms = c->env->timeout_ms,
         .now_ms = clock_now_ms,
@@ -872,10 +880,12 @@ static int open_source(struct copy *c, const char *servers)
         .ctx = c,
     };
     struct buf why = {0};
-    int code = 0;
     int err = client_sync_open(&c->from.sync, &options, &why);
 
-    if (err != 0)
+    if (err == ERR_AUTH_FAILED)
+        code = cmd_fail(EXIT_FAILED, "--from", "the source refused the credentials", NULL,
+                        "look at --auth-file: a line digest:NAME:PASSWORD");
+    else if (err != 0)
         code = cmd_fail(err == ERR_BAD_ARGUMENTS ? EXIT_USAGE : EXIT_DOWN, "--from",
                         buf_text(&why), "no ZooKeeper runs there, or it has no quorum",
                         "name the servers of the ensemble: --from HOST:PORT,HOST:PORT");

@@ -77,6 +77,8 @@ static bool ids_has(const struct ids *ids, const struct buf *one)
     struct wire_list rest = ids_list(ids);
     struct wire_id id;
 
+    if (ids == NULL)
+        return false;
     for (const uint8_t *at = rest.data; wire_ids_next(&rest, &id); at = rest.data)
         if ((size_t)(rest.data - at) == one->len && memcmp(at, one->data, one->len) == 0)
             return true;

@@ -68,11 +68,6 @@ int settings_check(const struct settings *s, struct buf *why)
                    s->session_min_ms, s->session_max_ms);
         return ERR_BAD_ARGUMENTS;
     }
-    if (s->require_sasl) {
-        buf_add_str(why, "sessionRequireClientSASLAuth=true: there is no SASL here, so nobody "
-                         "could connect; enforce.auth.schemes=digest asks for a password");
-        return ERR_BAD_ARGUMENTS;
-    }
     return s->enforce_auth ? check_schemes(s->enforce_auth_schemes, why) : 0;
 }
 

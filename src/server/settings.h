@@ -57,7 +57,6 @@
     T(digest_algorithm, "DigestAuthenticationProvider.digestAlg", "SHA1", "what a password's hash is made with") \
     B(enforce_auth, "enforce.auth.enabled", false, "only clients that have proven who they are")   \
     T(enforce_auth_schemes, "enforce.auth.schemes", "", "by one of these schemes")               \
-    B(require_sasl, "sessionRequireClientSASLAuth", false, "cannot be set: there is no SASL here") \
     N(large_from, "largeRequestThreshold", -1, -1, 1073741824, "bytes from which a request is a large one; -1: none is") \
     N(large_bytes_max, "largeRequestMaxBytes", 104857600, 1024, 2147483647, "bytes of all large requests in work")
 /* clang-format on */

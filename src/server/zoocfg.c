@@ -49,6 +49,8 @@ _Static_assert(ROWS <= sizeof((struct zoo_config *)0)->origin / sizeof(unsigned)
  *   R(key, fine, what)  refused, unless its value is `fine` (then it asks for nothing) */
 /* clang-format off */
 #define ZOO_OTHERS(I, R)                                                                        \
+    I("admin.idleTimeout", "idle connections are ended after a time of their own")              \
+    I("audit.impl.class", "there is no audit log yet")                                          \
     I("autopurge.purgeInterval", "old snapshots go by themselves")                              \
     I("closeSessionTxn.enabled", "the log holds requests")                                       \
     I("commitProcessor.*", "one loop does the work")                                             \
@@ -62,12 +64,12 @@ _Static_assert(ROWS <= sizeof((struct zoo_config *)0)->origin / sizeof(unsigned)
     I("flushDelay", "saves are gathered while one is at the disk")                              \
     I("fsync.warningthresholdms", "slow saves are logged, and leadership is handed over")        \
     I("jmx.*", "there is no JVM")                                                               \
+    I("jute.maxbuffer.extrasize", "answers and the log have limits of their own")               \
     I("jvm.*", "there is no JVM")                                                               \
-    I("largeRequestMaxBytes", "all requests in work have a limit together")                     \
-    I("largeRequestThreshold", "all requests in work have a limit together")                    \
     I("leader.*", "replication is Raft's")                                                      \
     I("leaderServes", "a leader serves clients")                                                \
     I("learner.*", "replication is Raft's")                                                     \
+    I("localSessionsUpgradingEnabled", "see localSessionsEnabled")                              \
     I("maxBatchSize", "saves are gathered while one is at the disk")                            \
     I("maxGetChildrenResponseCacheSize", "answers are not kept")                                \
     I("maxResponseCacheSize", "answers are not kept")                                           \
@@ -99,6 +101,8 @@ _Static_assert(ROWS <= sizeof((struct zoo_config *)0)->origin / sizeof(unsigned)
     I("watchManagerName", "there is one kind of watches")                                       \
     I("watcherClean*", "watches go with their connection")                                      \
     I("zookeeper_*", "set for the start script")                                                \
+    R("admin.forceHttps", "false", "there is no TLS on the HTTP port: leave it out")             \
+    R("admin.portUnification", "false", "there is no TLS on the HTTP port: leave it out")        \
     R("audit.enable", "false", "there is no audit log yet: leave it out")                       \
     R("authProvider.*", "", "other ways to prove who one is (SASL, x509, plugins) do not exist yet: leave it out and use digest") \
     R("client.portUnification", "false", "there is no TLS for clients yet: leave it out")       \
@@ -108,7 +112,10 @@ _Static_assert(ROWS <= sizeof((struct zoo_config *)0)->origin / sizeof(unsigned)
     R("letAnySaslUserDoX", "", "there is no SASL yet: leave it out")                            \
     R("oraclePath", "", "the quorum is a majority of the participants: leave it out")            \
     R("portUnification", "false", "there is no TLS between servers yet: leave it out")          \
-    R("quorum.auth.*", "false", "there is no SASL between servers: leave it out and set muster.secretFile") \
+    R("quorum.auth.enableSasl", "false", "there is no SASL between servers: leave it out and set muster.secretFile") \
+    R("quorum.auth.learnerRequireSasl", "false", "there is no SASL between servers: leave it out and set muster.secretFile") \
+    R("quorum.auth.serverRequireSasl", "false", "there is no SASL between servers: leave it out and set muster.secretFile") \
+    I("quorum.auth.*", "only for SASL between servers")                                         \
     R("requireClientAuthScheme", "", "there is no SASL yet: leave it out")                      \
     R("secureClientPort", "", "there is no TLS for clients yet: put a proxy that ends TLS before clientPort, and leave it out") \
     R("secureClientPortAddress", "", "there is no TLS for clients yet: leave it out")           \

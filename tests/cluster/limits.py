@@ -230,7 +230,6 @@ def enforced_auth():
 def settings_that_cannot_be():
     for pairs, said in ((("enforce.auth.enabled=true",), "enforce.auth.schemes"),
                         (("enforce.auth.enabled=true", "enforce.auth.schemes=sasl"), "sasl"),
-                        (("sessionRequireClientSASLAuth=true",), "SASL"),
                         (("minSessionTimeout=9000", "maxSessionTimeout=100"), "minSessionTimeout")):
         servers = Muster(1, {})
         r = subprocess.run([SET_SERVER, os.path.join(servers.dir, "x"), "1", "127.0.0.11", str(PORT),

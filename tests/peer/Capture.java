@@ -6,7 +6,7 @@
  * A Java client asks the server everything that it can, through a proxy in this process that
  * keeps all frames. Then each frame is taken apart with ZooKeeper's own record classes, and
  * each record becomes a line of OUT_FILE: its name in src/wire/wire.h, its bytes, and its
- * fields as these classes print them. capture.py runs this.
+ * fields as these classes print them; before the first of a kind, the names of its fields. capture.py runs this.
  */
 import java.io.ByteArrayInputStream;
 import java.io.DataInputStream;
@@ -249,6 +249,17 @@ public class Capture {
         return s.toString();
     }
 
+    /* The names of a record's fields, in their order. */
+    static void tellFields(String name, Class<?> record) {
+        if (!told.containsKey(name)) {
+            told.put(name, new HashSet<>());
+            StringBuilder s = new StringBuilder("fields " + name);
+            for (java.lang.reflect.Field f : record.getDeclaredFields())
+                s.append(" " + f.getName());
+            out.println(s);
+        }
+    }
+
     /* The first few different ones of each kind. */
     static void tell(String name, String by, byte[] b, int from, int to, String fields) {
         Set<String> lines = told.computeIfAbsent(name + by, k -> new HashSet<>());
@@ -261,6 +272,7 @@ public class Capture {
     static <T extends Record> T take(Reader r, String name, String by, T record) throws IOException {
         int from = r.at();
         record.deserialize(r.archive, "");
+        tellFields(name, record.getClass());
         tell(name, by, r.bytes, from, r.at(), text(record));
         return record;
     }
@@ -337,6 +349,7 @@ public class Capture {
 
     static void nested(String name, String by, Record record) throws IOException {
         java.io.ByteArrayOutputStream b = new java.io.ByteArrayOutputStream();
+        tellFields(name, record.getClass());
         record.serialize(org.apache.jute.BinaryOutputArchive.getArchive(b), "");
         tell(name, by, b.toByteArray(), 0, b.size(), text(record));
     }
@@ -357,6 +370,7 @@ public class Capture {
     /* readOnly stands behind the record itself. */
     static void connect(Reader r, String name, String by, Record record) throws IOException {
         record.deserialize(r.archive, "");
+        tellFields(name, record.getClass());
         boolean readOnly = r.archive.readBool("readOnly");
         tell(name, by, r.bytes, 0, r.at(), text(record) + (readOnly ? ",T" : ",F"));
     }

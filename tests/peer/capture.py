@@ -22,7 +22,8 @@ Client { org.apache.zookeeper.server.auth.DigestLoginModule required username="j
 HEAD = """# SPDX-License-Identifier: Apache-2.0
 # What Apache ZooKeeper 3.8.0's client and server have sent each other; made by
 # tests/peer/capture.py. A line a record: its name in src/wire/wire.h, who sent it, its bytes,
-# and its fields as ZooKeeper's own classes print them.
+# and its fields as ZooKeeper's own classes print them; before the first of a kind a line
+# with what these classes call its fields.
 """
 
 

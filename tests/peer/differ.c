@@ -402,8 +402,33 @@ static void answer_text(struct differ *d, const struct draw_request *q, enum sid
     match_reply(d->match, side, q, a->header.err, a->body, a->len, t);
 }
 
+/* Into d->children: length and path, one after the other. */
+static void children_put(struct differ *d, const void *parent, size_t parent_len,
+                         struct wire_bytes name)
+{
+    bool is_root = parent_len == 1;
+
+    buf_add_be32(&d->children, (uint32_t)(parent_len + (is_root ? 0 : 1) + (size_t)name.len));
+    buf_add(&d->children, parent, parent_len);
+    if (!is_root)
+        buf_add_u8(&d->children, '/');
+    buf_add(&d->children, name.data, (size_t)name.len);
+}
+
 static void found_children(struct differ *d, const struct draw_request *q,
-                           const struct answer *a);
+                           const struct answer *a)
+{
+    struct wire_children_response r;
+    struct wire_in in = wire_in(a->body, a->len);
+    struct wire_bytes name;
+
+    if (q->op != WIRE_OP_GET_CHILDREN2 || a->header.err != 0 ||
+        wire_children_response_decode(&r, &in) != 0)
+        return;
+    while (wire_texts_next(&r.children, &name))
+        children_put(d, d->keeper.bytes.data + q->at + 4,
+                     be32_get(d->keeper.bytes.data + q->at), name);
+}
 
 static void put_request(struct differ *d, const struct draw_window *w,
                         const struct draw_request *q, enum side side)
@@ -624,34 +649,6 @@ static void keeper_join(struct differ *d)
     wire_text_encode(secret, strlen(secret), &w->bytes);
     q->len = (uint32_t)w->bytes.len;
     keeper_ask(d);
-}
-
-/* Into d->children: length and path, one after the other. */
-static void children_put(struct differ *d, const void *parent, size_t parent_len,
-                         struct wire_bytes name)
-{
-    bool is_root = parent_len == 1;
-
-    buf_add_be32(&d->children, (uint32_t)(parent_len + (is_root ? 0 : 1) + (size_t)name.len));
-    buf_add(&d->children, parent, parent_len);
-    if (!is_root)
-        buf_add_u8(&d->children, '/');
-    buf_add(&d->children, name.data, (size_t)name.len);
-}
-
-static void found_children(struct differ *d, const struct draw_request *q,
-                           const struct answer *a)
-{
-    struct wire_children_response r;
-    struct wire_in in = wire_in(a->body, a->len);
-    struct wire_bytes name;
-
-    if (q->op != WIRE_OP_GET_CHILDREN2 || a->header.err != 0 ||
-        wire_children_response_decode(&r, &in) != 0)
-        return;
-    while (wire_texts_next(&r.children, &name))
-        children_put(d, d->keeper.bytes.data + q->at + 4,
-                     be32_get(d->keeper.bytes.data + q->at), name);
 }
 
 static bool is_built_in(const char *path, size_t len)

@@ -289,40 +289,6 @@ static void stat_reply(struct match *m, enum side side, struct wire_in *in, stru
 }
 
 static void result_text(struct match *m, enum side side, int32_t op, struct wire_in *in,
-                        struct buf *out);
-
-/* What a multi has done. ZooKeeper 3.8.0 takes a create2 in it for a create (rule
- * multi-create2): there the Stat is not compared. */
-static void multi_text(struct match *m, enum side side, const struct draw_request *q,
-                       struct wire_in *in, struct buf *out)
-{
-    for (unsigned i = 0; in->err == 0; i++) {
-        struct wire_multi_header h;
-        if (wire_multi_header_decode(&h, in) != 0)
-            return;
-        buf_add_str(out, "\n    ");
-        if (h.done) {
-            named(out, "end ", h.op);
-            named(out, " ", h.err);
-            return;
-        }
-        if (h.op == WIRE_OP_CREATE2 && i < q->parts_n && q->parts[i] == WIRE_OP_CREATE2) {
-            struct wire_create2_response r;
-            if (wire_create2_response_decode(&r, in) == 0) {
-                named(out, "op ", WIRE_OP_CREATE);
-                named(out, " err ", h.err);
-                buf_add_u8(out, ' ');
-                quoted(out, r.path);
-            }
-            continue;
-        }
-        named(out, "op ", h.op);
-        named(out, " err ", h.err);
-        result_text(m, side, h.op, in, out);
-    }
-}
-
-static void result_text(struct match *m, enum side side, int32_t op, struct wire_in *in,
                         struct buf *out)
 {
     switch (op) {
@@ -389,6 +355,37 @@ static void result_text(struct match *m, enum side side, int32_t op, struct wire
     case WIRE_OP_ADD_WATCH:
     case WIRE_OP_ERROR: named(out, " ", wire_get_i32(in)); break;
     default: break;
+    }
+}
+
+/* What a multi has done. ZooKeeper 3.8.0 takes a create2 in it for a create (rule
+ * multi-create2): there the Stat is not compared. */
+static void multi_text(struct match *m, enum side side, const struct draw_request *q,
+                       struct wire_in *in, struct buf *out)
+{
+    for (unsigned i = 0; in->err == 0; i++) {
+        struct wire_multi_header h;
+        if (wire_multi_header_decode(&h, in) != 0)
+            return;
+        buf_add_str(out, "\n    ");
+        if (h.done) {
+            named(out, "end ", h.op);
+            named(out, " ", h.err);
+            return;
+        }
+        if (h.op == WIRE_OP_CREATE2 && i < q->parts_n && q->parts[i] == WIRE_OP_CREATE2) {
+            struct wire_create2_response r;
+            if (wire_create2_response_decode(&r, in) == 0) {
+                named(out, "op ", WIRE_OP_CREATE);
+                named(out, " err ", h.err);
+                buf_add_u8(out, ' ');
+                quoted(out, r.path);
+            }
+            continue;
+        }
+        named(out, "op ", h.op);
+        named(out, " err ", h.err);
+        result_text(m, side, h.op, in, out);
     }
 }
 

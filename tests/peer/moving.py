@@ -19,6 +19,7 @@ import os
 import random
 import resource
 import shutil
+import signal
 import struct
 import subprocess
 import sys
@@ -233,6 +234,7 @@ class Test:
         """Fills one, and kills it while requests are on their way."""
         server = self.zookeeper("source")
         sessions = [connect(server.port) for _ in range(4)]
+        self.old = sessions[0].session
         wide(sessions[0])
         load = Load(7)
         for i in range(self.operations // 100):
@@ -279,6 +281,10 @@ class Test:
         wanted[STATS].data = quota_of(wanted)
         wanted[STATS].stat["length"] = len(wanted[STATS].data)
         n = compare(wanted, got)
+        # A client that was ZooKeeper's: it has seen the last zxid, and its session has ended.
+        zk.Connection(self.m.port, seen=found["zxid"]).close()
+        if zk.Connection(self.m.port, seen=found["zxid"], session=self.old).timeout_ms != 0:
+            raise Failed("an old session is taken for a living one")
         c = connect(self.m.port)
         path = c.must(zk.CREATE2, zk.create("/seq/s-", b"", flags=2))
         if not path[4:].startswith(b"/seq/s-0000000500"):
@@ -409,9 +415,10 @@ class Test:
                "--server", f"127.0.0.1:{self.copy.port}")
         if sum(p.startswith("/new/place/0") for p in zk.dump(self.copy.port, AUTH)) != 2000:
             raise Failed("the part of the tree is not whole")
-        for path in [p for p in sorted(zk.dump(self.copy.port, AUTH), reverse=True)
-                     if p.startswith(("/part", "/new"))]:
-            d.must(zk.DELETE, zk.text(path) + zk.i32(-1))
+        gone = [p for p in sorted(zk.dump(self.copy.port, AUTH), reverse=True)
+                if p.startswith(("/part", "/new"))]
+        if any(err for err, _ in d.many([(zk.DELETE, zk.text(p) + zk.i32(-1)) for p in gone])):
+            raise Failed("the test's own deletions failed")
         d.close()
         return f"{n} znodes"
 
@@ -433,14 +440,16 @@ class Test:
                 self.until(self.is_equal, "the copy is equal after load")
                 if seed == 31:
                     # The source goes away and is changed before the follower can be back.
+                    p.send_signal(signal.SIGSTOP)
                     self.live.kill()
                     self.live.start()
                     c = connect(self.live.port)
                     c.must(zk.CREATE, zk.create("/while-away", b"1"))
                     c.close()
+                    p.send_signal(signal.SIGCONT)
                     self.until(self.is_equal, "the copy is equal after a restart")
             lines = self.read("follow.txt").splitlines()
-            p.send_signal(2)
+            p.send_signal(signal.SIGINT)
             if p.wait(20) != 130:
                 raise Failed(f"exit code {p.returncode}")
         finally:

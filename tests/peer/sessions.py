@@ -305,7 +305,7 @@ def expire(s):
     c = session(a, timeout=1000)
     yield f"ephemeral: {c.ask(CREATE, create('/e', 1))}"
     late = c.end()
-    yield f"closed in time: {late is not None and 0.9 < late < 2.5}"
+    yield f"closed in time: {late is not None and 0.9 < late < 8}"
     yield "came back: " + Conn(a).connect(session=c.session, password=c.password)
     yield f"its ephemeral: {session(a).ask(EXISTS, text('/e') + bytes(1))}"
     away = session(a, timeout=1500)
@@ -391,7 +391,7 @@ def no_session(s):
         c = Conn(a)
         c.s.sendall(data)
         late = c.end()
-        yield f"{what}: closed {late is not None and 0.8 < late < 5}"
+        yield f"{what}: closed {late is not None and 0.8 < late < 10}"
 
 
 def enforce(s):
@@ -468,7 +468,7 @@ def read_only(s):
     lost = time.monotonic()
     yield f"at once: {Conn(a).connect(read_only=1)}, isro {word(a, 'isro')}"
     wait_for(lambda: word(a, "isro") == "ro", lambda: s.said(left))
-    yield f"isro ro after a while: {0.5 < time.monotonic() - lost < 4}"
+    yield f"isro ro after a while: {0.5 < time.monotonic() - lost < 15}"
     yield f"not asked for: {Conn(a).connect()}"
     yield f"old client: {Conn(a).connect(old=True)}"
     yield f"zxid ahead: {Conn(a).connect(zxid=1 << 60, read_only=1)}"
@@ -491,7 +491,7 @@ def read_only(s):
     yield "after it: " + Conn(a).connect(session=c.session, password=c.password, read_only=1)
     short = session(a, timeout=1000, read_only=1)
     late = short.end()
-    yield f"a silent one is closed in time: {late is not None and 0.8 < late < 2.5}"
+    yield f"a silent one is closed in time: {late is not None and 0.8 < late < 8}"
     yield "and gone: " + Conn(a).connect(session=short.session, password=short.password,
                                          read_only=1)
     last = session(a, read_only=1)

@@ -31,7 +31,7 @@ sys.path.insert(0, os.path.join(os.path.dirname(HERE), "cluster"))
 sys.path.insert(0, HERE)
 
 from report import Report  # noqa: E402
-from zookeeper import JARS, i32, i64, text  # noqa: E402
+from zk import JARS, i32, i64, text  # noqa: E402
 
 BUILD = os.path.dirname(os.environ.get("MUSTER", os.path.join(TOP, "build", "muster")))
 LIMIT_S = 60
@@ -107,13 +107,19 @@ class Server:
         self.log.close()
 
 
-def zookeeper(directory):
+def write_config(directory):
+    """The same file for both."""
     port, admin = free_port(), free_port()
     os.makedirs(directory + "/data")
     with open(directory + "/zoo.cfg", "w", encoding="utf-8") as f:
         f.write("".join(f"{k}={v}\n" for k, v in SETTINGS.items()))
         f.write(f"dataDir={directory}/data\nclientPort={port}\nclientPortAddress=127.0.0.1\n"
                 f"admin.serverPort={admin}\nadmin.serverAddress=127.0.0.1\n")
+    return port, admin
+
+
+def zookeeper(directory):
+    port, admin = write_config(directory)
     jars = [j for name in (*JARS, "jetty9-*", "jackson-*", "servlet-api*", "javax.servlet*")
             for j in glob.glob(f"/usr/share/java/{name}.jar")]
     return Server("ZooKeeper", [
@@ -123,11 +129,9 @@ def zookeeper(directory):
 
 
 def muster(directory):
-    port, admin = free_port(), free_port()
-    os.makedirs(directory)
-    return Server("muster", [
-        "timeout", "300", os.path.join(BUILD, "tool_words_server"), directory + "/data", str(port),
-        str(admin), *(f"{k}={v}" for k, v in SETTINGS.items())], directory, port, admin)
+    port, admin = write_config(directory)
+    return Server("muster", ["timeout", "300", os.path.join(BUILD, "muster"), "server",
+                             directory + "/zoo.cfg"], directory, port, admin)
 
 
 class Session:

@@ -138,14 +138,17 @@ static void show_stat(struct wire_stat v, struct buf *out)
 WIRE_RECORDS(RECORD)
 #undef RECORD
 
+#define NAME(type, name) " " #name
+
 static struct kind {
     const char *name;
+    const char *fields;
     size_t (*captured)(const uint8_t *data, size_t len, struct buf *out, struct buf *again);
     unsigned seen;
 } kinds[] = {
-#define RECORD(rec, FIELDS) {#rec, rec##_captured, 0},
-    WIRE_RECORDS(RECORD)
-#undef RECORD
+#define ROW(rec, FIELDS) {#rec, "" FIELDS(NAME), rec##_captured, 0},
+    WIRE_RECORDS(ROW)
+#undef ROW
 };
 #define KINDS_N (sizeof kinds / sizeof *kinds)
 
@@ -185,10 +188,83 @@ static void fields_of(const char *name, struct buf *shown, const uint8_t *data, 
     show_acl(&acl, shown);
 }
 
+/* What ZooKeeper calls a field otherwise than by our name without its underscores. */
+static const struct {
+    const char *record, *ours, *theirs;
+} other_names[] = {
+    {NULL, "timeout_ms", "timeOut"},
+    {NULL, "password", "passwd"},
+    {"request_header", "op", "type"},
+    {"multi_header", "op", "type"},
+    {NULL, "ttl_ms", "ttl"},
+    {"stat", "data_len", "dataLength"},
+    {"stat", "children", "numChildren"},
+    {"get_ephemerals_request", "prefix", "prefixPath"},
+    {"count_response", "count", "totalNumber"},
+    {"who_am_i_response", "ids", "clientInfo"},
+    {"id", "scheme", "authScheme"},
+    {"id", "id", "user"},
+    {"reconfig_request", "joining", "joiningServers"},
+    {"reconfig_request", "leaving", "leavingServers"},
+    {"reconfig_request", "members", "newMembers"},
+    {"reconfig_request", "version", "curConfigId"},
+    {NULL, "exist", "existWatches"},
+    {NULL, "child", "childWatches"},
+    {"set_watches_request", "data", "dataWatches"},
+    {"set_watches2_request", "data", "dataWatches"},
+    {NULL, "persistent", "persistentWatches"},
+    {NULL, "recursive", "persistentRecursiveWatches"},
+};
+
+/* Underscores out, the letter behind them big. */
+static void their_name(const char *record, const char *ours, struct buf *out)
+{
+    for (size_t i = 0; i < sizeof other_names / sizeof *other_names; i++)
+        if (strcmp(ours, other_names[i].ours) == 0 &&
+            (other_names[i].record == NULL || strcmp(record, other_names[i].record) == 0)) {
+            buf_add_str(out, other_names[i].theirs);
+            return;
+        }
+    for (; *ours != 0; ours++)
+        if (ours[0] == '_' && ours[1] >= 'a' && ours[1] <= 'z')
+            buf_add_u8(out, (uint8_t)(*++ours - 'a' + 'A'));
+        else
+            buf_add_u8(out, (uint8_t)*ours);
+}
+
+/* fields NAME FIELD...: the same names, in the same order. */
+static void check_fields(char *rest)
+{
+    const char *record = strtok_r(NULL, " \n", &rest);
+    struct kind *k = kind_of(record);
+    char names[256], *more = NULL;
+    struct buf ours = {0};
+
+    if (strcmp(record, "acl") == 0)
+        return; /* its scheme and id are a record of their own there */
+    assert_true(strlen(k->fields) < sizeof names);
+    memcpy(names, k->fields, strlen(k->fields) + 1);
+    for (char *n = strtok_r(names, " ", &more); n != NULL; n = strtok_r(NULL, " ", &more)) {
+        if (strcmp(n, "read_only") == 0)
+            continue; /* not of their record: it is sent behind it */
+        if (ours.len > 0)
+            buf_add_u8(&ours, ' ');
+        their_name(record, n, &ours);
+    }
+    rest[strcspn(rest, "\n")] = 0;
+    assert_string_equal(buf_text(&ours), rest);
+    buf_free(&ours);
+}
+
 static void check_line(char *line)
 {
     char *rest = NULL;
     const char *name = strtok_r(line, " \n", &rest);
+
+    if (strcmp(name, "fields") == 0) {
+        check_fields(rest);
+        return;
+    }
     const char *by = strtok_r(NULL, " \n", &rest);
     const char *hex = strtok_r(NULL, " \n", &rest);
     const char *fields = strtok_r(NULL, " \n", &rest);
