@@ -16,14 +16,11 @@
 
 int machine_options(int argc, char **argv, struct machine_options *out)
 {
-    static const struct option names[] = {{"data", required_argument, NULL, 'd'},
-                                          {"name", required_argument, NULL, 'n'},
-                                          {"address", required_argument, NULL, 'a'},
-                                          {"listen", required_argument, NULL, 'l'},
-                                          {"http", required_argument, NULL, 'h'},
-                                          {"no-balancer", no_argument, NULL, 'b'},
-                                          {"check", no_argument, NULL, 'c'},
-                                          {NULL, 0, NULL, 0}};
+    static const struct option names[] = {
+        {"data", required_argument, NULL, 'd'},    {"name", required_argument, NULL, 'n'},
+        {"address", required_argument, NULL, 'a'}, {"listen", required_argument, NULL, 'l'},
+        {"http", required_argument, NULL, 'h'},    {"no-balancer", no_argument, NULL, 'b'},
+        {"check", no_argument, NULL, 'c'},         {NULL, 0, NULL, 0}};
     int c;
 
     *out = (struct machine_options){0};

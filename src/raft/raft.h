@@ -229,7 +229,7 @@ bool raft_may_change(const struct raft *r);
 /* As of raft_applied(): what belongs into a snapshot taken now. */
 const struct raft_members *raft_members_applied(const struct raft *r);
 const struct raft_member *raft_member_find(const struct raft_members *m, uint64_t id);
-bool raft_is_stranger(const struct raft *r); /* see raft_options.birth: it does not vote */
+bool raft_is_stranger(const struct raft *r);     /* see raft_options.birth: it does not vote */
 uint64_t raft_log_bytes(const struct raft *r);   /* the log in memory, structs included */
 uint64_t raft_saved_index(const struct raft *r); /* up to here the log is on disk */
 /* Leader: when the peer was last heard (0: not in this term) and how far it is. False: not a

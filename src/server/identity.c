@@ -107,8 +107,9 @@ static int parse_machine(struct identity *id, const char *text)
     value_of(text, "address", id->address, sizeof id->address);
     id->id = strtoull(number, &end, 10);
     id->birth = strtoull(birth, &birth_end, 10);
-    if (id->id == 0 || *end != 0 || *birth_end != 0 || unhex(cluster, id->cluster, CLUSTER_LEN) != 0 ||
-        !identity_name_is_valid(id->name) || !identity_host_is_valid(id->address))
+    if (id->id == 0 || *end != 0 || *birth_end != 0 ||
+        unhex(cluster, id->cluster, CLUSTER_LEN) != 0 || !identity_name_is_valid(id->name) ||
+        !identity_host_is_valid(id->address))
         return ERR_SYNTAX;
     return 0;
 }

@@ -560,12 +560,8 @@ static int listen_all(struct server *s, struct buf *why)
     const struct clients_options c = {
         o->client_address, o->client_port, s->member, s, woken, word};
     const struct transport_options t = {
-        o->self,
-        o->peer_address,
-        o->peer_port != 0 ? o->peer_port : (uint16_t)SERVER_PEER_PORT,
-        s,
-        peer_received,
-        join_asked};
+        o->self, o->peer_address, o->peer_port != 0 ? o->peer_port : (uint16_t)SERVER_PEER_PORT,
+        s,       peer_received,   join_asked};
     int err = clients_start(&s->clients, s->loop, &c, why);
 
     if (err == 0 && o->peer_address != NULL)
@@ -574,8 +570,9 @@ static int listen_all(struct server *s, struct buf *why)
         return err;
     err = http_start(&s->http, s->loop, o->http_address, o->http_port, pages, s, why);
     if (err != 0 && o->http_may_fail) {
-        log_event(LOG_WARNING, "http_not_started", LOG_S("why", buf_text(why)),
-                  LOG_S("effect", "no metrics, no admin pages: choose another admin.serverPort"));
+        log_event(
+            LOG_WARNING, "http_not_started", LOG_S("why", buf_text(why)),
+            LOG_S("effect", "no metrics, no admin pages: choose another admin.serverPort"));
         buf_clear(why);
         err = 0;
     }

@@ -27,7 +27,8 @@ struct server_options {
     uint16_t peer_port;       /* 0: SERVER_PEER_PORT */
     const char *http_address; /* NULL: none */
     uint16_t http_port;
-    bool http_may_fail; /* its port is taken: the server starts without it, as ZooKeeper's does */
+    bool http_may_fail; /* its port is taken: the server starts without it, as ZooKeeper's does
+                         */
     const char *version;
     void *ctx;
     /* A message from another machine's agent; NULL: not wanted. */

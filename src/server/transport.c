@@ -49,7 +49,7 @@ struct link {
     uv_timer_t timer; /* limits the handshake */
     uv_connect_t connect;
     uv_getaddrinfo_t lookup; /* counted in handles while it is under way */
-    unsigned handles; /* not yet closed */
+    unsigned handles;        /* not yet closed */
     enum link_stage stage;
     struct handshake shake;
     uint64_t from;   /* accepted: who it is, once proved */

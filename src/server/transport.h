@@ -35,7 +35,7 @@ struct transport_facts {
 
 struct transport_options {
     const struct identity *self; /* borrowed for the life of the transport */
-    const char *listen_address; /* IPv4 */
+    const char *listen_address;  /* IPv4 */
     uint16_t port;
     void *ctx;
     void (*received)(void *ctx, uint64_t from, enum transport_channel channel,

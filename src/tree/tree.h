@@ -49,7 +49,7 @@ enum {
     TREE_RULE_EXTENDED_TYPES = 1 << 2, /* there are TTL znodes (extendedTypesEnabled) */
     TREE_RULE_NO_DIGEST = 1 << 3,      /* DigestAuthenticationProvider.enabled=false */
     TREE_RULE_RECONFIG = 1 << 4,       /* clients may change the ensemble (reconfigEnabled) */
-    TREE_RULE_STANDALONE = 1 << 5,     /* an ensemble needs two participants (standaloneEnabled) */
+    TREE_RULE_STANDALONE = 1 << 5, /* an ensemble needs two participants (standaloneEnabled) */
     TREE_RULES_ALL = (1 << 6) - 1,
 };
 

@@ -26,8 +26,8 @@ struct server {
     struct town *town;
     unsigned n, host; /* id: n + 1 */
     struct box box;
-    struct member *member; /* NULL: down */
-    bool exists;           /* has data */
+    struct member *member;    /* NULL: down */
+    bool exists;              /* has data */
     uint64_t birth;           /* raft_options.birth */
     uint64_t absent_until_us; /* it is not started before */
     bool is_lost;             /* its disk was, and it does not vote again yet */
@@ -85,7 +85,7 @@ struct town {
     uint32_t lease_ms, probe_us, remove_us; /* at most */
     bool has_balance;
     struct town_check *check;
-    struct errand *errands; /* the operator's, done or not */
+    struct errand *errands;     /* the operator's, done or not */
     struct town_shared *shared; /* town_client.c: what all clients know together */
     unsigned weights[16];
     uint32_t faults_us, restart_us, save_min_us, save_max_us;
@@ -101,7 +101,7 @@ void server_found(struct server *s, const struct raft_members *members);
 void server_start(struct server *s);
 void server_crash(struct server *s, bool power_loss);
 void server_restart_later(struct server *s, uint64_t in_us);
-void server_turn(struct server *s);           /* after anything that the member was told */
+void server_turn(struct server *s); /* after anything that the member was told */
 /* Its disk is another one, empty. Only where that loses nothing; else nothing happens. */
 void server_lose_disk(struct server *s);
 struct server *server_leader(struct town *t); /* of the highest term; or NULL */
