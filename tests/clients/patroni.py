@@ -134,7 +134,8 @@ class Shop:
 
     def sql(self, m, text):
         return run("psql", "-h", m.address, "-p", str(PORT_SQL), "-U", "postgres", "-d",
-                   "postgres", "-v", "ON_ERROR_STOP=1", "-Atqc", text, ns=m.ns, timeout=20).strip()
+                   "postgres", "-v", "ON_ERROR_STOP=1", "-Atqc", text, ns=m.ns,
+                   timeout=20).strip()
 
     def rows(self, m):
         try:
