@@ -288,9 +288,8 @@ def lint(part):
 
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
          "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
-         "patroni": patroni, "moving": moving,
-         "zoo": zoo, "commands": commands, "input": bad_input, "cluster": cluster,
-         "ensemble": ensemble}
+         "patroni": patroni, "moving": moving, "zoo": zoo, "commands": commands,
+         "input": bad_input, "cluster": cluster, "ensemble": ensemble}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
 
