@@ -663,10 +663,11 @@ static void make_pages(struct server *s)
 /* ---- life ---- */
 
 static int open_store(struct disk **disk, struct store **store, const char *dir,
-                      const struct store_load *load, struct buf *why)
+                      const struct settings *set, const struct store_load *load,
+                      struct buf *why)
 {
     struct buf path = {0};
-    struct store_options options = {0};
+    struct store_options options = {.snapshots_kept = (unsigned)set->snapshots_kept};
 
     buf_printf(&path, "%s/store", dir);
     secret_random(&options.salt, sizeof options.salt);
@@ -723,7 +724,8 @@ static int create_store(const char *dir, const struct identity *self, struct tre
         buf_free(&snapshot);
         return ERR_TOO_BIG;
     }
-    int err = open_store(&disk, &store, dir, &(const struct store_load){0}, why);
+    const struct settings set = settings_default();
+    int err = open_store(&disk, &store, dir, &set, &(const struct store_load){0}, why);
     if (err == 0) {
         CHECK(snapshot.gone == 0); /* so it begins where it was allocated */
         struct raft_blob *b =
@@ -851,7 +853,7 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
     s->trace_mask = TRACE_MASK_DEFAULT;
     snprintf(s->store_dir, sizeof s->store_dir, "%s/store", options->dir);
     make_pages(s);
-    int err = open_store(&s->disk, &s->store, options->dir, &load, why);
+    int err = open_store(&s->disk, &s->store, options->dir, set, &load, why);
     summary_add(&s->load_ms, clock_now_ms() - s->started_ms);
     summary_add(&s->load_entries, s->entries_loaded);
     s->snapshot_wall_ms = newest_snapshot_ms(s->store_dir);
