@@ -3,7 +3,7 @@
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
     run.py [PART...]     gcc units clang sim mutants fuzz lint words differ clients
-                         moving zoo commands input cluster ensemble; none: all
+                         patroni moving zoo commands input cluster ensemble; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -233,9 +233,13 @@ SANITIZED = {**SANITIZERS, "MUSTER": os.path.join(TOP, "build-asan", "muster")}
 
 def clients(part):
     if as_root(part):
-        part.report_lines("/usr/bin/python3", "tests/clients/run.py", "muster", env=SANITIZED)
-        part.report_lines("/usr/bin/python3", "tests/clients/run.py", "zookeeper")
+        part.report_lines("/usr/bin/python3", "tests/clients/run.py", env=SANITIZED)
         part.report_lines("/usr/bin/python3", "tests/peer/sessions.py")
+
+
+def patroni(part):
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/clients/patroni.py", env=SANITIZED)
 
 
 def moving(part):
@@ -283,9 +287,9 @@ def lint(part):
 
 
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
-         "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients, "moving": moving,
-         "zoo": zoo, "commands": commands, "input": bad_input, "cluster": cluster,
-         "ensemble": ensemble}
+         "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
+         "patroni": patroni, "moving": moving, "zoo": zoo, "commands": commands,
+         "input": bad_input, "cluster": cluster, "ensemble": ensemble}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
 

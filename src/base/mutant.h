@@ -24,6 +24,7 @@
     M(raft_stranger_votes, "a server that has lost its disk votes at once")                 \
     M(reconfig_forgotten, "a new leader does not go on with a reconfig")                    \
     M(reconfig_unlike_raft, "/zookeeper/config is not set when a server joins or leaves")   \
+    M(raft_remove_blindly, "a voter is let go though those that answer are no majority without it") \
     M(address_lease_from_answer, "the lease counts from the answer, not from the question") \
     M(address_stale_grant, "a claim of an earlier session is good enough")                  \
     M(address_release_before_removed, "the claim is deleted before the address is removed") \

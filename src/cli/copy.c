@@ -10,103 +10,19 @@
  * held in memory as a whole. A path is there once: what happens to it while it is under way
  * makes it run `again`.
  */
-#include "cli/copy.h"
-#include "cli/auth.h"
-
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/check.h"
 #include "base/err.h"
-#include "base/hash.h"
 #include "base/mem.h"
+#include "cli/copy_internal.h"
 #include "cli/print.h"
-#include "cli/session.h"
 #include "host/clock.h"
-#include "server/secret.h"
 #include "tree/watch.h"
 #include "wire/path.h"
 #include "wire/wire.h"
-
-#define RUNNING_MAX 256
-#define SAID_MAX 20 /* lines about one kind of trouble */
-#define PROGRESS_MS 2000
-#define TURN_MS 1000
-
-enum what {
-    SRC_DATA,
-    DST_DATA,
-    SRC_ACL,
-    DST_ACL,
-    SRC_NAMES,
-    DST_NAMES,
-    OP_DATA,
-    OP_ACL,
-    WHATS
-};
-
-struct item;
-struct ask {
-    struct item *item;
-    enum what what;
-};
-
-/* One side's znode. */
-struct seen {
-    bool is_there;
-    struct client_stat stat;
-    struct buf data;
-    int32_t data_len;
-    struct buf acl; /* the vector's elements */
-    int32_t acl_count;
-    bool acl_is_gone; /* it was deleted between the two answers */
-};
-
-enum step { LOOKING, CHANGING, DELETING, EMPTYING, LISTING };
-
-struct item {
-    struct copy *copy;
-    struct hash_link link;
-    struct item *next;  /* in the stack */
-    struct item *above; /* waits until this one is gone */
-    unsigned below;     /* how many of them this one waits for */
-    enum step step;
-    bool is_running, is_deep, again, again_deep;
-    bool is_lost;  /* a connection went while it was asked */
-    bool was_full; /* not empty, though its children are gone */
-    unsigned waits;
-    int op_err;
-    struct seen src, dst;
-    struct ask asks[WHATS];
-    struct buf names; /* of children on either side, NUL-ended */
-    size_t path_len;
-    char path[]; /* below both roots; "" is the root itself */
-};
-
-struct side {
-    struct client_sync *sync;
-    const char *root; /* "" or "/app" */
-    bool was_up;
-};
-
-struct counts {
-    uint64_t looked, created, set, acls, deleted, different, ephemerals, refused, kept, masked;
-};
-
-struct copy {
-    struct cmd_env *env;
-    struct side from, to;
-    bool compare, keep, follow, is_following, stop;
-    uint64_t key;
-    struct hash_table items;
-    struct item *stack;
-    unsigned running;
-    bool walk_again; /* the source was away: what changed meanwhile was not announced */
-    struct counts n;
-    uint64_t said_ms, away_since_ms;
-    uint64_t happened; /* answers and events so far */
-    struct buf path;   /* scratch */
-};
 
 /* ---- paths ---- */
 
@@ -159,7 +75,7 @@ static void refuse(struct copy *c, const struct item *it, const char *why)
     fprintf(stderr, ": %s\n", why);
 }
 
-static void progress(struct copy *c)
+void copy_progress(struct copy *c)
 {
     uint64_t now_ms = clock_now_ms();
 
@@ -190,7 +106,7 @@ static void push(struct copy *c, struct item *it)
     c->stack = it;
 }
 
-static struct item *look_at(struct copy *c, const char *path, bool is_deep)
+struct item *copy_look_at(struct copy *c, const char *path, bool is_deep)
 {
     size_t len = strlen(path);
     struct item *it = find_item(c, path, len);
@@ -214,7 +130,7 @@ static struct item *look_at(struct copy *c, const char *path, bool is_deep)
     return it;
 }
 
-static void seen_clear(struct seen *s)
+void copy_seen_clear(struct seen *s)
 {
     buf_free(&s->data);
     buf_free(&s->acl);
@@ -226,8 +142,8 @@ static void go_on_deleting(struct copy *c, struct item *it);
 /* It is done with, this time. */
 static void finish(struct copy *c, struct item *it)
 {
-    seen_clear(&it->src);
-    seen_clear(&it->dst);
+    copy_seen_clear(&it->src);
+    copy_seen_clear(&it->dst);
     buf_free(&it->names);
     c->running--;
     it->is_running = false;
@@ -291,7 +207,7 @@ static void ask_path(struct copy *c, struct item *it, enum what what, struct sid
     buf_free(&body);
 }
 
-static void start(struct copy *c, struct item *it)
+void copy_start(struct copy *c, struct item *it)
 {
     it->is_running = true;
     c->running++;
@@ -487,7 +403,7 @@ static void changed(struct copy *c, struct item *it)
         }
         parent = mem_dup_strn(it->path, it->path_len);
         *strrchr(parent, '/') = 0;
-        look_at(c, parent, true);
+        copy_look_at(c, parent, true);
         mem_free(parent);
         break;
     case ERR_NODE_EXISTS: it->again = it->again_deep = true; break;
@@ -510,7 +426,7 @@ static void empty(struct copy *c, struct item *it)
         struct buf path = {0};
         buf_printf(&path, "%s/%s", it->path, name);
         at += strlen(name) + 1;
-        struct item *below = look_at(c, buf_text(&path), false);
+        struct item *below = copy_look_at(c, buf_text(&path), false);
         if (below->above == NULL) {
             below->above = it;
             it->below++;
@@ -548,7 +464,7 @@ static void listed(struct copy *c, struct item *it)
         buf_printf(&path, "%s/%s", it->path, name);
         at += strlen(name) + 1;
         if (!is_left_alone(c, buf_text(&path)))
-            look_at(c, buf_text(&path), true);
+            copy_look_at(c, buf_text(&path), true);
         buf_free(&path);
     }
     finish(c, it);
@@ -663,7 +579,7 @@ static void answered(void *ctx, const struct client_reply *r)
 
 /* ---- the source's events ---- */
 
-static void on_watch(void *ctx, int type, const char *path)
+void copy_on_watch(void *ctx, int type, const char *path)
 {
     struct copy *c = ctx;
     size_t root = strlen(c->from.root);
@@ -673,10 +589,10 @@ static void on_watch(void *ctx, int type, const char *path)
         return;
     const char *below = strcmp(path, "/") == 0 ? "" : path + root;
     if (!is_left_alone(c, below))
-        look_at(c, below, type != WATCH_DATA_CHANGED);
+        copy_look_at(c, below, type != WATCH_DATA_CHANGED);
 }
 
-static void on_event(void *ctx, enum client_event ev)
+void copy_on_event(void *ctx, enum client_event ev)
 {
     struct copy *c = ctx;
 
@@ -689,316 +605,4 @@ static void on_event(void *ctx, enum client_event ev)
         c->walk_again = true;
     if (ev == CLIENT_EV_CONNECTED)
         c->from.was_up = true;
-}
-
-/* ---- two sessions, one wait ---- */
-
-static bool is_up(const struct side *s)
-{
-    return client_state(client_sync_client(s->sync)) == CLIENT_CONNECTED;
-}
-
-static void pump(struct copy *c)
-{
-    if (!is_up(&c->from) || !is_up(&c->to)) {
-        if (c->away_since_ms == 0)
-            c->away_since_ms = clock_now_ms();
-        return;
-    }
-    c->away_since_ms = 0;
-    if (c->walk_again) {
-        c->walk_again = false;
-        fputs("muster: connected to the source again; all of it is looked at once more\n",
-              stderr);
-        look_at(c, "", true);
-    }
-    while (c->stack != NULL && c->running < RUNNING_MAX) {
-        struct item *it = c->stack;
-        c->stack = it->next;
-        start(c, it);
-    }
-}
-
-static void on_other(uv_poll_t *poll, int status, int events)
-{
-    (void)poll, (void)status, (void)events; /* the source's loop runs next */
-}
-
-static void on_signal(uv_signal_t *signal, int number)
-{
-    (void)number;
-    ((struct copy *)signal->data)->stop = true;
-}
-
-/* The source's loop has its own file to wait on, which the other loop waits on, too. */
-static void turn(struct copy *c)
-{
-    uv_loop_t *other = client_sync_loop(c->from.sync);
-    uint64_t before = c->happened;
-
-    pump(c);
-    client_sync_kick(c->from.sync);
-    client_sync_kick(c->to.sync);
-    uv_run(other, UV_RUN_NOWAIT);
-    progress(c);
-    if (c->happened != before) /* there may be more to ask, or nothing to wait for */
-        return;
-    int wait_ms = uv_backend_timeout(other);
-    if (wait_ms < 0 || wait_ms > TURN_MS)
-        wait_ms = TURN_MS;
-    if (wait_ms == 0)
-        wait_ms = 1;
-    client_sync_turn(c->to.sync, clock_now_ms() + (uint64_t)wait_ms);
-}
-
-static bool is_walking(const struct copy *c) { return c->items.count > 0 || c->walk_again; }
-
-/* 0, or an exit code. */
-static int walk(struct copy *c)
-{
-    look_at(c, "", true);
-    while (is_walking(c) && !c->stop) {
-        turn(c);
-        if (!c->follow && c->away_since_ms != 0 &&
-            clock_now_ms() > c->away_since_ms + c->env->timeout_ms)
-            return cmd_fail(EXIT_TIMED_OUT, "the copy is not whole",
-                            is_up(&c->from) ? "the servers of --server do not answer"
-                                            : "the source does not answer",
-                            NULL, "the same command again: it goes on where the trees differ");
-    }
-    return c->stop ? EXIT_INTERRUPTED : 0;
-}
-
-/* ---- the command ---- */
-
-static void print_counts(const struct copy *c)
-{
-    const struct counts *n = &c->n;
-
-    if (c->env->json) {
-        print_json(json_pack("{s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I, s:I}", "looked_at",
-                             (json_int_t)n->looked, "created", (json_int_t)n->created, "set",
-                             (json_int_t)n->set, "access_lists", (json_int_t)n->acls, "deleted",
-                             (json_int_t)n->deleted, "ephemerals_left_out",
-                             (json_int_t)n->ephemerals, "kept", (json_int_t)n->kept, "refused",
-                             (json_int_t)n->refused, "different", (json_int_t)n->different));
-        return;
-    }
-    if (!c->compare)
-        printf("copied      %" PRIu64 " created, %" PRIu64 " set, %" PRIu64
-               " access lists, %" PRIu64 " deleted\n",
-               n->created, n->set, n->acls, n->deleted);
-    printf("left out    %" PRIu64 " ephemerals%s\n", n->ephemerals,
-           c->keep ? "; what only the copy has" : "");
-    if (n->refused > 0)
-        printf("refused     %" PRIu64 " znodes could not be copied or compared\n", n->refused);
-}
-
-/* Says what still differs: what changed meanwhile, or could not be copied. */
-static int compare_all(struct copy *c)
-{
-    struct counts before = c->n;
-
-    bool was_compare = c->compare;
-    c->n = (struct counts){0};
-    c->compare = true;
-    int code = walk(c);
-    c->compare = was_compare;
-    uint64_t different = c->n.different, refused = c->n.refused, looked = c->n.looked;
-    if (code != 0)
-        return code;
-    if (!c->env->json)
-        printf("compared    %" PRIu64 " znodes, %" PRIu64 " differences\n", looked, different);
-    if (!was_compare)
-        c->n = before;
-    c->n.different = different;
-    if (refused > before.refused)
-        c->n.refused = refused;
-    return different > 0 ? EXIT_DIFFERENT : c->n.refused > 0 ? EXIT_FAILED : 0;
-}
-
-static int follow(struct copy *c)
-{
-    c->is_following = true;
-    fprintf(stderr,
-            "The copy is in step (%" PRIu64 " znodes looked at). Following; Ctrl-C "
-            "ends it.\n",
-            c->n.looked);
-    while (!c->stop && !ferror(stdout))
-        turn(c);
-    return EXIT_INTERRUPTED;
-}
-
-static int run(struct copy *c)
-{
-    uv_loop_t *loop = client_sync_loop(c->to.sync);
-    uv_poll_t other;
-    uv_signal_t interrupt, term;
-    int code;
-
-    CHECK(uv_poll_init(loop, &other, uv_backend_fd(client_sync_loop(c->from.sync))) == 0);
-    uv_poll_start(&other, UV_READABLE, on_other);
-    CHECK(uv_signal_init(loop, &interrupt) == 0 && uv_signal_init(loop, &term) == 0);
-    interrupt.data = term.data = c;
-    uv_signal_start(&interrupt, on_signal, SIGINT);
-    uv_signal_start(&term, on_signal, SIGTERM);
-    if (c->compare) {
-        code = compare_all(c);
-    } else {
-        code = walk(c);
-        if (code == 0 && c->follow)
-            code = follow(c);
-        else if (code == 0)
-            code = compare_all(c);
-    }
-    if (code != EXIT_TIMED_OUT)
-        print_counts(c);
-    c->stop = true;
-    uv_close((uv_handle_t *)&other, NULL);
-    uv_close((uv_handle_t *)&interrupt, NULL);
-    uv_close((uv_handle_t *)&term, NULL);
-    uv_run(loop, UV_RUN_NOWAIT);
-    return code;
-}
-
-static int open_source(struct copy *c, const char *servers)
-{
-    struct auth auth;
-    int code = auth_read(c->env, &auth); /* the same for both sides */
-
-    if (code != 0)
-        return code;
-    const struct client_sync_options options = {
-        .servers = servers,
-        .auth_scheme = auth.scheme,
-        .auth = auth.auth,
-        .session_ms = SESSION_TIMEOUT_MS,
-        .limit_ms = c->env->timeout_ms,
-        .now_ms = clock_now_ms,
-        .on_event = on_event,
-        .on_watch = on_watch,
-        .ctx = c,
-    };
-    struct buf why = {0};
-    int err = client_sync_open(&c->from.sync, &options, &why);
-
-    if (err == ERR_AUTH_FAILED)
-        code = cmd_fail(EXIT_FAILED, "--from", "the source refused the credentials", NULL,
-                        "look at --auth-file: a line digest:NAME:PASSWORD");
-    else if (err != 0)
-        code = cmd_fail(err == ERR_BAD_ARGUMENTS ? EXIT_USAGE : EXIT_DOWN, "--from",
-                        buf_text(&why), "no ZooKeeper runs there, or it has no quorum",
-                        "name the servers of the ensemble: --from HOST:PORT,HOST:PORT");
-    buf_free(&why);
-    return code;
-}
-
-static int check_source(struct copy *c)
-{
-    struct client_sync_reply r = {0};
-    const char *root = *c->from.root != 0 ? c->from.root : "/";
-    int err = client_sync_exists(c->from.sync, root, &r);
-
-    if (err == 0 && c->follow)
-        err = client_sync_add_watch(c->from.sync, root, true);
-    client_sync_reply_free(&r);
-    if (err == ERR_UNIMPLEMENTED)
-        return cmd_fail(EXIT_FAILED, "--follow",
-                        "the source has no watches that last (they came with ZooKeeper 3.6)",
-                        NULL,
-                        "without --follow: copy again and again, the last time when its "
-                        "clients are stopped");
-    return err == 0 ? 0 : session_failed(c->from.sync, "read", root, err, false);
-}
-
-/* The znodes above the copy. */
-static int make_parents(struct copy *c)
-{
-    char *path = mem_dup_str(c->to.root);
-    int err = 0;
-
-    for (char *p = path; *path != 0 && err == 0 && (p = strchr(p + 1, '/')) != NULL; *p = '/') {
-        *p = 0;
-        err = client_sync_create(c->to.sync, path, NULL, 0, WIRE_PERSISTENT, NULL);
-        if (err == ERR_NODE_EXISTS)
-            err = 0;
-    }
-    int code = err == 0 ? 0 : session_failed(c->to.sync, "create", path, err, true);
-    mem_free(path);
-    return code;
-}
-
-static void free_items(struct copy *c)
-{
-    struct hash_walk w;
-
-    for (struct hash_link *l = hash_walk_first(&c->items, &w); l != NULL;
-         l = hash_walk_next(&c->items, &w)) {
-        struct item *it = HASH_ENTRY(l, struct item, link);
-        hash_remove(&c->items, l);
-        seen_clear(&it->src);
-        seen_clear(&it->dst);
-        buf_free(&it->names);
-        mem_free(it);
-    }
-    hash_free(&c->items);
-}
-
-/* "HOST:PORT/app" -> the servers, and "/app" or "". */
-static int split(char *servers, const char **root)
-{
-    char *slash = strchr(servers, '/');
-
-    *root = "";
-    if (slash == NULL || slash[1] == 0) {
-        if (slash != NULL)
-            *slash = 0;
-        return 0;
-    }
-    *root = mem_dup_str(slash);
-    *slash = 0;
-    return session_check_path(*root);
-}
-
-int copy_tree(struct cmd_env *env, const char *from)
-{
-    const char *to = cmd_option(env, "to");
-    struct copy c = {.env = env,
-                     .compare = cmd_option(env, "compare") != NULL ||
-                                cmd_option(env, "dry-run") != NULL,
-                     .keep = cmd_option(env, "keep") != NULL,
-                     .follow = cmd_option(env, "follow") != NULL,
-                     .said_ms = clock_now_ms()};
-    char *servers = mem_dup_str(from);
-    int code = split(servers, &c.from.root);
-
-    c.to.root = to == NULL || strcmp(to, "/") == 0 ? "" : to;
-    if (code == 0 && *c.to.root != 0)
-        code = session_check_path(c.to.root);
-    if (code == 0 && strchr(env->servers, '/') != NULL)
-        code = cmd_fail(EXIT_USAGE, "--server", "a path behind the servers is not for import",
-                        NULL, "say where the copy goes with --to PATH");
-    if (code == 0 && c.compare && c.follow)
-        code = cmd_fail(EXIT_USAGE, "import", "--follow changes the copy, --compare does not",
-                        NULL, "muster import --help");
-    secret_random(&c.key, sizeof c.key);
-    if (code == 0)
-        code = open_source(&c, servers);
-    if (code == 0)
-        code = session_open(env, SESSION_TIMEOUT_MS, NULL, NULL, NULL, &c.to.sync);
-    if (code == 0)
-        code = check_source(&c);
-    if (code == 0 && !c.compare)
-        code = make_parents(&c);
-    if (code == 0)
-        code = run(&c);
-    c.stop = true;
-    client_sync_close(c.to.sync);
-    client_sync_close(c.from.sync);
-    free_items(&c);
-    buf_free(&c.path);
-    if (*c.from.root != 0)
-        mem_free((void *)(uintptr_t)c.from.root);
-    mem_free(servers);
-    return code;
 }

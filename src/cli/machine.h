@@ -12,7 +12,7 @@ struct machine_options {
     const char *dir, *name, *address; /* NULL: not given; dir has a default */
     const char *listen, *http;        /* IP:PORT */
     const char *ensemble;             /* HOST:PORT,... */
-    bool has_dir; /* dir was given */
+    bool has_dir;                     /* dir was given */
     bool no_balancer, check;
     char **rest;
     int rest_n;

@@ -199,7 +199,8 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
     if (err == 0 && o.rest_n == 1 && (o.has_dir || o.listen != NULL || o.http != NULL))
         return cmd_fail(EXIT_USAGE, "server", "beside FILE there is --check only",
                         "directory and ports stand in the file: dataDir, clientPort, "
-                        "admin.serverPort", "muster server --help");
+                        "admin.serverPort",
+                        "muster server --help");
     if (err == 0 && o.rest_n == 1)
         return run_zoo_config(o.rest[0], o.check);
     if (err == 0 && o.check)

@@ -380,6 +380,11 @@ static int begin_ensemble(struct zoo_run *z)
     if (err != 0)
         return err;
     set_identity(z);
+    if (own->is_observer != (strcmp(z->config.peer_type, "observer") == 0) &&
+        (own->is_observer || z->config.peer_type[0] == 'o'))
+        buf_printf(&z->config.warnings,
+                   "%s: peerType and the line server.%" PRId64 " differ; the line counts\n",
+                   z->file, z->myid);
     log_init(stderr, z->run.self.name, LOG_NOTICE, clock_wall_ms);
     if (z->config.secret_file[0] == 0)
         log_event(LOG_WARNING, "no_secret",

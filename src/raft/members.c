@@ -275,6 +275,24 @@ static int check_change(struct raft *r, uint64_t now_ms)
     return 0;
 }
 
+/* With one voter less, those that answer now must still be a majority of the rest. Else the
+ * change itself may be what nobody can commit: {0, 1, 2} without 0, while 1 is away with a
+ * disk that it has lost, leaves 2 alone (site 3). */
+static bool is_alive(const struct raft *r, const struct raft_members *to)
+{
+    unsigned voters = 0, heard = 0;
+
+    for (unsigned i = 0; i < to->n; i++) {
+        if (!to->v[i].voter)
+            continue;
+        voters++;
+        for (unsigned k = 0; k < r->members.n; k++)
+            if (r->peers[k].id == to->v[i].id)
+                heard += to->v[i].id == r->opt.id || raft_peer_is_heard(r, &r->peers[k]);
+    }
+    return heard > voters / 2 || MUTANT(raft_remove_blindly);
+}
+
 static void change(struct raft *r, const struct raft_members *to)
 {
     struct buf bytes = {0};
@@ -373,6 +391,8 @@ int raft_renew(struct raft *r, uint64_t now_ms, const struct raft_member *m)
     for (unsigned i = 0; i < to.n; i++)
         if (to.v[i].id == m->id)
             to.v[i] = *m;
+    if (was->voter && !m->voter && !is_alive(r, &to))
+        return ERR_BUSY;
     change(r, &to);
     return 0;
 }
@@ -440,6 +460,8 @@ int raft_remove(struct raft *r, uint64_t now_ms, uint64_t id)
     for (unsigned i = 0; i < r->members.n; i++)
         if (r->members.v[i].id != id)
             to.v[to.n++] = r->members.v[i];
+    if (m->voter && !is_alive(r, &to))
+        return ERR_BUSY;
     change(r, &to);
     return 0;
 }

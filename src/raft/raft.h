@@ -154,7 +154,8 @@ int raft_read(struct raft *r, uint64_t now_ms, uint64_t ctx);
 
 /* Membership ([D] 4): one change at a time; ERR_NOT_LEADER, ERR_BUSY while another or a
  * transfer is under way, before this term's first commit, or (promote) while the learner has
- * not caught up; ERR_EXISTS, ERR_NOT_FOUND, ERR_UNSAFE (the last voter), ERR_TOO_BIG
+ * not caught up; also ERR_BUSY while those that are heard would be no majority without a
+ * voter that is to go; ERR_EXISTS, ERR_NOT_FOUND, ERR_UNSAFE (the last voter), ERR_TOO_BIG
  * (RAFT_MEMBERS_MAX), ERR_BAD_ARGUMENTS. A learner with auto_promote set is made a voter by
  * the leader itself once it has caught up, whichever leader that is by then. */
 int raft_add_learner(struct raft *r, uint64_t now_ms, const struct raft_member *m);
@@ -229,7 +230,7 @@ bool raft_may_change(const struct raft *r);
 /* As of raft_applied(): what belongs into a snapshot taken now. */
 const struct raft_members *raft_members_applied(const struct raft *r);
 const struct raft_member *raft_member_find(const struct raft_members *m, uint64_t id);
-bool raft_is_stranger(const struct raft *r); /* see raft_options.birth: it does not vote */
+bool raft_is_stranger(const struct raft *r);     /* see raft_options.birth: it does not vote */
 uint64_t raft_log_bytes(const struct raft *r);   /* the log in memory, structs included */
 uint64_t raft_saved_index(const struct raft *r); /* up to here the log is on disk */
 /* Leader: when the peer was last heard (0: not in this term) and how far it is. False: not a

@@ -19,7 +19,9 @@
 
 #define FOUND_ASK_MS 200
 #define FOUND_FRESH_MS 1000 /* an answer counts so long */
-#define FOUND_LATE_MS 1000  /* late comers wait so long: nothing of their earlier life is left */
+#define FOUND_LATE_MS                                                       \
+    1000 /* late comers wait so long: nothing of their earlier life is left \
+          */
 
 struct founding {
     uint64_t self;

@@ -25,8 +25,8 @@
     N(tick_ms, "tickTime", 2000, 10, 600000, "milliseconds of a tick")                          \
     N(session_min_ms, "minSessionTimeout", 500, 1, 86400000, "the shortest session; zoo.cfg: 2 ticks") \
     N(session_max_ms, "maxSessionTimeout", 60000, 1, 86400000, "the longest session; zoo.cfg: 20 ticks") \
-    N(init_limit, "initLimit", 10, 1, 1000000, "ticks for a server to begin to follow")         \
-    N(sync_limit, "syncLimit", 5, 1, 1000000, "ticks that a server may lag")                    \
+    N(init_limit, "initLimit", 10, 1, 1000000, "ticks for a server to begin to follow; conf shows it, replication is Raft's")         \
+    N(sync_limit, "syncLimit", 5, 1, 1000000, "ticks that a server may lag and still count as synced in mntr")                    \
     N(frame_max, "jute.maxbuffer", 1048575, 1024, 1073741824, "bytes of a client's request")     \
     N(clients_max, "maxCnxns", 0, 0, 1000000, "connections of clients; 0: as many as there are files for") \
     N(clients_from_one_max, "maxClientCnxns", 0, 0, 1000000, "connections from one address; 0: no limit; zoo.cfg: 60") \
@@ -45,7 +45,6 @@
     B(skip_acl, "skipACL", false, "access lists are not looked at")                              \
     B(digest_enabled, "DigestAuthenticationProvider.enabled", true, "user and password prove who somebody is") \
     B(read_only_mode, "readonlymode.enabled", false, "without a quorum, reads for those who ask for it") \
-    B(local_sessions, "localSessionsEnabled", false, "sessions that live on one server only")    \
     B(reconfig_enabled, "reconfigEnabled", false, "clients may change the ensemble")             \
     B(standalone_enabled, "standaloneEnabled", true, "an ensemble of one is none")               \
     B(admin_enabled, "admin.enableServer", true, "the HTTP port has the admin pages")            \

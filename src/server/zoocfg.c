@@ -69,7 +69,7 @@ _Static_assert(ROWS <= sizeof((struct zoo_config *)0)->origin / sizeof(unsigned)
     I("leader.*", "replication is Raft's")                                                      \
     I("leaderServes", "a leader serves clients")                                                \
     I("learner.*", "replication is Raft's")                                                     \
-    I("localSessionsUpgradingEnabled", "see localSessionsEnabled")                              \
+    I("localSessions*", "every session is the whole ensemble's")                                \
     I("maxBatchSize", "saves are gathered while one is at the disk")                            \
     I("maxGetChildrenResponseCacheSize", "answers are not kept")                                \
     I("maxResponseCacheSize", "answers are not kept")                                           \

@@ -25,7 +25,8 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "cluster"))
 
-from cluster import BUILD, MUSTER, PORT_ZK, TOP, Failed, Site, connect, run, wait_for  # noqa: E402,E501
+from cluster import (BUILD, MUSTER, PORT_ZK, TOP, Failed, Site, connect, run,  # noqa: E402
+                     wait_for)
 from report import Report  # noqa: E402
 
 PYTHON = "/usr/bin/python3"
@@ -169,17 +170,51 @@ def write_zoo_cfg(site, m, servers, data):
     return conf
 
 
-class MusterServers:
-    """One server takes ZooKeeper's own zoo.cfg; three are a site, as `muster init` makes it."""
-    name = "muster"
+class Servers:
+    """One server alone, or all of the site's machines as an ensemble, each with its zoo.cfg."""
+    name = words = ""
 
     def __init__(self, site):
         self.site = site
 
+    def start(self, m, servers):
+        conf = write_zoo_cfg(self.site, m, servers,
+                             os.path.join(m.dir, "three" if servers else "one"))
+        m.spawn("server", *self.words, conf)
+
+    def wait(self, m):
+        wait_for(lambda: listens(m), 60, lambda: f"{self.name} on {m.name}:\n" +
+                 m.log_tail("server"))
+
     def start_one(self, m):
-        conf = write_zoo_cfg(self.site, m, [], os.path.join(m.dir, "alone"))
-        m.spawn("server", MUSTER, "server", conf)
-        wait_for(lambda: listens(m), 15, lambda: "muster server:\n" + m.log_tail("server"))
+        self.start(m, [])
+        self.wait(m)
+
+    def start_three(self):
+        for m in self.site.machines.values():
+            self.start(m, list(self.site.machines.values()))
+        for m in self.site.machines.values():
+            self.wait(m)
+
+    def restart(self, m):
+        self.start(m, list(self.site.machines.values()))
+        self.wait(m)
+
+
+class MusterServers(Servers):
+    name = "muster"
+    words = (MUSTER, "server")
+
+
+class ZooKeeperServers(Servers):
+    name = "zookeeper"
+    words = ("java", "-Xmx192m", "-XX:TieredStopAtLevel=1", *PROPERTIES, "-cp", JARS,
+             "org.apache.zookeeper.server.quorum.QuorumPeerMain")
+
+
+class MusterSite(Servers):
+    """Three machines as `muster init`, `join` and `up` make them."""
+    name = "muster"
 
     def start_three(self):
         self.site.form()
@@ -187,34 +222,6 @@ class MusterServers:
     def restart(self, m):
         m.start_muster()
         m.wait_ready()
-
-
-class ZooKeeperServers:
-    name = "zookeeper"
-
-    def __init__(self, site):
-        self.site = site
-
-    def start(self, m, servers):
-        conf = write_zoo_cfg(self.site, m, servers,
-                             os.path.join(m.dir, "zk3" if servers else "zk1"))
-        m.spawn("zk", "java", "-Xmx192m", "-XX:TieredStopAtLevel=1", *PROPERTIES, "-cp", JARS,
-                "org.apache.zookeeper.server.quorum.QuorumPeerMain", conf)
-
-    def start_one(self, m):
-        self.start(m, [])
-        wait_for(lambda: listens(m), 30, lambda: "ZooKeeper:\n" + m.log_tail("zk"))
-
-    def start_three(self):
-        everybody = list(self.site.machines.values())
-        for m in everybody:
-            self.start(m, everybody)
-        for m in everybody:
-            wait_for(lambda m=m: listens(m), 60, lambda m=m: "ZooKeeper:\n" + m.log_tail("zk"))
-
-    def restart(self, m):
-        self.start(m, list(self.site.machines.values()))
-        wait_for(lambda: listens(m), 60, lambda: "ZooKeeper:\n" + m.log_tail("zk"))
 
 
 def in_client(site, *words, text=None, timeout=LIMIT_S):
@@ -317,7 +324,9 @@ get /zc
 quit
 """
     out, _ = in_client(site, ZKCLI, "-server", hosts, text=commands)
-    expect_in_order(out, [r"state:SyncConnected", r"Created /zc\n", r"hello", r"\[.*zc.*\]",
+    # A thread of its own tells of the connection, now before and now after the first answer.
+    expect_in_order(out, [r"state:SyncConnected"])
+    expect_in_order(out, [r"Created /zc\n", r"hello", r"\[.*zc.*\]",
                           r"dataVersion = 1", r"dataLength = 5", r"Created /zc/n-0000000000",
                           r"type:NodeCreated path:/zc/k", r"type:NodeDataChanged path:/zc/k",
                           r"type:NodeDeleted path:/zc/k", r"type:NodeDeleted path:/zc\n",
@@ -413,9 +422,16 @@ def run_all(kind, missing):
             report.run("sessions move", lambda: all_move(report, site, servers, movers))
         if kind is MusterServers:
             report.stop_well(site)
+            report.prefix = f"{kind.name}, a site: "
+            servers = MusterSite(site)
+            if report.run("it forms", servers.start_three):
+                report.run("sessions move", lambda: all_move(report, site, servers, movers))
+            report.stop_well(site)
+        for m in site.machines.values():
+            m.end()
     finally:
         for m in site.machines.values():
-            print(f"--- {m.name}: {m.log_tail(lines=3)}")
+            print(f"--- {m.name}: {m.log_tail('server', 3)}\n{m.log_tail('muster', 3)}")
         site.close()
         site.remove_files()
     return report
@@ -425,7 +441,8 @@ def compare(report, ours, theirs):
     """What passes at one and not at the other; who did not run a test did not pass it."""
     for name in sorted(ours.seen.keys() | theirs.seen.keys()):
         passed = [r.kind for r in (ours, theirs) if r.seen.get(name)]
-        if len(passed) == 1 and "all of muster ends well" not in name:
+        is_ours_alone = "a site: " in name or name.endswith("all of muster ends well")
+        if len(passed) == 1 and not is_ours_alone:
             print(f"--- only at {passed[0]}: {name.lstrip(':, ')}")
     both = [n for n in ours.seen if ours.seen[n] and theirs.seen.get(n)]
     only = [n for n in theirs.seen if theirs.seen[n] and not ours.seen.get(n)]

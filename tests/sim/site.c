@@ -303,6 +303,28 @@ static const char *servers_not_live(struct town *t)
     return NULL;
 }
 
+/* What one looks for first when nobody leads. */
+static void show_server(struct town *t, const struct server *s)
+{
+    if (s->member == NULL) {
+        world_note(&t->w, "server %u is off", s->n);
+        return;
+    }
+    const struct raft *r = member_raft(s->member);
+    const struct raft_members *m = raft_members(r);
+    char text[256];
+    size_t at = 0;
+    for (unsigned i = 0; i < m->n && at + 8 < sizeof text; i++)
+        at += (size_t)snprintf(text + at, sizeof text - at, " %u%s", (unsigned)m->v[i].id - 1,
+                               m->v[i].voter          ? ""
+                               : m->v[i].auto_promote ? "+"
+                                                      : "o");
+    world_note(&t->w, "server %u: role %d, term %llu, log %llu, committed %llu%s; members%s",
+               s->n, (int)raft_role(r), (unsigned long long)raft_term(r),
+               (unsigned long long)raft_last_index(r), (unsigned long long)raft_committed(r),
+               raft_is_stranger(r) ? ", lost its disk" : "", text);
+}
+
 static void wait_for(struct town *t, const char *(*wrong)(struct town *t))
 {
     uint64_t end_us = t->w.now_us + QUIET_US;
@@ -312,8 +334,11 @@ static void wait_for(struct town *t, const char *(*wrong)(struct town *t))
         world_run_until(&t->w, t->w.now_us + 100000);
         what = wrong(t);
     }
-    if (what != NULL)
-        world_fail(&t->w, "liveness: %s", what);
+    if (what == NULL)
+        return;
+    for (unsigned i = 0; i < t->servers_n; i++)
+        show_server(t, &t->servers[i]);
+    world_fail(&t->w, "liveness: %s", what);
 }
 
 static void run_all(struct town *t)
@@ -407,6 +432,7 @@ static void free_all(struct town *t)
     town_agent_free(t);
     town_client_free(t);
     town_visitor_free(t);
+    town_operator_free(t);
     for (unsigned i = 0; i < t->servers_n; i++)
         server_free(&t->servers[i]);
     links_free(t);

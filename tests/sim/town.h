@@ -89,6 +89,7 @@ struct town {
     uint32_t lease_ms, probe_us, remove_us; /* at most */
     bool has_balance;
     struct town_check *check;
+    struct errand *errands;     /* the operator's, done or not */
     struct town_shared *shared; /* town_client.c: what all clients know together */
     unsigned weights[16];
     uint32_t faults_us, restart_us, save_min_us, save_max_us;
@@ -166,6 +167,7 @@ void town_agent_free(struct town *t);
 #define TOWN_SUPER_DIGEST "super:super-x" /* as fake_digest.h has it */
 void town_operator_reconfig(struct town *t);
 const char *town_operator_not_live(struct town *t);
+void town_operator_free(struct town *t);
 
 /* ---- checks ---- */
 void town_check_new(struct town *t);

@@ -14,6 +14,7 @@
 enum { TIMEOUT_MS = 1000, XID = 1 };
 
 struct errand {
+    struct errand *next;
     struct town *town;
     char joining[200], leaving[16]; /* "": none */
     struct buf in;
@@ -121,33 +122,19 @@ static void answered(struct errand *o, struct link *l, const uint8_t *data, size
     link_leave(l);
 }
 
-static void done(struct errand *o)
-{
-    buf_free(&o->in);
-    mem_free(o);
-}
-
 static void received(void *ctx, struct link *l, const uint8_t *data, size_t len)
 {
     struct errand *o = ctx;
 
     buf_add(&o->in, data, len);
-    while (o->in.len >= 4 && o->in.len >= 4 + (size_t)be32_get(o->in.data)) {
+    while (!l->is_gone && o->in.len >= 4 && o->in.len >= 4 + (size_t)be32_get(o->in.data)) {
         size_t n = be32_get(o->in.data);
         answered(o, l, o->in.data + 4, n);
         buf_consume(&o->in, 4 + n);
-        if (l->is_gone) {
-            done(o);
-            return;
-        }
     }
 }
 
-static void closed(void *ctx, struct link *l)
-{
-    (void)l;
-    done(ctx);
-}
+static void closed(void *ctx, struct link *l) { (void)ctx, (void)l; }
 
 static void add_server(struct town *t, struct errand *o)
 {
@@ -170,6 +157,8 @@ void town_operator_reconfig(struct town *t)
     unsigned n = 1 + (unsigned)world_below(w, t->servers_n);
 
     o->town = t;
+    o->next = t->errands;
+    t->errands = o;
     if (t->servers_n < TOWN_SERVERS_MAX && world_chance(w, 400))
         add_server(t, o);
     else if (world_chance(w, 600)) /* whatever it is now */
@@ -210,4 +199,14 @@ const char *town_operator_not_live(struct town *t)
         wrong = "/zookeeper/config does not say who the servers are";
     buf_free(&text);
     return wrong;
+}
+
+void town_operator_free(struct town *t)
+{
+    while (t->errands != NULL) {
+        struct errand *o = t->errands;
+        t->errands = o->next;
+        buf_free(&o->in);
+        mem_free(o);
+    }
 }

@@ -93,6 +93,7 @@ static int machine_main(void)
             return 2;
     }
     const struct server_options server = {.dir = data,
+                                          .settings = settings_default(),
                                           .self = &self,
                                           .client_address = "127.0.0.1",
                                           .client_port = 2181,

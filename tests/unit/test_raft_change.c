@@ -279,6 +279,7 @@ static void a_removed_leader_leads_until_its_removal_is_committed(void **state)
     (void)state;
     raft_start(s.r, s.now_ms);
     lone_lead_ready(&s);
+    assert_int_equal(lone_ack(&s, 3, 1, 0), 0);
     assert_int_equal(raft_remove(s.r, s.now_ms, 1), 0);
     lone_save(&s);
     assert_int_equal(raft_role(s.r), RAFT_LEADER);
@@ -292,6 +293,23 @@ static void a_removed_leader_leads_until_its_removal_is_committed(void **state)
         lone_pass(&s, 1000);
     assert_int_equal(raft_role(s.r), RAFT_FOLLOWER);
     assert_int_equal(raft_term(s.r), 1);
+    lone_free(&s);
+}
+
+/* Without 2 it would take 3, of which nobody knows how it is, to commit anything. */
+static void no_voter_goes_whom_those_that_answer_need(void **state)
+{
+    struct lone s = lone_make(3);
+
+    (void)state;
+    raft_start(s.r, s.now_ms);
+    lone_lead_ready(&s); /* with 2 */
+    assert_int_equal(raft_remove(s.r, s.now_ms, 2), ERR_BUSY);
+    struct raft_member learner = raft_members(s.r)->v[1];
+    learner.voter = false;
+    assert_int_equal(raft_renew(s.r, s.now_ms, &learner), ERR_BUSY);
+    assert_int_equal(lone_ack(&s, 3, 1, 0), 0);
+    assert_int_equal(raft_remove(s.r, s.now_ms, 2), 0);
     lone_free(&s);
 }
 
@@ -649,6 +667,7 @@ int main(void)
         LONE_TEST(a_learner_that_has_caught_up_is_promoted),
         LONE_TEST(a_configuration_is_rolled_back_with_its_entry),
         LONE_TEST(a_removed_leader_leads_until_its_removal_is_committed),
+        LONE_TEST(no_voter_goes_whom_those_that_answer_need),
         LONE_TEST(a_removed_voter_campaigns_until_its_removal_is_committed),
         LONE_TEST(the_last_voter_stays),
         LONE_TEST(a_server_that_was_removed_does_not_depose),

@@ -1,0 +1,70 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* server_internal.h -- what the two parts of a server share. Not for others.
+ *
+ *   server.c        life, the turn, joining
+ *   server_show.c   what it shows: four-letter words, pages, metrics
+ */
+#ifndef MUSTER_SERVER_INTERNAL_H
+#define MUSTER_SERVER_INTERNAL_H
+
+#include "base/summary.h"
+#include "http/http.h"
+#include "server/clients.h"
+#include "server/limits.h"
+#include "server/server.h"
+#include "server/writer.h"
+#include "store/store.h"
+
+#define JOINS_MAX 16 /* asked and not yet answered */
+#define JOIN_AGAIN_MS 200
+#define JOIN_LIMIT_MS 4500 /* less than a joiner waits */
+#define SICK_DISK_MS 2000  /* a save that takes longer */
+#define STOP_MS 500        /* for handing leadership over */
+
+struct join {
+    uint64_t ticket; /* 0: free */
+    uint64_t until_ms, again_ms;
+    struct raft_member joiner;
+};
+
+struct server {
+    struct server_options options;
+    uv_loop_t *loop;
+    struct disk *disk;
+    struct store *store;
+    struct member *member;
+    struct clients *clients;
+    struct transport *transport;
+    struct http *http;
+    struct writer *writer;
+    uv_prepare_t turn;
+    uv_timer_t timer;
+    unsigned handles;
+    uint64_t started_ms, stop_until_ms, handed_over_ms;
+    struct join joins[JOINS_MAX];
+    struct raft_members members, saving_members;
+    uv_work_t saving; /* the file peers */
+    bool is_saving, save_again;
+    int save_err;
+    enum raft_role role_seen;
+    bool serving_seen, read_only_seen, stopping, closed;
+    struct limits_told told;
+    int load_err;
+    struct summary load_ms, load_snapshot_ms, load_entries;
+    uint64_t entries_loaded, snapshot_wall_ms;
+    int64_t trace_mask;
+    struct http_page pages[8];
+    char admin_below[SETTING_TEXT_MAX + 1]; /* admin_url and a '/' */
+    char store_dir[512];
+    void (*stopped)(void *ctx);
+    void *stopped_ctx;
+};
+
+/* ---- server_show.c ---- */
+enum word_result server_word(void *ctx, uint64_t conn, const uint8_t *data, size_t len,
+                             struct buf *answer); /* clients_options.word */
+void server_pages(struct server *s);              /* fills s->pages */
+/* When the newest snapshot was written, by its file; 0: there is none. */
+uint64_t server_newest_snapshot_ms(const char *dir);
+
+#endif

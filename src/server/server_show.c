@@ -1,0 +1,300 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What a server shows: four-letter words, pages, metrics. */
+#include <dirent.h>
+#include <inttypes.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/stat.h>
+
+#include "base/check.h"
+#include "host/clock.h"
+#include "server/admin.h"
+#include "server/monitor.h"
+#include "server/server_internal.h"
+#include "server/words.h"
+
+static const char *mode_of(const struct server *s, bool is_leader)
+{
+    const struct raft_member *self = raft_member_find(&s->members, s->options.self->id);
+
+    /* A lone server of a zoo.cfg that wants an ensemble (standaloneEnabled=false) leads. */
+    if (s->members.n == 0 || (s->members.n == 1 && s->members.v[0].more[0] == 0))
+        return "standalone";
+    if (is_leader)
+        return "leader";
+    return self != NULL && !self->voter && !self->auto_promote ? "observer" : "follower";
+}
+
+/* Of the others: who is heard, and who of them keeps up. */
+static void followers(const struct server *s, struct server_facts *f)
+{
+    const struct settings *set = &s->options.settings;
+    uint64_t lag_ms = (uint64_t)set->sync_limit * (uint64_t)set->tick_ms;
+    struct raft_peer_facts p;
+
+    for (unsigned i = 0; i < s->members.n; i++) {
+        const struct raft_member *m = &s->members.v[i];
+        if (m->id == f->id || !raft_peer_facts(member_raft(s->member), m->id, &p) ||
+            p.heard_ms == 0 || p.heard_ms + lag_ms < f->now_ms)
+            continue;
+        f->learners++;
+        if (p.match == 0 || p.snapshotting)
+            continue;
+        f->synced_voters += m->voter;
+        f->synced_joining += !m->voter && m->auto_promote;
+        f->synced_observers += !m->voter && !m->auto_promote;
+    }
+}
+
+static void facts(const struct server *s, struct server_facts *f)
+{
+    const struct raft *r = member_raft(s->member);
+    const struct tree *t = member_tree(s->member);
+
+    *f = (struct server_facts){
+        .version = s->options.version,
+        .stats = member_stats(s->member),
+        .data_dir = s->store_dir,
+        .servers = &s->members,
+        .id = raft_id(r),
+        .leader = raft_leader(r),
+        .client_port = s->options.client_port,
+        .peer_port = SERVER_PEER_PORT,
+        .now_ms = clock_now_ms(),
+        .wall_ms = clock_wall_ms(),
+        .load_ms = s->load_ms,
+        .load_snapshot_ms = s->load_snapshot_ms,
+        .load_entries = s->load_entries,
+    };
+    member_facts(s->member, &f->member);
+    watches_facts(member_watches_raw(s->member), &f->watches);
+    clients_facts(s->clients, &f->clients);
+    writer_facts(s->writer, &f->writer);
+    f->snapshot_wall_ms =
+        f->writer.snapshot_wall_ms != 0 ? f->writer.snapshot_wall_ms : s->snapshot_wall_ms;
+    tree_facts(t, &f->tree);
+    store_facts(s->store, &f->store);
+    if (s->transport != NULL)
+        transport_facts(s->transport, &f->transport);
+    f->is_leader = raft_role(r) == RAFT_LEADER;
+    f->mode = member_is_read_only(s->member) ? "read-only" : mode_of(s, f->is_leader);
+    f->zxid = tree_zxid(t);
+    f->term = raft_term(r);
+    f->committed = raft_committed(r);
+    f->applied = raft_applied(r);
+    f->members = s->members.n;
+    for (unsigned i = 0; i < s->members.n; i++)
+        f->voters += s->members.v[i].voter;
+    f->uptime_ms = clock_now_ms() - s->started_ms;
+    f->is_serving = member_is_serving(s->member);
+    f->is_read_only = member_is_read_only(s->member);
+    f->disk_is_full = writer_is_full(s->writer);
+    if (f->is_leader)
+        followers(s, f);
+}
+
+static uint64_t dir_bytes(void *ctx)
+{
+    const struct server *s = ctx;
+    struct stat st;
+    struct dirent *e;
+    uint64_t bytes = 0;
+    DIR *d = opendir(s->store_dir);
+
+    while (d != NULL && (e = readdir(d)) != NULL)
+        if (fstatat(dirfd(d), e->d_name, &st, 0) == 0 && S_ISREG(st.st_mode))
+            bytes += (uint64_t)st.st_size;
+    if (d != NULL)
+        closedir(d);
+    return bytes;
+}
+
+/* Where a snapshot was written by an earlier process, its file says when. */
+uint64_t server_newest_snapshot_ms(const char *dir)
+{
+    struct stat st;
+    struct dirent *e;
+    uint64_t newest_ms = 0;
+    DIR *d = opendir(dir);
+
+    while (d != NULL && (e = readdir(d)) != NULL)
+        if (strncmp(e->d_name, "snapshot.", 9) == 0 &&
+            fstatat(dirfd(d), e->d_name, &st, 0) == 0) {
+            uint64_t ms =
+                (uint64_t)st.st_mtim.tv_sec * 1000 + (uint64_t)st.st_mtim.tv_nsec / 1000000;
+            newest_ms = ms > newest_ms ? ms : newest_ms;
+        }
+    if (d != NULL)
+        closedir(d);
+    return newest_ms;
+}
+
+static uint64_t files(void *ctx, bool at_most)
+{
+    struct rlimit limit;
+    uint64_t n = 0;
+    DIR *d;
+
+    (void)ctx;
+    if (at_most)
+        return getrlimit(RLIMIT_NOFILE, &limit) == 0 ? limit.rlim_cur : 0;
+    if ((d = opendir("/proc/self/fd")) == NULL)
+        return 0;
+    while (readdir(d) != NULL)
+        n++;
+    closedir(d);
+    return n > 3 ? n - 3 : 0; /* ".", ".." and this one */
+}
+
+static void reset(void *ctx, bool connections)
+{
+    struct server *s = ctx;
+
+    if (connections) {
+        member_conns_reset(s->member);
+        return;
+    }
+    member_stats_reset(s->member);
+    clients_facts_reset(s->clients);
+    writer_facts_reset(s->writer);
+}
+
+struct connection_walk {
+    const struct server *s;
+    connection_visit *visit;
+    void *visitor;
+};
+
+static void one_connection(void *ctx, uint64_t conn, const char *address, unsigned interest)
+{
+    const struct connection_walk *w = ctx;
+    struct connection_facts f = {.address = address, .interest = interest};
+
+    if (member_conn_facts(w->s->member, conn, &f.member))
+        w->visit(w->visitor, &f);
+}
+
+static void connections(void *ctx, connection_visit *visit, void *visitor)
+{
+    struct connection_walk w = {ctx, visit, visitor};
+
+    clients_each(w.s->clients, one_connection, &w);
+}
+
+/* What the words, the admin pages and the metrics are made of. */
+static struct words words_of(struct server *s, struct server_facts *f)
+{
+    facts(s, f);
+    return (struct words){
+        .facts = f,
+        .settings = &s->options.settings,
+        .member = s->member,
+        .trace_mask = &s->trace_mask,
+        .ctx = s,
+        .connections = connections,
+        .dir_bytes = dir_bytes,
+        .files = files,
+        .reset = reset,
+    };
+}
+
+enum word_result server_word(void *ctx, uint64_t conn, const uint8_t *data, size_t len,
+                             struct buf *answer)
+{
+    struct server *s = ctx;
+    struct server_facts f;
+
+    size_t wanted = word_len(&s->options.settings, data);
+
+    if (wanted == 0 || len < wanted)
+        return wanted == 0 ? WORD_NONE : WORD_MORE;
+    member_client_word(s->member, conn, wanted);
+    struct words w = words_of(s, &f);
+    word_answer(&w, data, answer);
+    member_client_word_done(s->member);
+    return WORD_DONE;
+}
+
+static unsigned page_metrics(void *ctx, struct buf *body)
+{
+    struct server *s = ctx;
+    struct server_facts f;
+
+    struct words w = words_of(s, &f);
+    monitor_prometheus(&w, body);
+    if (s->options.metrics != NULL)
+        s->options.metrics(s->options.ctx, body);
+    return 200;
+}
+
+static unsigned page_status(void *ctx, struct buf *body)
+{
+    struct server *s = ctx;
+    struct server_facts f;
+
+    if (s->options.status != NULL)
+        return s->options.status(s->options.ctx, body);
+    facts(s, &f);
+    buf_printf(body,
+               "{\"verdict\": \"%s\", \"exit\": %d, \"machine\": \"%s\", \"mode\": \"%s\", "
+               "\"term\": %" PRIu64 ", \"znodes\": %" PRIu64 "}\n",
+               f.is_serving ? "OK" : "DOWN: this server has no quorum", f.is_serving ? 0 : 4,
+               s->options.self->name, f.mode, f.term, f.tree.znodes);
+    return 200;
+}
+
+static unsigned page_healthz(void *ctx, struct buf *body)
+{
+    (void)ctx;
+    buf_add_str(body, "ok\n");
+    return 200;
+}
+
+static unsigned page_readyz(void *ctx, struct buf *body)
+{
+    struct server *s = ctx;
+    bool ready = member_is_serving(s->member);
+
+    buf_add_str(body, ready ? "ready\n" : "not ready: no leader is heard\n");
+    return ready ? 200 : 503;
+}
+
+static unsigned page_admin_list(void *ctx, struct buf *body)
+{
+    const struct server *s = ctx;
+
+    admin_list(s->options.settings.admin_url, body);
+    return 200;
+}
+
+static unsigned page_admin(void *ctx, const char *name, const struct http_query *q,
+                           struct buf *body)
+{
+    struct server_facts f;
+    struct words w = words_of(ctx, &f);
+
+    admin_command(&w, name, http_argument(q, "traceMask"), body);
+    return 200;
+}
+
+void server_pages(struct server *s)
+{
+    static const struct http_page always[] = {
+        {"/status", "application/json", page_status, NULL},
+        {"/metrics", "text/plain; version=0.0.4; charset=utf-8", page_metrics, NULL},
+        {"/healthz", "text/plain; charset=utf-8", page_healthz, NULL},
+        {"/readyz", "text/plain; charset=utf-8", page_readyz, NULL},
+    };
+    const struct settings *set = &s->options.settings;
+    struct http_page *p = s->pages + sizeof always / sizeof always[0];
+
+    memcpy(s->pages, always, sizeof always);
+    if (set->admin_enabled) {
+        snprintf(s->admin_below, sizeof s->admin_below, "%s/", set->admin_url);
+        *p++ = (struct http_page){set->admin_url, "text/html", page_admin_list, NULL};
+        *p++ = (struct http_page){s->admin_below, "text/html", page_admin_list, NULL};
+        *p++ = (struct http_page){s->admin_below, "application/json", NULL, page_admin};
+    }
+    *p = (struct http_page){NULL, NULL, NULL, NULL};
+    CHECK(p < s->pages + sizeof s->pages / sizeof s->pages[0]);
+}
