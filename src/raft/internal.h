@@ -53,7 +53,8 @@ struct peer {
     bool is_chunk_out; /* one piece in flight at most */
     uint64_t chunk_ms; /* when it went out */
 
-    uint64_t birth;          /* what it says; another than the configuration's: see members.c */
+    bool has_told;           /* its birth, in this term; and what it is. Another than the */
+    uint64_t birth;          /* configuration's: see members.c */
     bool is_caught_up;       /* a learner: see catch_up() in leader.c */
     uint64_t catch_up_index; /* the end of the present catch-up round */
     uint64_t catch_up_ms;    /* when that round began */

@@ -403,6 +403,7 @@ int raft_on_append_answer(struct raft *r, struct peer *p, const struct raft_msg 
     if (m->match > m->hint || (!m->yes && m->hint > m->index))
         return ERR_MALFORMED;
     p->birth = m->birth;
+    p->has_told = true;
     if (raft_is_another_birth(r, p)) { /* nothing that it says counts before it is renewed */
         raft_promote_ready(r);
         return 0;

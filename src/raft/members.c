@@ -401,7 +401,7 @@ bool raft_is_another_birth(const struct raft *r, const struct peer *p)
 {
     const struct raft_member *m = raft_member_find(&r->members, p->id);
 
-    return p->birth != 0 && m != NULL && m->birth != p->birth;
+    return p->has_told && m != NULL && m->birth != p->birth;
 }
 
 /* One that has lost its disk: from now on a learner that has nothing. If it voted it shall do

@@ -137,7 +137,8 @@ int raft_on_chunk_answer(struct raft *r, struct peer *p, const struct raft_msg *
                    p->is_chunk_out && m->offset == p->offset;
     if (is_ours && m->have > b->len)
         return ERR_MALFORMED;
-    p->heard_ms = r->now_ms;
+    if (!raft_is_another_birth(r, p))
+        p->heard_ms = r->now_ms;
     if (!is_ours)
         return 0;
     p->is_chunk_out = false;

@@ -96,6 +96,7 @@ static bool ids_add(struct conn *c, const char *scheme, const void *id, size_t l
     if (fits)
         wire_id_encode(&one, &b);
     fits = fits && old.len + b.len <= MEMBER_IDS_BYTES_MAX;
+    fits = fits && (old.count < MEMBER_IDS_MAX || ids_has(c->ids, &b));
     if (fits && !ids_has(c->ids, &b)) {
         struct ids *now = mem_alloc(sizeof *now + old.len + b.len);
         *now = (struct ids){1, old.count + 1, (uint32_t)(old.len + b.len)};
@@ -154,11 +155,18 @@ static void push(struct member *m, struct conn *c, struct request *r)
         limit_hit(m, MEMBER_LIMIT_OUTSTANDING);
 }
 
+static bool is_served_here(const struct request *r)
+{
+    return r->kind == REQ_READ || r->kind == REQ_LOCAL;
+}
+
 static void pop(struct member *m, struct conn *c, struct request *r)
 {
     CHECK(TAILQ_FIRST(&c->requests) == r);
     if (c->unsent == r)
         c->unsent = TAILQ_NEXT(r, in_conn);
+    else if (is_served_here(r))
+        c->passed--;
     TAILQ_REMOVE(&c->requests, r, in_conn);
     c->requests_n--;
     c->counted_n -= r->xid > 0;
@@ -252,6 +260,13 @@ static void serve_local(struct member *m, struct conn *c, const struct request *
         doom(m, c);
 }
 
+/* What writes pass has to be served in one go when the write before it is done. */
+static bool may_pass(const struct conn *c, const struct request *r)
+{
+    return c->passed < MEMBER_PASSED_MAX && c->out.len < MEMBER_REPLY_BYTES_MAX &&
+           r->op != WIRE_OP_MULTI_READ;
+}
+
 void conn_advance(struct member *m, struct conn *c)
 {
     struct request *r;
@@ -261,10 +276,12 @@ void conn_advance(struct member *m, struct conn *c)
             session_ask(m, r);
         if (r->kind == REQ_RECONFIG && r->seq == 0)
             stream_add(m, r);
-        if (r->kind != REQ_READ && r->kind != REQ_LOCAL)
+        if (!is_served_here(r))
             break;
-        if (c->out.len >= MEMBER_REPLY_BYTES_MAX)
-            break; /* a few small requests may ask for gigabytes: the rest next turn */
+        /* A few small requests may ask for gigabytes: the rest next turn. But not what a write
+         * has passed: that one may be applied at once, and these must not see it. */
+        if (c->out.len >= MEMBER_REPLY_BYTES_MAX && c->passed == 0)
+            break;
         if (r->kind == REQ_READ)
             serve_read(m, c, r->ids, r->xid, r->op, r->body, r->len, r->came_ms);
         else
@@ -274,6 +291,9 @@ void conn_advance(struct member *m, struct conn *c)
     }
     while (!c->doomed && (r = c->unsent) != NULL && r->kind != REQ_CONNECT &&
            r->kind != REQ_QUESTION && r->kind != REQ_RECONFIG && r->list != &m->held) {
+        if (is_served_here(r) && !may_pass(c, r))
+            break;
+        c->passed += is_served_here(r);
         if (r->kind == REQ_WRITE)
             stream_add(m, r);
         c->unsent = TAILQ_NEXT(r, in_conn);

@@ -81,5 +81,7 @@ enum found_verdict founding_verdict(const struct founding *f, uint64_t now_ms)
         empty += is_self || (f->empty_ms[i] != 0 && now_ms - f->empty_ms[i] < FOUND_FRESH_MS);
     }
     /* An observer waits for who votes. */
-    return is_voter && empty > voters / 2 ? FOUND_BEGIN : FOUND_WAIT;
+    if (!is_voter || empty <= voters / 2)
+        return FOUND_WAIT;
+    return empty == voters || now_ms - f->begun_ms >= FOUND_SHORT_MS ? FOUND_BEGIN : FOUND_WAIT;
 }

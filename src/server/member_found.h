@@ -6,8 +6,9 @@
  * that is new, and as a voter it would have forgotten its votes and what it acknowledged: with
  * it an entry that was promised could be voted away. So a server without data asks the others
  * first. Somebody has data: it is late, and begins with nothing and another birth
- * (raft_options.birth). A majority, itself included, is as empty as itself and means the same
- * servers: they begin.
+ * (raft_options.birth). All are as empty as itself and mean the same servers: they begin. A
+ * majority, itself included, is: they begin when the others have had FOUND_SHORT_MS to be
+ * heard.
  *
  * What that cannot see: a majority of disks lost (or never there) while those with data are
  * out of reach. Then an empty ensemble begins.
@@ -19,6 +20,7 @@
 
 #define FOUND_ASK_MS 200
 #define FOUND_FRESH_MS 1000 /* an answer counts so long */
+#define FOUND_SHORT_MS 5000 /* not all are heard: one that has data may only be slow */
 #define FOUND_LATE_MS                                                       \
     1000 /* late comers wait so long: nothing of their earlier life is left \
           */

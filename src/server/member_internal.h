@@ -33,7 +33,9 @@
 #define MEMBER_SNAPSHOT_BYTES (64u << 20)   /* of entries: a snapshot before snapshot_every */
 #define MEMBER_TOUCHES_MAX 10000            /* sessions named in one question */
 #define MEMBER_GRACE_MS 200                 /* to read what came while we did not run */
-#define MEMBER_IDS_BYTES_MAX (64u << 10)    /* of what one connection has proven */
+#define MEMBER_IDS_BYTES_MAX (8u << 10)     /* of what one connection has proven */
+#define MEMBER_IDS_MAX 32                   /* and how many ids: each write carries them */
+#define MEMBER_PASSED_MAX 32                /* reads of a connection that its writes pass */
 #define MEMBER_WATCHES_MAX 4000000          /* (path, kind), of one connection */
 #define MEMBER_ALL_WATCHES_MAX 16000000     /* about 150 bytes each, and the path */
 #define MEMBER_FORGET_MAX 10000             /* watches of clients that are gone, in one turn */
@@ -110,6 +112,7 @@ struct conn {
     bool has_read_only_byte;      /* the client knows read-only mode: so the reply has it too */
     struct request_list requests; /* unanswered, oldest first */
     struct request *unsent;       /* the first that was not yet looked at for the stream */
+    unsigned passed;              /* reads before it that are not served yet */
     unsigned requests_n;
     unsigned counted_n; /* of them, for globalOutstandingLimit: those with an xid above 0 */
     size_t requests_bytes;

@@ -95,6 +95,8 @@ uint32_t acls_take(struct acls *a, const void *elements, size_t len, int32_t cou
     return acl->id;
 }
 
+void acls_ref(struct acls *a, uint32_t id) { a->rows[id]->refs++; }
+
 void acls_give(struct acls *a, uint32_t id)
 {
     struct acl *acl = a->rows[id];
@@ -248,10 +250,10 @@ static int32_t add_proven(struct wire_list ids, int32_t perms, uint8_t rules, st
     return n;
 }
 
-/* So that a list of a frame's size cannot take a minute of comparing. */
-#define ACL_ENTRIES_MAX 1000
-/* Of what `auth` entries expand to: each stands for all the ids of a connection. */
-#define ACL_BYTES_MAX (1u << 20)
+/* Each entry is compared with each id of whoever asks, in every part of a multi; and an entry
+ * `auth` stands for all the ids of a connection. Both count what will be stored. */
+#define ACL_ENTRIES_MAX 128
+#define ACL_BYTES_MAX (16u << 10)
 
 int acl_fix(struct wire_list list, struct wire_list ids, uint8_t rules, struct buf *out,
             int32_t *count)
@@ -264,19 +266,21 @@ int acl_fix(struct wire_list list, struct wire_list ids, uint8_t rules, struct b
         return ERR_INVALID_ACL;
     for (int32_t i = 0; wire_acls_next(&rest, &a); i++) {
         bool is_auth = is_text(a.scheme, "auth");
-        if ((!is_auth && !is_valid(&a, rules)) || out->len > ACL_BYTES_MAX)
+        if (!is_auth && !is_valid(&a, rules))
             return ERR_INVALID_ACL;
         if (stands_before(list, i, &a))
             continue;
         if (!is_auth) {
             wire_acl_encode(&a, out);
             (*count)++;
-            continue;
+        } else {
+            int32_t n = add_proven(ids, a.perms, rules, out);
+            if (n == 0)
+                return ERR_INVALID_ACL;
+            *count += n;
         }
-        int32_t n = add_proven(ids, a.perms, rules, out);
-        if (n == 0)
+        if (out->len > ACL_BYTES_MAX || *count > ACL_ENTRIES_MAX)
             return ERR_INVALID_ACL;
-        *count += n;
     }
     return *count > 0 ? 0 : ERR_INVALID_ACL;
 }

@@ -34,6 +34,7 @@ void acls_free(struct acls *a);
 
 /* The number of this list, with one reference more. */
 uint32_t acls_take(struct acls *a, const void *elements, size_t len, int32_t count);
+void acls_ref(struct acls *a, uint32_t id);  /* one more reference */
 void acls_give(struct acls *a, uint32_t id); /* gives one reference back */
 const struct acl *acls_at(const struct acls *a, uint32_t id);
 

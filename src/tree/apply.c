@@ -293,7 +293,18 @@ static int do_op(const struct step *s, const struct tree_txn *txn, int64_t *sess
     }
 }
 
-#define CHANGE_HEADER 13 /* see struct tree */
+#define CHANGE_HEADER 9 /* see struct tree */
+
+void tree_changes_cut(struct tree *t, size_t len)
+{
+    for (size_t at = len; at < t->changes.len;) {
+        const uint8_t *p = t->changes.data + at;
+        if (be32_get(p + 5) != 0)
+            acls_give(&t->acls, be32_get(p + 5));
+        at += CHANGE_HEADER + be32_get(p + 1);
+    }
+    t->changes.len = len;
+}
 
 static void show_changes(struct tree *t, struct watches *watches)
 {
@@ -302,11 +313,15 @@ static void show_changes(struct tree *t, struct watches *watches)
     while (p < end) {
         size_t len = be32_get(p + 1);
         const char *path = (const char *)p + CHANGE_HEADER;
-        struct wire_list acl = {(const uint8_t *)path + len, be32_get(p + 9),
-                                (int32_t)be32_get(p + 5)};
-        bool is_open = acl.count == 0 || MUTANT(watch_acl_ignored);
-        watches_trigger(watches, (enum watch_event)p[0], path, len, is_open ? NULL : &acl);
-        p += CHANGE_HEADER + len + acl.len;
+        uint32_t id = be32_get(p + 5);
+        struct wire_list list = {0};
+        if (id != 0) {
+            const struct acl *acl = acls_at(&t->acls, id);
+            list = (struct wire_list){acl->bytes, acl->len, acl->count};
+        }
+        bool is_open = id == 0 || MUTANT(watch_acl_ignored);
+        watches_trigger(watches, (enum watch_event)p[0], path, len, is_open ? NULL : &list);
+        p += CHANGE_HEADER + len;
     }
 }
 
@@ -320,12 +335,12 @@ void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
     t->zxid = zxid;
     s.session = sessions_find(&t->sessions, txn->session);
     t->want_changes = watches != NULL && watches_count(watches) > 0;
-    buf_clear(&t->changes);
     buf_clear(&t->answer);
     out->session = 0;
     out->err = do_op(&s, txn, &out->session);
     if (t->changes.len > 0)
         show_changes(t, watches);
+    tree_changes_cut(t, 0);
     if (out->err == 0 && out->reply != NULL && t->answer.len > 0)
         buf_add(out->reply, t->answer.data, t->answer.len);
     tree_scratch_trim(t);

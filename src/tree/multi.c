@@ -184,7 +184,7 @@ int tree_multi(const struct step *s, const uint8_t *body, size_t len)
             err = part_do(&step, &p);
         if (err != 0) {
             tree_multi_abort(t, digest);
-            t->changes.len = changes;
+            tree_changes_cut(t, changes);
             t->answer.len = 0;
             if (err == ERR_MALFORMED)
                 return err;

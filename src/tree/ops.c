@@ -38,13 +38,12 @@ static void note(const struct step *s, enum watch_event event, uint32_t id, cons
         return;
     const struct acl *acl = acls_at(&s->t->acls, nodes_at(&s->t->nodes, id)->acl);
     bool is_open = (acl->everyone & WIRE_PERM_READ) != 0;
+    if (!is_open)
+        acls_ref(&s->t->acls, acl->id);
     buf_add_u8(out, (uint8_t)event);
     buf_add_be32(out, (uint32_t)len);
-    buf_add_be32(out, is_open ? 0 : (uint32_t)acl->count);
-    buf_add_be32(out, is_open ? 0 : acl->len);
+    buf_add_be32(out, is_open ? 0 : acl->id);
     buf_add(out, path, len);
-    if (!is_open)
-        buf_add(out, acl->bytes, acl->len);
 }
 
 static struct undo *undo_add(const struct step *s, enum undo_kind kind, uint32_t id)

@@ -142,6 +142,14 @@ static struct track track_at(const struct step *s, uint32_t id)
     return track_of((const char *)node_data(v), v->data_len > 0 ? (size_t)v->data_len : 0);
 }
 
+/* Clients may write any numbers: what does not fit stays as it is. */
+static int64_t sum(int64_t a, int64_t b)
+{
+    int64_t out;
+
+    return __builtin_add_overflow(a, b, &out) ? a : out;
+}
+
 int quota_check(const struct step *s, const char *path, size_t len, int64_t nodes,
                 int64_t bytes)
 {
@@ -155,9 +163,9 @@ int quota_check(const struct step *s, const char *path, size_t len, int64_t node
     if (stats == NODE_NONE)
         return 0;
     struct track used = track_at(s, stats);
-    if (nodes != 0 && limit.count_hard > -1 && used.count + nodes > limit.count_hard)
+    if (nodes != 0 && limit.count_hard > -1 && sum(used.count, nodes) > limit.count_hard)
         return ERR_QUOTA_EXCEEDED;
-    if (bytes != 0 && limit.bytes_hard > -1 && used.bytes + bytes > limit.bytes_hard)
+    if (bytes != 0 && limit.bytes_hard > -1 && sum(used.bytes, bytes) > limit.bytes_hard)
         return ERR_QUOTA_EXCEEDED;
     return 0;
 }
@@ -169,13 +177,6 @@ static void set_used(const struct step *s, uint32_t stats, const struct track *u
     /* find() has left the path of this very znode. */
     tree_set_quietly(s, stats, (const char *)s->t->quota_path.data, s->t->quota_path.len, text,
                      track_print(used, text));
-}
-
-static int64_t sum(int64_t a, int64_t b)
-{
-    int64_t out;
-
-    return __builtin_add_overflow(a, b, &out) ? a : out;
 }
 
 void quota_changed(const struct step *s, const char *path, size_t len, int64_t nodes,

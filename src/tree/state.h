@@ -48,8 +48,8 @@ struct tree {
     bool want_changes; /* somebody watches */
     struct undo *undo;
     size_t undo_n, undo_cap;
-    /* Shown to the watches at the end: event u8, path's length be32, entries and length of
-     * the access list be32 (both 0: everybody may read it), path, access list. */
+    /* Shown to the watches at the end: event u8, path's length be32, number of the access
+     * list be32 (a reference; 0: everybody may read it), path. */
     struct buf changes;
     struct buf path;        /* of the znode that was made */
     struct buf quota_path;  /* of the limits or stats last looked for (quota.c) */
@@ -76,6 +76,8 @@ bool tree_may(const struct tree *t, uint32_t id, struct wire_list ids, uint8_t r
               int32_t perms);
 struct wire_stat tree_stat(const struct tree *t, uint32_t id);
 
+/* Forgets the changes behind the first `len` bytes, shown or taken back. */
+void tree_changes_cut(struct tree *t, size_t len);
 /* At the end of each call: gives back scratch that one large request has blown up. */
 void tree_scratch_trim(struct tree *t);
 

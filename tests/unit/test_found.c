@@ -32,28 +32,44 @@ static void hear(struct founding *f, uint64_t from, bool has_data, uint64_t now_
     founding_heard(f, &m, now_ms);
 }
 
-static void a_majority_of_empty_ones_begins(void **state)
+static void all_are_empty_and_they_begin(void **state)
 {
-    struct raft_members three = servers(3, 1), five = servers(5, 0), one = servers(1, 0);
+    struct raft_members three = servers(3, 1), one = servers(1, 0);
     struct founding f;
     (void)state;
     founding_begin(&f, 1, &three, 1000);
     assert_int_equal(founding_verdict(&f, 1000), FOUND_WAIT);
     hear(&f, 4, false, 1000); /* an observer counts for nothing */
-    assert_int_equal(founding_verdict(&f, 1000), FOUND_WAIT);
     hear(&f, 3, false, 1000);
-    assert_int_equal(founding_verdict(&f, 1000), FOUND_BEGIN);
-
-    founding_begin(&f, 5, &five, 1000);
-    hear(&f, 1, false, 1000);
     assert_int_equal(founding_verdict(&f, 1000), FOUND_WAIT);
-    hear(&f, 1, false, 1001); /* the same one again */
+    hear(&f, 3, false, 1001); /* the same one again */
     assert_int_equal(founding_verdict(&f, 1001), FOUND_WAIT);
     hear(&f, 2, false, 1001);
     assert_int_equal(founding_verdict(&f, 1001), FOUND_BEGIN);
 
     founding_begin(&f, 1, &one, 1000);
     assert_int_equal(founding_verdict(&f, 1000), FOUND_BEGIN);
+}
+
+/* The one that is not heard may have data: 1 has lost its disk, 2 was never there. */
+static void a_majority_of_empty_ones_waits_for_the_others_first(void **state)
+{
+    const uint64_t end_ms = 1000 + FOUND_SHORT_MS;
+    struct raft_members three = servers(3, 0), five = servers(5, 0);
+    struct founding f;
+    (void)state;
+    founding_begin(&f, 1, &three, 1000);
+    hear(&f, 2, false, end_ms - 1);
+    assert_int_equal(founding_verdict(&f, end_ms - 1), FOUND_WAIT);
+    assert_int_equal(founding_verdict(&f, end_ms), FOUND_BEGIN);
+    hear(&f, 3, true, end_ms);
+    assert_int_equal(founding_verdict(&f, end_ms), FOUND_LATE);
+
+    founding_begin(&f, 5, &five, 1000);
+    hear(&f, 1, false, end_ms);
+    assert_int_equal(founding_verdict(&f, end_ms), FOUND_WAIT);
+    hear(&f, 2, false, end_ms);
+    assert_int_equal(founding_verdict(&f, end_ms), FOUND_BEGIN);
 }
 
 static void an_observer_never_begins(void **state)
@@ -91,6 +107,7 @@ static void what_was_heard_long_ago_does_not_count(void **state)
     (void)state;
     founding_begin(&f, 1, &all, 1000);
     hear(&f, 2, false, 1000);
+    hear(&f, 3, false, 1000);
     assert_int_equal(founding_verdict(&f, 1000 + FOUND_FRESH_MS - 1), FOUND_BEGIN);
     assert_int_equal(founding_verdict(&f, 1000 + FOUND_FRESH_MS), FOUND_WAIT);
 }
@@ -136,7 +153,8 @@ static void messages_survive_and_rubbish_does_not(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(a_majority_of_empty_ones_begins),
+        cmocka_unit_test(all_are_empty_and_they_begin),
+        cmocka_unit_test(a_majority_of_empty_ones_waits_for_the_others_first),
         cmocka_unit_test(an_observer_never_begins),
         cmocka_unit_test(who_has_data_makes_all_others_late),
         cmocka_unit_test(what_was_heard_long_ago_does_not_count),

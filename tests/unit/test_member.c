@@ -421,6 +421,84 @@ static void what_reads_ask_for_is_made_in_portions(void **state)
 }
 
 /* A server that again and again does not run for a while must not keep the dead. */
+/* A write that has passed them may be applied while they wait for room: they must not see it,
+ * nor be in its way. */
+static void reads_that_wait_for_room_do_not_see_the_write_behind_them(void **state)
+{
+    static const int counts[] = {20, 200, 20, 200}; /* a write passes some, but not as many */
+    static char big[900000];
+    static const uint8_t root[] = {0, 0, 0, 1, '/'};
+    struct lone l;
+    struct buf b = {0}, acl = {0};
+    const struct wire_acl all = {31, wire_bytes("world", 5), wire_bytes("anyone", 6)};
+    (void)state;
+    for (int round = 0; round < 4; round++) {
+        bool with_write = round >= 2;
+        int reads = counts[round];
+        lone_start(&l, 22);
+        lone_connect(&l, 1, 0, NULL, 40000);
+        (void)connected(&l, 1);
+        buf_clear(&acl);
+        wire_acl_encode(&all, &acl);
+        const struct wire_create_request c = {
+            wire_bytes("/b", 2), wire_bytes(big, sizeof big), {acl.data, acl.len, 1}, 0};
+        buf_clear(&b);
+        wire_create_request_encode(&c, &b);
+        lone_request(&l, 1, 1, WIRE_OP_CREATE, &b);
+        assert_int_equal(replied(&l, 1).err, 0);
+        /* In front of the reads a sync, or a write. */
+        const struct wire_request_header first = {2, with_write ? (int)WIRE_OP_SET_DATA
+                                                                : (int)WIRE_OP_SYNC};
+        const struct wire_set_data_request set = {wire_bytes("/b", 2), wire_bytes("x", 1), -1};
+        buf_clear(&b);
+        wire_request_header_encode(&first, &b);
+        if (with_write) {
+            const struct wire_set_data_request same = {wire_bytes("/b", 2),
+                                                       wire_bytes(big, sizeof big), -1};
+            wire_set_data_request_encode(&same, &b);
+        } else {
+            buf_add(&b, root, sizeof root);
+        }
+        member_client_frame(l.member, 1, b.data, b.len);
+        for (int i = 0; i < reads; i++) {
+            const struct wire_request_header h = {3 + i, WIRE_OP_GET_DATA};
+            const struct wire_path_watch_request q = {wire_bytes("/b", 2), false};
+            buf_clear(&b);
+            wire_request_header_encode(&h, &b);
+            wire_path_watch_request_encode(&q, &b);
+            member_client_frame(l.member, 1, b.data, b.len);
+        }
+        const struct wire_request_header last = {3 + reads, WIRE_OP_SET_DATA};
+        buf_clear(&b);
+        wire_request_header_encode(&last, &b);
+        wire_set_data_request_encode(&set, &b);
+        member_client_frame(l.member, 1, b.data, b.len);
+        lone_run(&l, 1);
+        assert_int_equal(replied(&l, 1).xid, 2);
+        for (int i = 0; i < reads; i++) {
+            struct wire_reply_header h;
+            struct wire_data_response d;
+            size_t len;
+            const uint8_t *f = lone_next(&l, 1, &len);
+            for (int n = 0; n < 1000 && f == NULL; n++) {
+                lone_run(&l, 1);
+                f = lone_next(&l, 1, &len);
+            }
+            assert_non_null(f);
+            struct wire_in in = wire_in(f, len);
+            assert_int_equal(wire_reply_header_decode(&h, &in), 0);
+            assert_int_equal(h.xid, 3 + i);
+            assert_int_equal(wire_data_response_decode(&d, &in), 0);
+            assert_int_equal(d.data.len, sizeof big);
+        }
+        lone_run(&l, 10);
+        assert_int_equal(replied(&l, 1).xid, 3 + reads);
+        lone_stop(&l);
+    }
+    buf_free(&b);
+    buf_free(&acl);
+}
+
 static void a_server_that_stalls_often_still_ends_the_silent(void **state)
 {
     struct lone l;
@@ -495,6 +573,7 @@ int main(void)
         cmocka_unit_test(a_busy_connection_says_so),
         cmocka_unit_test(many_pings_need_no_time),
         cmocka_unit_test(what_reads_ask_for_is_made_in_portions),
+        cmocka_unit_test(reads_that_wait_for_room_do_not_see_the_write_behind_them),
         cmocka_unit_test(a_server_that_stalls_often_still_ends_the_silent),
         cmocka_unit_test(what_came_during_a_stall_counts),
         cmocka_unit_test(a_name_or_an_address_joins_once),

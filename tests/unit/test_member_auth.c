@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <stdio.h>
 #include <string.h>
 
 #include <cmocka.h>
@@ -186,6 +187,44 @@ static void a_connection_cannot_prove_without_end(void **state)
     lone_stop(&l);
 }
 
+static void a_connection_has_so_many_identities(void **state)
+{
+    struct lone l;
+    char name[16];
+    (void)state;
+    start(&l, 9);
+    for (int i = 0; i < 31; i++) { /* and its address */
+        snprintf(name, sizeof name, "u%d:p", i);
+        give_auth(&l, "digest", name);
+    }
+    give_auth(&l, "digest", "u7:p"); /* known already */
+    lone_run(&l, 1);
+    for (int i = 0; i < 32; i++)
+        assert_reply(&l, WIRE_XID_AUTH, 0);
+    /* What it stands for is stored: four times 31 entries fit, five do not. */
+    for (int n = 4; n <= 5; n++) {
+        struct buf b = {0}, acl = {0};
+        for (int i = 1; i <= n; i++) {
+            const struct wire_acl one = {i, text("auth"), text("")};
+            wire_acl_encode(&one, &acl);
+        }
+        const struct wire_create_request q = {
+            text(n == 4 ? "/a" : "/b"), text("v"), {acl.data, acl.len, n}, 0};
+        put(&b, n, WIRE_OP_CREATE);
+        wire_create_request_encode(&q, &b);
+        give(&l, &b);
+        lone_run(&l, 1);
+        assert_reply(&l, n, n == 4 ? 0 : ERR_INVALID_ACL);
+        buf_free(&b);
+        buf_free(&acl);
+    }
+    give_auth(&l, "digest", "one:more");
+    lone_run(&l, 1);
+    assert_reply(&l, WIRE_XID_AUTH, ERR_AUTH_FAILED);
+    assert_true(l.closed[1]);
+    lone_stop(&l);
+}
+
 static void who_may_not_read_hears_nothing_of_it(void **state)
 {
     struct lone l;
@@ -308,6 +347,7 @@ int main(void)
         cmocka_unit_test(several_proofs_add_up),
         cmocka_unit_test(what_cannot_be_proven_ends_the_connection),
         cmocka_unit_test(a_connection_cannot_prove_without_end),
+        cmocka_unit_test(a_connection_has_so_many_identities),
         cmocka_unit_test(who_may_not_read_hears_nothing_of_it),
         cmocka_unit_test(there_is_no_sasl_and_it_says_so_as_zookeeper_does),
         cmocka_unit_test(nobody_asks_for_what_only_the_leader_may),
