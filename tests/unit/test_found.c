@@ -124,6 +124,8 @@ static void all_must_mean_the_same_servers(void **state)
     assert_int_equal(f.differs, 2);
     hear(&f, 3, false, 1000);
     assert_int_equal(f.differs, 0);
+    assert_int_equal(founding_verdict(&f, 1000), FOUND_WAIT);
+    hear(&f, 2, false, 1000);
     assert_int_equal(founding_verdict(&f, 1000), FOUND_BEGIN);
 }
 
