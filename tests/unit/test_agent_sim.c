@@ -1305,12 +1305,13 @@ int main(int argc, char **argv)
         return run(first, true, false) ? 0 : 1;
     if (argc == 4) /* SEED SEED foreign */
         return run(first, true, true) ? 0 : 1;
-    for (uint64_t seed = first; seed < first + count; seed++)
+    bool one_is_enough = getenv("MUTANT") != NULL;
+    for (uint64_t seed = first; seed < first + count && !(one_is_enough && bad > 0); seed++) {
         bad += !run(seed, false, false);
-    for (uint64_t seed = first; seed < first + count; seed++)
         bad += !run(seed, false, true);
-    for (uint64_t seed = first; seed < first + count / 10; seed++)
-        bad += !run_failsafe(seed, (enum failsafe_case)(seed % FAILSAFE_CASES));
+        if ((seed - first) % 10 == 0)
+            bad += !run_failsafe(seed, (enum failsafe_case)(seed / 10 % FAILSAFE_CASES));
+    }
     printf("%llu seeds, %llu failed\n", (unsigned long long)count, (unsigned long long)bad);
     return bad == 0 ? 0 : 1;
 }
