@@ -92,8 +92,9 @@ static void change_members(struct town *t)
     if (world_chance(w, 700)) {
         world_note(w, "server %u is asked to step down", s->n);
         member_step_down(s->member);
-    } else if (member_members(s->member)->n > 3) {
+    } else if (member_members(s->member)->n > 3 && !t->loses_disks) {
         uint64_t id = 1 + world_below(w, t->servers_n);
+        t->loses_members = true;
         world_note(w, "server %u is to be removed", (unsigned)id - 1);
         (void)member_remove(s->member, id);
     }

@@ -89,7 +89,10 @@ struct town {
     uint32_t lease_ms, probe_us, remove_us; /* at most */
     bool has_balance;
     struct town_check *check;
-    struct errand *errands;     /* the operator's, done or not */
+    struct errand *errands; /* the operator's, done or not */
+    /* A disk that is lost while others lose their vote may be what is one too many, though
+     * each alone is not: in a world there is one of the two. */
+    bool loses_disks, loses_members;
     struct town_shared *shared; /* town_client.c: what all clients know together */
     unsigned weights[16];
     uint32_t faults_us, restart_us, save_min_us, save_max_us;

@@ -153,6 +153,10 @@ static void add_server(struct town *t, struct errand *o)
 void town_operator_reconfig(struct town *t)
 {
     struct world *w = &t->w;
+
+    if (t->loses_disks)
+        return;
+    t->loses_members = true;
     struct errand *o = mem_new(struct errand);
     unsigned n = 1 + (unsigned)world_below(w, t->servers_n);
 

@@ -313,7 +313,7 @@ void server_lose_disk(struct server *s)
     const struct raft_members *m;
     unsigned voters = 0;
 
-    if (leader == NULL || leader->member == NULL ||
+    if (leader == NULL || leader->member == NULL || t->loses_members ||
         !raft_may_change(member_raft(leader->member)))
         return;
     m = raft_members(member_raft(leader->member));
@@ -331,6 +331,7 @@ void server_lose_disk(struct server *s)
     }
     if (voters < 3)
         return;
+    t->loses_disks = true;
     server_crash(s, true);
     world_note(&t->w, "server %u: its disk is lost", s->n);
     box_replace(&s->box);

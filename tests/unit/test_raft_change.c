@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Membership and snapshots, rule by rule: [D] 4.1, 4.2.1, 4.2.2; [R] 7. */
+#include "mutant_env.h"
 #include "test_raft_lone.h"
 
 static const struct raft_member joiner = {
@@ -682,5 +683,6 @@ int main(void)
     };
 
     lone_used();
+    mutant_from_env();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
