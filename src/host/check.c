@@ -368,6 +368,8 @@ int checks_run(struct checks *c, uint64_t op, const struct service_check *spec)
     k->type = spec->type;
     k->timeout_ms = spec->timeout_ms;
     k->started_ms = clock_now_ms();
+    /* The loop's time is that of its last turn: by it the limit would come too soon. */
+    uv_update_time(c->loop);
     k->next = c->all;
     c->all = k;
     c->n++;
