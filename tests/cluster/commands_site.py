@@ -295,7 +295,7 @@ NUMBER = r"[-+]?(?:\d+(?:\.\d+)?(?:[eE][-+]?\d+)?|Inf|NaN)"
 
 def prometheus(text):
     """name -> (type, value), by the rules of the text format; whatever breaks them is a failure."""
-    helped, typed, found = {}, {}, {}
+    helped, typed, found, ours = {}, {}, {}, {}
     if not text.endswith("\n"):
         raise Failed("the last line has no end")
     for line in text.splitlines():
@@ -310,20 +310,23 @@ def prometheus(text):
             typed[m.group(1)] = m.group(2)
         elif m := re.fullmatch(rf"([a-zA-Z_:][\w:]*)(\{{[^}}]*\}})? ({NUMBER})", line):
             name = m.group(1)
+            base = re.sub(r"_(sum|count)$", "", name)
+            if typed.get(base) == "summary":
+                name = base
             if name not in helped or name not in typed:
                 raise Failed(f"no HELP or TYPE before: {line}")
-            if (name, m.group(2)) in found:
+            if (m.group(1), m.group(2)) in found:
                 raise Failed(f"twice: {line}")
-            if not name.startswith("muster_"):
-                raise Failed(f"not ours: {line}")
-            if name.endswith("_total") != (typed[name] == "counter"):
+            if name.startswith("muster_") and \
+                    name.endswith("_total") != (typed[name] == "counter"):
                 raise Failed(f"a {typed[name]} of this name: {name}")
-            found[(name, m.group(2))] = float(m.group(3))
+            found[(m.group(1), m.group(2))] = float(m.group(3))
+            ours[name] = ours.get(name, name.startswith("muster_"))
         elif line and not line.startswith("# "):
             raise Failed(f"no line of the format: {line!r}")
-    if set(helped) != {n for n, _ in found}:
-        raise Failed(f"HELP without a value: {set(helped) - {n for n, _ in found}}")
-    return {n: (typed[n], v) for (n, _), v in found.items()}
+    if set(helped) != set(ours):
+        raise Failed(f"HELP without a value: {set(helped) - set(ours)}")
+    return {n: (typed.get(n, "summary"), v) for (n, _), v in found.items()}
 
 
 def request(ns, address, text):
@@ -340,6 +343,12 @@ def request(ns, address, text):
 def pages(bed):
     ns, m = bed.site.probes["client"][0], bed.b
     first = prometheus(http_get(ns, m.address, PORT_HTTP, "/metrics")[1])
+    # What is not named muster_... has the name that ZooKeeper's own mntr gives it.
+    known = {line.split("\t")[0] for line in m.word("mntr").splitlines()}
+    strange = [n for n in first if not n.startswith("muster_") and f"zk_{n}" not in known and
+               "zk_avg_" + re.sub(r"_(sum|count)$", "", n) not in known]
+    if strange:
+        raise Failed(f"neither ours nor ZooKeeper's: {strange}")
     expect(ask(m.ns, "set", "/muster", "x"), 0)
     second = prometheus(http_get(ns, m.address, PORT_HTTP, "/metrics")[1])
     if set(first) != set(second) or len(first) < 30:
