@@ -53,7 +53,6 @@ struct clients {
     uint32_t frame_max;   /* bytes */
     size_t max;           /* connections */
     const char *max_name; /* the limit that it is */
-    uint64_t refused_total;
     uint64_t refused, say_ms; /* connections since it was said; when it may be said again */
     char chunk[READ_CHUNK];   /* of who reads now: the idle hold no memory */
     bool stopping, listener_closed;
@@ -382,8 +381,6 @@ bool clients_wait(const struct clients *c)
     return false;
 }
 
-uint64_t clients_refused_total(const struct clients *c) { return c->refused_total; }
-
 void clients_resume(struct clients *c)
 {
     struct client_conn *k, *next;
@@ -403,7 +400,6 @@ void clients_resume(struct clients *c)
 /* Somebody who tries again at once must not fill the log. */
 static void refused(struct clients *c, const char *limit, const char *address)
 {
-    c->refused_total++;
     c->refused++;
     c->facts.refused_total++;
     if (uv_now(c->loop) < c->say_ms)

@@ -48,7 +48,6 @@ void clients_send(struct clients *c, uint64_t conn, const uint8_t *data, size_t 
 void clients_close(struct clients *c, uint64_t conn);
 /* After the member has been flushed: reads again from those that are no longer busy. */
 void clients_resume(struct clients *c);
-uint64_t clients_refused_total(const struct clients *c); /* connections */
 /* Somebody could be resumed now: another turn is due. */
 bool clients_wait(const struct clients *c);
 

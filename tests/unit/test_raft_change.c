@@ -115,6 +115,13 @@ static void a_voter_of_another_birth_is_renewed(void **state)
     agree(&s);
     assert_int_equal(lone_ack_born(&s, 3, raft_last_index(s.r), 77), 0);
     assert_true(is_member(&s, 3, true));
+    /* The disk of its first life, which had no birth, is another one, too. */
+    committed = raft_committed(s.r);
+    index = lone_propose(&s);
+    lone_save(&s);
+    assert_int_equal(lone_ack_born(&s, 3, index, 0), 0);
+    assert_int_equal(raft_committed(s.r), committed);
+    assert_true(is_member(&s, 3, false));
     lone_free(&s);
 }
 
