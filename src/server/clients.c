@@ -50,9 +50,9 @@ struct clients {
     struct hash_table conns, addresses;
     TAILQ_HEAD(, client_conn) paused;
     uint64_t last_id;
-    uint32_t frame_max;   /* bytes */
-    size_t max;           /* connections */
-    const char *max_name; /* the limit that it is */
+    uint32_t frame_max;       /* bytes */
+    size_t max;               /* connections */
+    const char *max_name;     /* the limit that it is */
     uint64_t refused, say_ms; /* connections since it was said; when it may be said again */
     char chunk[READ_CHUNK];   /* of who reads now: the idle hold no memory */
     bool stopping, listener_closed;
