@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cli/cmd.h"
+#include "cli/confined.h"
 #include "cli/machine.h"
 #include "cli/run.h"
 #include "host/clock.h"
@@ -113,6 +114,7 @@ static int go_on(struct run *r, const char *dir)
     uv_signal_start(&r->interrupt, stop, SIGINT);
     if (r->after_start != NULL && (r->exit_code = r->after_start(r)) != 0)
         return r->exit_code;
+    confined_log();
     log_event(LOG_NOTICE, "started", LOG_S("dir", dir), LOG_S("version", MUSTER_VERSION));
     uv_run(r->loop, UV_RUN_DEFAULT);
     log_event(LOG_NOTICE, "stopped", LOG_S("dir", dir));
@@ -214,7 +216,7 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
                         "admin.serverPort",
                         "muster server --help");
     if (err == 0 && o.rest_n == 1)
-        return run_zoo_config(o.rest[0], o.check);
+        return run_zoo_config(&o);
     if (err == 0 && o.check)
         return cmd_fail(EXIT_USAGE, "server", "--check needs a FILE", NULL,
                         "muster server zoo.cfg --check");
@@ -225,8 +227,10 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
     http_port = (uint16_t)(client_port - 1);
     if (o.http != NULL && (err = split(o.http, http_ip, &http_port)) != 0)
         return err;
-    /* First the lock: two that found it empty would each make a machine there. */
-    if ((err = run_lock_directory(o.dir)) != 0 || (err = make_alone(&r.self, o.dir)) != 0)
+    unsigned least_port = client_port < http_port ? client_port : http_port;
+    /* The lock before the machine: two that found none would each make one there. */
+    if ((err = confined(&o, o.dir, CONFINED_SERVER, least_port)) != 0 ||
+        (err = run_lock_directory(o.dir)) != 0 || (err = make_alone(&r.self, o.dir)) != 0)
         return err;
     const struct server_options s = {
         .dir = o.dir,
