@@ -147,12 +147,17 @@ static int read_vote(struct opening *o)
     struct store *s = o->s;
     uint8_t slot[VOTE_SLOT_BYTES];
     struct vote_slot v;
+    uint64_t bytes = 0;
     bool found = false;
 
     int err = o->disk->ops->open(o->disk, VOTE_NAME, 0, &s->vote_file);
+    if (err == 0)
+        err = o->disk->ops->size(o->disk, s->vote_file, &bytes);
     if (err != 0 && err != ERR_NOT_FOUND)
         return why(o, err, VOTE_NAME, UINT64_MAX, "cannot be opened");
-    for (unsigned i = 0; err == 0 && i < VOTE_SLOTS; i++) {
+    /* It is made in its full length. What is left of a shorter one may be the older vote. */
+    bool is_whole = bytes >= (uint64_t)VOTE_SLOTS * VOTE_SLOT_BYTES;
+    for (unsigned i = 0; is_whole && i < VOTE_SLOTS; i++) {
         size_t got = 0;
         err = o->disk->ops->read(o->disk, s->vote_file, i * VOTE_SLOT_BYTES, slot, sizeof slot,
                                  &got);
@@ -169,6 +174,7 @@ static int read_vote(struct opening *o)
     if (!found && (o->seqs_n > 0 || s->snapshots_n > 0))
         return why(o, ERR_CORRUPT, VOTE_NAME, UINT64_MAX,
                    err == ERR_NOT_FOUND ? "is missing, but there is a log or a snapshot"
+                   : !is_whole          ? "is damaged: it is shorter than it was made"
                                         : "is damaged: no slot has a right checksum");
     return 0;
 }
@@ -180,6 +186,8 @@ static int create_vote(struct opening *o)
 
     if (s->vote_file < 0)
         err = o->disk->ops->open(o->disk, VOTE_NAME, 1, &s->vote_file);
+    if (err == 0 && s->vote.counter == 0) /* nothing in it was believed, nor shall be */
+        err = o->disk->ops->truncate(o->disk, s->vote_file, 0);
     if (err == 0)
         err = o->disk->ops->allocate(o->disk, s->vote_file,
                                      (uint64_t)VOTE_SLOTS * VOTE_SLOT_BYTES);
