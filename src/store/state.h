@@ -54,7 +54,8 @@ struct store {
     uint64_t reserve_wanted; /* 0: not measured yet */
     bool is_tight;           /* as little as possible is kept */
 
-    bool rest; /* a failed write may have left bytes behind end */
+    bool was_new; /* when it was opened */
+    bool rest;    /* a failed write may have left bytes behind end */
     int broken;
     struct buf out;
     uint64_t syncs_total, entries_total, bytes_total, torn_tails_total;
