@@ -56,6 +56,12 @@
     M(store_tail_believed, "what a killed process wrote counts as synced")                  \
     M(store_dir_not_synced, "a new file's name is not synced")                              \
     M(store_snapshot_not_synced, "a snapshot gets its name before its bytes are synced")    \
+    M(backup_checksum_ignored, "a record of a backup with a wrong checksum is taken")       \
+    M(backup_uncommitted, "what is not known to be committed gets into a backup")           \
+    M(epoch_old_served, "a server goes on though it has met a newer epoch")                 \
+    M(epoch_no_jump, "a recovered server's zxids go on where its log ended")                \
+    M(epoch_tail_dropped, "a recovered server keeps only what it knew to be committed")     \
+    M(epoch_old_votes, "a server of an old epoch comes back with its old votes")            \
     M(tree_ephemeral_kept, "closing a session leaves its last ephemeral")                   \
     M(tree_moved_ignored, "a write through a session's old connection is applied")          \
     M(tree_multi_partial, "a failed multi leaves its first operation")                      \
