@@ -7,6 +7,7 @@
  *   town_client.c   clients: the production client core, what they do, what they check
  *   town_operator.c who changes the servers by reconfig
  *   town_visitor.c  a client that reads at servers without a quorum
+ *   town_history.c  what the clients asked and were answered, looked at at the end
  *   town_check.c    what holds for all servers at each step
  *   town_agent.c    machines' agents, and the kernel that holds their addresses
  */
@@ -15,6 +16,7 @@
 
 #include "box.h"
 #include "client/client.h"
+#include "history.h"
 #include "raft_watch.h"
 #include "server/member.h"
 #include "world.h"
@@ -73,6 +75,7 @@ struct shell {
 struct town_client;
 struct town_visitor;
 struct town_agent;
+struct town_history;
 
 struct town {
     struct world w;
@@ -94,6 +97,7 @@ struct town {
      * each alone is not: in a world there is one of the two. */
     bool loses_disks, loses_members;
     struct town_shared *shared; /* town_client.c: what all clients know together */
+    struct town_history *history;
     unsigned weights[16];
     uint32_t faults_us, restart_us, save_min_us, save_max_us;
     uint64_t snapshot_every, keep;
@@ -171,6 +175,17 @@ void town_agent_free(struct town *t);
 void town_operator_reconfig(struct town *t);
 const char *town_operator_not_live(struct town *t);
 void town_operator_free(struct town *t);
+
+/* ---- the history ---- */
+/* Number of a record that is begun. It ends with a reply, or nobody knows. */
+size_t town_history_begin(struct town *t, enum history_f f, const char *key, uint64_t process,
+                          int64_t value);
+void town_history_end(struct town *t, size_t record, int64_t session, bool is_list,
+                      const struct client_reply *r);
+void town_history_plain(struct town *t, size_t record); /* a read whose sync has failed */
+int64_t town_history_number(const char *name);          /* of a sequential znode */
+void town_history_check(struct town *t);
+void town_history_free(struct town *t);
 
 /* ---- checks ---- */
 void town_check_new(struct town *t);
