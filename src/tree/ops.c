@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "tree/quota.h"
 #include "tree/state.h"
 #include "wire/path.h"
@@ -437,6 +438,8 @@ void tree_multi_commit(struct tree *t)
 
 void tree_multi_abort(struct tree *t, uint64_t digest)
 {
+    if (t->undo_n > 0)
+        REACHED(tree_multi_undone);
     while (t->undo_n > 0) {
         struct undo *u = &t->undo[--t->undo_n];
         if (MUTANT(tree_multi_partial) && t->undo_n == 0) {
