@@ -829,6 +829,7 @@ void town_client_sessions(struct town *t, struct server *s)
 /* Nothing new is asked; what is on its way comes in. */
 void town_client_quiet(struct town *t)
 {
+    town_walkers_quiet(t);
     for (unsigned i = 0; i < t->clients_n; i++)
         t->clients[i]->is_idle = true;
 }
@@ -836,7 +837,10 @@ void town_client_quiet(struct town *t)
 const char *town_client_not_live(struct town *t)
 {
     static char text[100];
+    const char *walkers = town_walkers_not_live(t);
 
+    if (walkers != NULL)
+        return walkers;
     for (unsigned i = 0; i < t->clients_n; i++) {
         const struct town_client *c = t->clients[i];
         const char *wrong = client_state(c->shell.client) != CLIENT_CONNECTED
