@@ -22,6 +22,9 @@
     M(raft_no_prev_check, "entries are appended whatever the term before them")             \
     M(raft_two_changes, "members change while an earlier change is not committed")          \
     M(raft_stranger_votes, "a server that has lost its disk votes at once")                 \
+    M(repair_old_birth, "a server whose store is damaged goes on in its old life")          \
+    M(store_damage_cut, "a log that is damaged in the middle is cut there")                 \
+    M(repair_lost_ignored, "a store that is gone counts as one that never was")             \
     M(reconfig_forgotten, "a new leader does not go on with a reconfig")                    \
     M(reconfig_unlike_raft, "/zookeeper/config is not set when a server joins or leaves")   \
     M(raft_remove_blindly, "a voter is let go though those that answer are no majority without it") \
@@ -56,6 +59,11 @@
     M(store_tail_believed, "what a killed process wrote counts as synced")                  \
     M(store_dir_not_synced, "a new file's name is not synced")                              \
     M(store_snapshot_not_synced, "a snapshot gets its name before its bytes are synced")    \
+    M(disk_reserve_kept, "the reserve is not given up on a full disk")                      \
+    M(disk_data_taken, "new data is accepted while the disks of a quorum are full")         \
+    M(disk_leader_stays, "a leader with a sick disk keeps leading")                         \
+    M(disk_heartbeat_waits, "a heartbeat waits for the disk")                               \
+    M(disk_lagging_serves, "a server whose disk has fallen behind keeps its clients")       \
     M(tree_ephemeral_kept, "closing a session leaves its last ephemeral")                   \
     M(tree_moved_ignored, "a write through a session's old connection is applied")          \
     M(tree_multi_partial, "a failed multi leaves its first operation")                      \
@@ -66,7 +74,17 @@
     M(tree_acl_ignored, "an access list does not keep anybody out")                         \
     M(watch_lost, "a one-shot watch is lost when data and child watch fire together")        \
     M(watch_acl_ignored, "an event is shown to who may not read the znode")                 \
-    M(watch_persistent_once, "a persistent watch is gone after its first event")
+    M(watch_persistent_once, "a persistent watch is gone after its first event")             \
+    M(watch_missed_untold, "setting a watch again does not tell what was missed")           \
+    M(watch_stays, "a one-shot watch stays after its event")                                \
+    M(watch_recursive_shallow, "a recursive watch sees nothing below its children")         \
+    M(client_recursive_forgotten, "a recursive watch is not set again on a new connection") \
+    M(tree_seq_not_saved, "sequence counters are not in the snapshot")                      \
+    M(tree_version_ignored, "a set does not look at the version that it was asked for")     \
+    M(tree_lapse_blindly, "a container goes though it has got a child meanwhile")           \
+    M(tree_multi_told, "a transaction that failed tells its watches")                       \
+    M(member_sessions_forgotten, "a new leader does not know the sessions that there are")  \
+    M(member_forward_taken_twice, "a forward that comes twice is proposed twice")
 /* clang-format on */
 
 #ifdef MUSTER_MUTANTS

@@ -186,6 +186,8 @@ void session_lead(struct member *m)
     CHECK(m->leading_term == 0);
     m->leading_term = raft_term(m->raft);
     while (tree_session_next(m->tree, s.id, &s)) {
+        if (MUTANT(member_sessions_forgotten))
+            continue;
         expiry_add(m, s.id, s.timeout_ms);
         if (MUTANT(member_no_grace)) {
             struct expiry *e = expiry_find(&m->expiries, s.id);

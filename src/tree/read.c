@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/mutant.h"
 #include "base/reached.h"
 #include "tree/state.h"
 
@@ -305,7 +306,7 @@ static void watch_again(const struct reading *r, enum again list, struct wire_by
         REACHED(tree_watch_persistent_again);
     else
         REACHED(tree_watch_again);
-    if (missed == 0)
+    if (missed == 0 || MUTANT(watch_missed_untold))
         watch(r, kind, path);
     else if (r->watches != NULL)
         watches_emit(r->watches, r->caller->watcher, (enum watch_event)missed, text(path),
