@@ -10,6 +10,7 @@ What it watches: a muster that ends though nobody ended it.
 import collections
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -28,6 +29,9 @@ LEASE_S = 2.0
 # What a machine may take for what it does in a second when it is alone: others compute too.
 PATIENCE_S = 90.0
 STOP_LIMIT_S = 60.0
+RESTART_S = 0.5         # what ended by itself is started again, as systemd does
+DISK_BYTES = 96 << 20
+DISK_GRACE_S = 5.0      # a disk is well again, and muster ends for what it met before
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 DISK_FAULTS = os.path.join(BUILD, "libchaos_disk.so")  # see faults.py: a hook
 
@@ -52,9 +56,14 @@ class ChaosMachine(Machine):
         self.frozen = 0
         self.all_frozen = 0
         self.unlinked = 0
-        self.disk_bad = 0      # a muster may end by itself meanwhile: it says so first
+        self.disk_bad = 0      # how many faults break its disk: muster may end by itself then
+        self.disk_bad_until = 0.0
+        self.restart_at = 0.0
         self.is_expected = False
         self.clock_path = os.path.join(self.dir, "clock")
+        self.disk = os.path.join(self.dir, "disk")  # a small filesystem of its own
+        self.data = os.path.join(self.disk, "data")
+        self.up = ("--data", self.data)
         self.deaths = []       # text: it ended, and nobody had ended it
 
     # ---- processes ----
@@ -97,18 +106,22 @@ class ChaosMachine(Machine):
 
     def look(self):
         """Has its muster ended by itself?"""
+        now = time.monotonic()
+        if self.restart_at and now >= self.restart_at:
+            self.restart_at = 0.0
+            self.ensure()
         if self.started is None or self.started.poll() is None:
             return
         code = self.started.returncode
         self.started = None
         if self.is_expected:
             return
-        if self.disk_bad and code == 1:
+        if (self.disk_bad or now < self.disk_bad_until) and code == 1:
             self.site.count("ended by a broken disk")
         else:
             self.deaths.append(f"muster on {self.name} ended by itself, code {code}: "
                                f"{self.log_tail(lines=3)}")
-        self.ensure()
+        self.restart_at = now + RESTART_S
 
     def kill(self, name="muster"):
         self.is_expected = True
@@ -123,7 +136,7 @@ class ChaosMachine(Machine):
         self.ensure_others()
         if not self.down and (self.started is None or self.started.poll() is not None):
             self.look()
-            if self.started is None:
+            if self.started is None and not self.restart_at:
                 self.start_muster()
 
     def ensure_others(self):
@@ -207,6 +220,28 @@ class ChaosMachine(Machine):
         if not self.frozen:
             self.signal_all(signal.SIGCONT, None)
 
+    def hold_full(self):
+        """Not a byte is free on its disk."""
+        self.disk_bad += 1
+        with open(os.path.join(self.disk, "ballast"), "ab") as f:
+            size = f.tell()
+            while True:
+                room = os.statvfs(self.disk)
+                free = room.f_bavail * room.f_frsize
+                if not free:
+                    break
+                try:
+                    os.posix_fallocate(f.fileno(), size, free)
+                except OSError:  # muster was faster
+                    continue
+                size += free
+
+    def let_room(self):
+        self.disk_bad -= 1
+        self.disk_bad_until = time.monotonic() + DISK_GRACE_S
+        if not self.disk_bad:
+            os.unlink(os.path.join(self.disk, "ballast"))
+
     def hold_unlinked(self):
         self.unlinked += 1
         run("ip", "-n", self.ns, "link", "set", "eth0", "down")
@@ -244,9 +279,12 @@ class Bed(Site):
         probes = ["client", "client2", "watch", "watch2", "ops"]
         super().__init__(f"c{os.getpid()}", directory, net=NET, machines=names, probes=probes)
         self.machines = {m: ChaosMachine(self, m, i + 1) for i, m in enumerate(names)}
-        self.bad_links = []     # [(set of (from, to), words)]: see wires()
         self.cuts = []          # [set of (from, to)]
+        self.bad = []           # [(set of (from, to), the settings of wire.c)]
+        self.wire_in, self.wire_out = f"{self.prefix}-w0", f"{self.prefix}-w1"
+        self.wire_program = None
         self.counts = collections.Counter()
+        self.is_kept = False    # a failure: the machines' data, too
 
     def count(self, what, n=1):
         self.counts[what] += n
@@ -264,20 +302,65 @@ class Bed(Site):
         self.cuts.remove(pairs)
         self.wires()
 
+    def begin_bad(self, pairs, settings):
+        self.bad.append((pairs, settings))
+        self.wires()
+
+    def end_bad(self, pairs, settings):
+        self.bad.remove((pairs, settings))
+        self.wires()
+
     def wires(self):
-        """Makes the bridge as the present cuts want it, in one step."""
+        """Makes the bridge as the present faults want it. Of several settings for bad wires the
+        last ones hold."""
         cut = set().union(*self.cuts) if self.cuts else set()
         rules = ["add table bridge chaos", "delete table bridge chaos", "add table bridge chaos",
                  "add chain bridge chaos wire { type filter hook forward priority 0; }"]
         for x, y in sorted(cut):
             rules.append(f'add rule bridge chaos wire iifname "{self[x].port}" '
                          f'oifname "{self[y].port}" drop')
+        rules += ["add table netdev chaos", "delete table netdev chaos", "add table netdev chaos"]
+        bad = set().union(*(pairs for pairs, _ in self.bad)) - cut if self.bad else set()
+        if bad:
+            self.wire_program.stdin.write(self.bad[-1][1] + "\n")
+            self.wire_program.stdin.flush()
+        for x in sorted({x for x, _ in bad}):
+            macs = ", ".join(sorted(self[y].mac for z, y in bad if z == x))
+            rules.append(f'add chain netdev chaos {x} {{ type filter hook ingress device '
+                         f'"{self[x].port}" priority 0; }}')
+            rules.append(f'add rule netdev chaos {x} ether daddr {{ {macs} }} '
+                         f'fwd to "{self.wire_in}"')
         self.nft("\n".join(rules))
 
     # ---- life ----
 
+    def open_wire(self):
+        at = self.bridge_ns_words()
+        run("ip", *at, "link", "add", self.wire_in, "type", "veth", "peer", "name",
+            self.wire_out)
+        for name in (self.wire_in, self.wire_out):
+            run("ip", *at, "link", "set", name, "up")
+        with open(os.path.join(self.dir, "wire.log"), "ab") as out:
+            self.wire_program = subprocess.Popen(
+                ["ip", "netns", "exec", self.bridge_ns, os.path.join(BUILD, "tool_wire"), "1",
+                 self.wire_out] + [f"{m.port}={m.mac}" for m in self.machines.values()],
+                stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=out, text=True,
+                start_new_session=True)
+
+    def close_wire(self):
+        """It says how many frames it had."""
+        out, _ = self.wire_program.communicate(timeout=10)
+        for part in out.strip().replace("of these ", "").split(", "):
+            what, _, n = part.rpartition(" ")
+            if n.isdigit():
+                self.count(what if "frames" in what else f"frames {what}", int(n))
+
     def begin(self, say):
+        for m in self.machines.values():
+            os.makedirs(m.disk, exist_ok=True)
+            run("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", self.prefix, m.disk)
         self.open()
+        self.open_wire()
         self.form(say, before=lambda m: m.ensure_others())
         path = os.path.join(self.dir, "site.yml")
         with open(path, "w", encoding="utf-8") as f:
@@ -339,7 +422,18 @@ class Bed(Site):
         for m in self.machines.values():
             with contextlib.suppress(Failed, OSError):
                 m.signal_all(signal.SIGCONT, None)
+        if self.wire_program and self.wire_program.poll() is None:
+            self.close_wire()
         super().close()
+        for m in self.machines.values():
+            if os.path.ismount(m.disk):
+                self.keep_data(m)
+                run("umount", m.disk)
+
+    def keep_data(self, m):
+        """What is on its small disk, for who looks for a failure's cause."""
+        if self.is_kept and os.path.isdir(m.data):
+            shutil.copytree(m.data, os.path.join(m.dir, "data"), dirs_exist_ok=True)
 
 
 __all__ = ["Bed", "Failed", "ADDRESSES", "BUILD", "LEASE_S", "MUSTER", "NET", "PATIENCE_S", "is_gone",

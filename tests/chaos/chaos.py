@@ -196,6 +196,7 @@ class Campaign:
             if witnesses:
                 with contextlib.suppress(Exception):
                     witnesses.stop()
+            bed.is_kept = bool(wrong)
             bed.close()
         self.end(wrong)
         return wrong

@@ -5,7 +5,6 @@ A schedule is a list of faults, each a dictionary that can be written down and r
 {"at": seconds, "for": seconds, "kind": one of KINDS, ...}. begin() makes one, end() undoes it.
 They may overlap. To add a kind: a row in KINDS, and its two functions.
 """
-import os
 import random
 
 # How long and how many: generous, since the machine may be busy; the faults are what counts.
@@ -88,6 +87,29 @@ def end_cut(bed, f):
     bed.end_cut(pairs_of(f))
 
 
+def draw_bad(chance, names):
+    """Settings of wire.c: delay, jitter (ms), lost, doubled, overtaking (of 1000)."""
+    every = [(x, y) for x in names for y in names if x != y]
+    n = len(every) if chance.random() < 0.5 else chance.randint(1, len(every))
+    settings = {"slow": (chance.randint(5, 120), chance.randint(0, 60), 0, 0, 0),
+                "lossy": (0, 2, chance.randint(5, 300), 0, 0),
+                "doubling": (0, 5, 0, chance.randint(50, 500), 0),
+                "overtaking": (2, 40, 0, 0, chance.randint(50, 500)),
+                "all of it": (chance.randint(0, 40), 30, chance.randint(0, 100),
+                              chance.randint(0, 200), chance.randint(0, 300))}
+    what = chance.choice(sorted(settings))
+    return {"pairs": sorted(chance.sample(every, n)),
+            "settings": " ".join(str(n) for n in settings[what]), "what": what}
+
+
+def begin_bad(bed, f):
+    bed.begin_bad(pairs_of(f), f["settings"])
+
+
+def end_bad(bed, f):
+    bed.end_bad(pairs_of(f), f["settings"])
+
+
 # ---- machines ----
 
 def each(name, *words):
@@ -132,6 +154,7 @@ KINDS = {
     "ring": (1, draw_ring, begin_cut, end_cut),
     "bridge": (1, draw_bridge, begin_cut, end_cut),
     "pairs": (1, draw_some_pairs, begin_cut, end_cut),
+    "bad wire": (3, draw_bad, begin_bad, end_bad),
     "freeze": (3, one, each("hold_frozen", False), each("let_go")),
     "freeze some": (1, any_of_them, each("hold_frozen", False), each("let_go")),
     "freeze all of it": (1, one, each("hold_frozen", True), each("let_go")),
@@ -142,6 +165,8 @@ KINDS = {
     "link down": (2, one, each("hold_unlinked"), each("let_link")),
     "restart": (2, one, each("hold_stopped"), each("let_start")),
     "restart some": (1, any_of_them, each("hold_stopped"), each("let_start")),
+    "full disk": (1, one, each("hold_full"), each("let_room")),
+    "full disks": (1, any_of_them, each("hold_full"), each("let_room")),
     "clock step": (2, draw_step, begin_steps, end_steps),
 }
 
@@ -182,7 +207,3 @@ def text_of(f):
     if "step" in f:
         more += f" {f['step']:+d} s"
     return f"{f['kind']} ({more}) for {f['for']:g} s"
-
-
-def is_available(kind):
-    return kind in KINDS and os.geteuid() == 0
