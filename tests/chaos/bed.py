@@ -31,6 +31,7 @@ PATIENCE_S = 90.0
 STOP_LIMIT_S = 60.0
 RESTART_S = 0.5         # what ended by itself is started again, as systemd does
 DISK_BYTES = 96 << 20
+DISK_CODES = (1, 10)    # it could not start, or ended, and had said why
 DISK_GRACE_S = 5.0      # a disk is well again, and muster ends for what it met before
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
 DISK_FAULTS = os.path.join(BUILD, "libchaos_disk.so")  # see faults.py: a hook
@@ -116,7 +117,7 @@ class ChaosMachine(Machine):
         self.started = None
         if self.is_expected:
             return
-        if (self.disk_bad or now < self.disk_bad_until) and code == 1:
+        if (self.disk_bad or now < self.disk_bad_until) and code in DISK_CODES:
             self.site.count("ended by a broken disk")
         else:
             self.deaths.append(f"muster on {self.name} ended by itself, code {code}: "
