@@ -133,7 +133,7 @@ static int parse_epoch(struct epoch *e, const char *text)
     return 0;
 }
 
-static int parse_machine(struct identity *id, const char *text)
+int identity_machine_parse(struct identity *id, const char *text)
 {
     char number[32], birth[32], begun[8], cluster[64], epoch[2 * EPOCH_BYTES_MAX + 2];
     char *end, *birth_end;
@@ -156,7 +156,7 @@ static int parse_machine(struct identity *id, const char *text)
     return parse_epoch(&id->epoch, epoch);
 }
 
-static int parse_peers(struct raft_members *peers, const char *text)
+int identity_peers_parse(struct raft_members *peers, const char *text)
 {
     uint64_t id;
     unsigned voter;
@@ -179,6 +179,14 @@ static int parse_peers(struct raft_members *peers, const char *text)
     return 0;
 }
 
+int identity_secret_parse(struct identity *id, const char *text)
+{
+    char line[2 * SECRET_LEN + 2];
+
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(text, "\n"), text);
+    return unhex(line, id->secret, SECRET_LEN);
+}
+
 int identity_load(struct identity *id, const char *dir, struct buf *why)
 {
     struct buf machine = {0}, secret = {0}, peers = {0};
@@ -189,20 +197,15 @@ int identity_load(struct identity *id, const char *dir, struct buf *why)
         buf_printf(why, "%s/machine: its checksum is wrong: a byte of it has changed", dir);
         err = ERR_CORRUPT;
     }
-    if (err == 0 && (err = parse_machine(id, buf_text(&machine))) != 0)
+    if (err == 0 && (err = identity_machine_parse(id, buf_text(&machine))) != 0)
         buf_printf(why,
                    "%s/machine: it must have valid lines id=, cluster=, name=, address=", dir);
     if (err == 0)
         err = read_file(dir, "secret", &secret, why);
-    if (err == 0) {
-        char text[2 * SECRET_LEN + 2];
-        snprintf(text, sizeof text, "%.*s", (int)strcspn(buf_text(&secret), "\n"),
-                 buf_text(&secret));
-        if ((err = unhex(text, id->secret, SECRET_LEN)) != 0)
-            buf_printf(why, "%s/secret: it must be %d hexadecimal digits", dir, 2 * SECRET_LEN);
-    }
+    if (err == 0 && (err = identity_secret_parse(id, buf_text(&secret))) != 0)
+        buf_printf(why, "%s/secret: it must be %d hexadecimal digits", dir, 2 * SECRET_LEN);
     if (err == 0 && read_file(dir, "peers", &peers, NULL) == 0 &&
-        (err = parse_peers(&id->peers, buf_text(&peers))) != 0)
+        (err = identity_peers_parse(&id->peers, buf_text(&peers))) != 0)
         buf_printf(why, "%s/peers: a line must be: id voter(0|1) name address:port", dir);
     buf_free(&machine);
     buf_free(&secret);

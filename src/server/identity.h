@@ -50,6 +50,11 @@ void identity_store_path(const struct identity *id, const char *dir, struct buf 
 /* Sets id->store to a name that nothing in dir has yet. */
 void identity_next_store(struct identity *id, const char *dir);
 
+/* The texts of the three files. 0 or ERR_SYNTAX. */
+int identity_machine_parse(struct identity *id, const char *text);
+int identity_secret_parse(struct identity *id, const char *text);
+int identity_peers_parse(struct raft_members *peers, const char *text);
+
 /* A name that may stand in paths, HAProxy's configuration and metrics. */
 bool identity_name_is_valid(const char *name);
 bool identity_address_is_valid(const char *address); /* IPv4, dotted */
