@@ -153,7 +153,19 @@ int run_until_stopped(struct run *r, const struct server_options *options)
 
     log_init(stderr, r->self.name, LOG_NOTICE, clock_wall_ms);
     may_open_files();
-    if (server_start(&r->server, r->loop, options, &why) != 0) {
+    int err = server_start(&r->server, r->loop, options, &why);
+    if (err == ERR_CORRUPT) {
+        struct buf what = {0};
+        buf_printf(&what, "%s: the store is damaged", options->dir);
+        (void)cmd_fail(EXIT_UNSAFE, buf_text(&what), buf_text(&why),
+                       "the disk has lost or changed bytes; no other server votes, so nobody "
+                       "has them to fetch them from. Nothing was changed here",
+                       "muster restore, from a backup; without one, muster recover");
+        buf_free(&what);
+        buf_free(&why);
+        return EXIT_UNSAFE;
+    }
+    if (err != 0) {
         fprintf(stderr,
                 "muster: the server cannot start: %s.\nIf another process has the port: ss "
                 "-ltnp; if it is a file: nothing of it was changed.\n",

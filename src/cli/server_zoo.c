@@ -21,6 +21,7 @@
 #include "host/files.h"
 #include "server/founding.h"
 #include "server/member_ensemble.h"
+#include "server/member_repair.h"
 #include "server/secret.h"
 #include "server/zoocfg.h"
 
@@ -331,6 +332,7 @@ static int found(struct zoo_run *z, struct buf *why)
     struct identity *self = &z->run.self;
     const struct founding_options o = {self, z->peer_ip, z->peer_port};
     enum found_verdict verdict = FOUND_LATE;
+    uint64_t random;
     int err = 0;
 
     if (!zoo_config_server(&z->config, z->myid)->is_observer)
@@ -341,10 +343,8 @@ static int found(struct zoo_run *z, struct buf *why)
               LOG_S("dir", z->dir));
     if (verdict == FOUND_BEGIN)
         return server_create(z->dir, self, why);
-    while (self->birth == 0) {
-        secret_random(&self->birth, sizeof self->birth);
-        self->birth &= RAFT_NUMBER_MAX;
-    }
+    secret_random(&random, sizeof random);
+    self->birth = repair_birth(0, random);
     return server_create_joined(z->dir, self, why);
 }
 
@@ -375,6 +375,7 @@ static int take_known(struct zoo_run *z, const struct identity *known, struct bu
         return ERR_UNSAFE;
     }
     self->birth = known->birth;
+    self->has_begun = known->has_begun;
     compare_servers(z, &known->peers);
     self->peers = known->peers;
     return 0;
