@@ -9,15 +9,15 @@
 
 /* ---- the form of an entry ----
  * op i32, cxid i32, session i64, time i64, origin 2 x u64, seq u64, bytes of ids u32, rules
- * u8; for the operations that make or attach a session also timeout i32, password; then the
- * ids' elements, and the body to the end. */
+ * u8, bytes_max u32; for the operations that make or attach a session also timeout i32,
+ * password; then the ids' elements, and the body to the end. */
 
 static bool has_password(int32_t op)
 {
     return op == TREE_OP_CREATE_SESSION || op == TREE_OP_ATTACH_SESSION;
 }
 
-#define HEAD_LEN 53 /* up to and with rules */
+#define HEAD_LEN 57 /* up to and with bytes_max */
 
 /* Written and read for each write on each server: in one piece. */
 void tree_txn_encode(const struct tree_txn *t, struct buf *out)
@@ -33,6 +33,7 @@ void tree_txn_encode(const struct tree_txn *t, struct buf *out)
     be64_put(head + 40, t->seq);
     be32_put(head + 48, (uint32_t)t->ids.len);
     head[52] = t->rules;
+    be32_put(head + 53, t->bytes_max);
     if (has_password(t->op)) {
         be32_put(at, (uint32_t)t->timeout_ms);
         memcpy(at + 4, t->password, sizeof t->password);
@@ -61,6 +62,7 @@ int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len)
         .origin = {be64_get(data + 24), be64_get(data + 32)},
         .seq = be64_get(data + 40),
         .rules = data[52],
+        .bytes_max = be32_get(data + 53),
     };
     uint32_t ids_len = be32_get(data + 48);
     const uint8_t *at = data + HEAD_LEN, *end = data + len;
@@ -328,16 +330,24 @@ static void show_changes(struct tree *t, struct watches *watches)
 void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
                 struct watches *watches, struct tree_result *out)
 {
-    struct step s = {
-        .t = t, .zxid = zxid, .time_ms = txn->time_ms, .rules = txn->rules, .ids = txn->ids};
+    struct step s = {.t = t,
+                     .zxid = zxid,
+                     .time_ms = txn->time_ms,
+                     .rules = txn->rules,
+                     .ids = txn->ids,
+                     .bytes_max = txn->bytes_max};
 
     CHECK(zxid > t->zxid);
     t->zxid = zxid;
+    t->is_full = false;
+    if (s.bytes_max == 0 || s.bytes_max > TREE_BYTES_MAX)
+        s.bytes_max = TREE_BYTES_MAX;
     s.session = sessions_find(&t->sessions, txn->session);
     t->want_changes = watches != NULL && watches_count(watches) > 0;
     buf_clear(&t->answer);
     out->session = 0;
     out->err = do_op(&s, txn, &out->session);
+    out->is_full = t->is_full;
     if (t->changes.len > 0)
         show_changes(t, watches);
     tree_changes_cut(t, 0);
