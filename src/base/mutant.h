@@ -75,6 +75,7 @@
     M(tree_multi_partial, "a failed multi leaves its first operation")                      \
     M(tree_seq_reuse, "a sequence counter goes down when a child is deleted")               \
     M(tree_attach_any_password, "a session can be attached with any password")              \
+    M(tree_full_ignored, "a tree grows beyond its limit")                                   \
     M(tree_quota_ignored, "a hard limit of a quota is not looked at")                       \
     M(tree_ttl_ignored, "a TTL znode goes before its time")                                 \
     M(tree_acl_ignored, "an access list does not keep anybody out")                         \

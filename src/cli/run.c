@@ -20,6 +20,7 @@
 #include "cli/run.h"
 #include "host/clock.h"
 #include "host/files.h"
+#include "host/notify.h"
 #include "server/aside.h"
 #include "server/clients.h"
 #include "server/secret.h"
@@ -68,6 +69,7 @@ static void server_stopped(void *ctx)
 {
     struct run *r = ctx;
 
+    uv_close((uv_handle_t *)&r->watchdog, NULL);
     uv_close((uv_handle_t *)&r->term, NULL);
     uv_close((uv_handle_t *)&r->interrupt, NULL);
 }
@@ -164,8 +166,30 @@ static void stop(uv_signal_t *signal, int number)
         exit(128 + number);
     }
     log_event(LOG_NOTICE, "stopping", LOG_U("signal", number));
+    (void)notify_send("STOPPING=1");
     r->is_told = true;
     stop_all(r);
+}
+
+/* From the loop: when that hangs, this stays away. */
+static void watched(uv_timer_t *timer)
+{
+    (void)timer;
+    (void)notify_send("WATCHDOG=1");
+}
+
+/* Ready is: the ports are open. Not: there is a quorum, for which the other machines are
+ * needed, and a machine's start would then wait for theirs. */
+static void say_ready(struct run *r)
+{
+    uint64_t every_ms = notify_watchdog_ms() / 3;
+    int err = notify_send("READY=1\nSTATUS=started; muster status says how the site is");
+
+    if (err != 0 && err != ERR_NOT_FOUND)
+        log_event(LOG_WARNING, "not_notified", LOG_S("why", err_text(err)),
+                  LOG_S("effect", "systemd takes the start for unfinished"));
+    if (every_ms > 0)
+        uv_timer_start(&r->watchdog, watched, every_ms, every_ms);
 }
 
 /* Until it is stopped. */
@@ -173,6 +197,7 @@ static int go_on(struct run *r, const char *dir)
 {
     CHECK(uv_signal_init(r->loop, &r->term) == 0 &&
           uv_signal_init(r->loop, &r->interrupt) == 0);
+    CHECK(uv_timer_init(r->loop, &r->watchdog) == 0);
     r->term.data = r->interrupt.data = r;
     uv_signal_start(&r->term, stop, SIGTERM);
     uv_signal_start(&r->interrupt, stop, SIGINT);
@@ -180,6 +205,7 @@ static int go_on(struct run *r, const char *dir)
         return r->exit_code;
     confined_log();
     log_event(LOG_NOTICE, "started", LOG_S("dir", dir), LOG_S("version", MUSTER_VERSION));
+    say_ready(r);
     uv_run(r->loop, UV_RUN_DEFAULT);
     log_event(LOG_NOTICE, "stopped", LOG_S("dir", dir));
     return r->exit_code;

@@ -13,6 +13,7 @@ struct run {
     struct identity self;
     struct server *server;
     uv_signal_t term, interrupt;
+    uv_timer_t watchdog; /* systemd's */
     bool stopping;
     int exit_code;
     bool is_told;     /* by a signal to stop */

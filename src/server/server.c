@@ -675,6 +675,8 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
         .lapse_per_minute_max = (uint32_t)set->container_per_minute_max,
         .container_never_used_ms = set->container_never_used_ms,
         .rules = settings_rules(set),
+        .sessions_max = (uint32_t)set->sessions_max,
+        .tree_bytes_max = (uint32_t)set->tree_bytes_max,
         .super_digest = set->super_digest[0] != 0 ? set->super_digest : NULL,
         .frame_max = (uint32_t)set->frame_max,
         .outstanding_max = (uint32_t)set->outstanding_max,
