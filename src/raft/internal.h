@@ -213,6 +213,8 @@ uint64_t raft_round_confirmed(const struct raft *r);
 /* members.c */
 bool raft_is_voter(const struct raft *r, uint64_t id);
 bool raft_may_campaign(const struct raft *r);
+/* Where the configuration in use stands; what is known of it when that left the log. */
+void raft_config_position(const struct raft *r, uint64_t *index, uint64_t *term);
 bool raft_is_another_birth(const struct raft *r, const struct peer *p);
 struct peer *raft_peer_find(struct raft *r, uint64_t id);
 void raft_config_appended(struct raft *r, const struct raft_entry *e);

@@ -145,6 +145,14 @@ struct peer *raft_peer_find(struct raft *r, uint64_t id)
     return NULL;
 }
 
+void raft_config_position(const struct raft *r, uint64_t *index, uint64_t *term)
+{
+    bool is_in_log = raft_log_has(&r->log, r->members_index);
+
+    *index = is_in_log ? r->members_index : r->log.base;
+    *term = raft_log_term(&r->log, *index);
+}
+
 /* ---- history ---- */
 
 /* What we know of members that stay is kept; both lists are sorted by id. */

@@ -206,6 +206,7 @@ static void begin_new_life(struct server *s, const char *why)
     struct world *w = &s->town->w;
 
     world_note(w, "server %u: its store is set aside: %s", s->n, why);
+    s->aside_birth = s->birth;
     s->birth = repair_birth(s->birth, rng_next(&w->rng));
     s->has_begun = false;
     if (world_chance(w, 100))
@@ -412,6 +413,7 @@ void server_lose_disk(struct server *s)
     server_crash(s, true);
     box_replace(&s->box);
     s->is_lost = true;
+    s->aside_birth = s->birth;
     if (t->w.seed % 2 == 0 && s->known.n > 0) {
         world_note(&t->w, "server %u: its store is lost", s->n);
         server_restart_later(s, world_below(&t->w, t->restart_us));
@@ -422,6 +424,22 @@ void server_lose_disk(struct server *s)
     s->has_begun = false; /* this was on the disk, too */
     s->absent_until_us = t->w.now_us + 1000 * (uint64_t)FOUND_LATE_MS;
     server_restart_later(s, 1000 * (uint64_t)FOUND_LATE_MS + world_below(&t->w, t->restart_us));
+}
+
+void server_put_back(struct server *s)
+{
+    struct town *t = s->town;
+    uint64_t birth = s->birth;
+
+    if (!may_lose_disk(t) || s->member == NULL || s->box.aside == NULL)
+        return;
+    server_crash(s, true);
+    CHECK(box_put_back(&s->box));
+    world_note(&t->w, "server %u: the disk of its earlier life is put back", s->n);
+    s->is_lost = true;
+    s->birth = s->aside_birth;
+    s->aside_birth = birth;
+    server_restart_later(s, world_below(&t->w, t->restart_us));
 }
 
 void server_rot(struct server *s)
