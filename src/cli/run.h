@@ -13,6 +13,8 @@ struct run {
     struct server *server;
     uv_signal_t term, interrupt;
     bool stopping;
+    const struct server_options *options; /* of the server; set by run_until_stopped() */
+    struct buf condemned;                 /* why it had to end; empty: it had not */
     int exit_code;
     void *more; /* of the caller */
     /* When the server has started; not 0: an exit code, it has been said why. May be NULL. */
@@ -35,5 +37,7 @@ void run_save_status(const char *dir, const struct buf *json);
 int run_zoo_config(const char *file, bool check_only);
 /* For server_options.failed: ends the process. */
 void run_disk_failed(void *ctx, int err);
+/* What becomes of a server that may not go on: another one, with another birth, in its place. */
+void run_begin_again(struct run *r, const char *why);
 
 #endif

@@ -301,6 +301,16 @@ static bool is_alive(const struct raft *r, const struct raft_members *to)
     return heard > voters / 2 || MUTANT(raft_remove_blindly);
 }
 
+bool raft_can_spare(const struct raft *r, uint64_t id)
+{
+    struct raft_members to = r->members;
+
+    for (unsigned i = 0; i < to.n; i++)
+        if (to.v[i].id == id)
+            to.v[i].voter = false;
+    return is_alive(r, &to);
+}
+
 static void change(struct raft *r, const struct raft_members *to)
 {
     struct buf bytes = {0};

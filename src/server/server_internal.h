@@ -48,7 +48,7 @@ struct server {
     bool is_saving, save_again;
     int save_err;
     enum raft_role role_seen;
-    bool serving_seen, read_only_seen, stopping, closed;
+    bool serving_seen, read_only_seen, stopping, closed, condemned;
     struct limits_told told;
     int load_err;
     struct set_aside aside;
