@@ -22,6 +22,11 @@
     M(raft_no_prev_check, "entries are appended whatever the term before them")             \
     M(raft_two_changes, "members change while an earlier change is not committed")          \
     M(raft_stranger_votes, "a server that has lost its disk votes at once")                 \
+    M(raft_old_life_votes, "the disk of a server's earlier life votes when it comes back")  \
+    M(raft_old_image_counts, "a voter that has lost what it acknowledged counts on")        \
+    M(digest_ignored, "a replica whose tree differs goes on")                               \
+    M(digest_leader_right, "the leader's digest is the right one, whatever the others have") \
+    M(digest_snapshot_blind, "a snapshot is sent that nobody has compared")                 \
     M(repair_old_birth, "a server whose store is damaged goes on in its old life")          \
     M(store_damage_cut, "a log that is damaged in the middle is cut there")                 \
     M(repair_lost_ignored, "a store that is gone counts as one that never was")             \
