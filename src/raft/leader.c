@@ -215,6 +215,7 @@ void raft_lead(struct raft *r)
 {
     CHECK(r->role == RAFT_CANDIDATE && r->has_asked);
     r->role = RAFT_LEADER;
+    r->terms_lost = 0;
     r->leader = r->opt.id;
     r->election_ms = RAFT_NEVER;
     r->leader_since_ms = r->now_ms;

@@ -102,6 +102,9 @@ static int set_aside(const char *dir, const char *reason, struct buf *aside)
     /* For people: when the disk is full, it is missed. */
     (void)file_write(buf_text(&from), note.data, note.len, 0600);
     buf_clear(&from);
+    buf_printf(&from, "%s/store/reserve", dir); /* room that nobody would give up any more */
+    (void)unlink(buf_text(&from));
+    buf_clear(&from);
     buf_printf(&from, "%s/store", dir);
     buf_printf(aside, PREFIX "%" PRIu64, highest + 1);
     buf_printf(&to, "%s/%s", dir, buf_text(aside));
