@@ -218,6 +218,7 @@ void raft_lead(struct raft *r)
     if (r->members_index > r->commit)
         REACHED(raft_led_in_change);
     r->role = RAFT_LEADER;
+    r->terms_lost = 0;
     r->leader = r->opt.id;
     r->election_ms = RAFT_NEVER;
     r->leader_since_ms = r->now_ms;

@@ -4,7 +4,7 @@
 #include "base/check.h"
 #include "base/err.h"
 
-enum { FULL_RETRY_US = 500000, SLOW_MAX_US = 1000000 };
+enum { FULL_RETRY_US = 500000, SLOW_MAX_US = 1000000, LOOK_US = 1000000 };
 
 void box_init(struct box *b, struct world *w, unsigned host, const struct box_core *core)
 {
@@ -18,7 +18,7 @@ static void stop(struct box *b)
     if (b->snapshot != NULL)
         raft_blob_unref(b->snapshot);
     b->snapshot = NULL;
-    b->busy = b->saving = false;
+    b->busy = b->saving = b->is_waiting = false;
     store_close(b->store);
     b->store = NULL;
     b->life++;
@@ -52,6 +52,31 @@ bool box_put_back(struct box *b)
     return true;
 }
 
+static void look(struct box *b)
+{
+    struct store_room room;
+
+    if (b->core.room == NULL || b->w->now_us < b->look_us || store_room(b->store, &room) != 0)
+        return;
+    b->look_us = b->w->now_us + LOOK_US;
+    b->core.room(b->core.ctx, &room, b->is_waiting);
+}
+
+static void look_due(void *ctx, uint64_t life, uint64_t unused)
+{
+    struct box *b = ctx;
+
+    (void)unused;
+    if (life != b->life || b->store == NULL)
+        return;
+    if (!b->busy && !world_is_frozen(b->w, b->host)) {
+        look(b);
+        b->core.turn(b->core.ctx);
+    }
+    if (life == b->life)
+        world_at(b->w, b->w->now_us + LOOK_US, look_due, b, life, 0);
+}
+
 int box_open(struct box *b, const struct store_load *load, struct buf *why)
 {
     CHECK(b->store == NULL);
@@ -59,6 +84,9 @@ int box_open(struct box *b, const struct store_load *load, struct buf *why)
     if (err == 0) {
         b->life++;
         b->is_clean = false;
+        b->look_us = 0;
+        if (b->core.room != NULL)
+            world_at(b->w, b->w->now_us, look_due, b, b->life, 0);
     }
     return err;
 }
@@ -188,8 +216,17 @@ static void done(void *ctx, uint64_t life, uint64_t unused)
         world_at(b->w, b->w->hosts[b->host].frozen_until_us, done, b, life, 0);
         return;
     }
+    if (b->w->now_us < b->stuck_until_us) {
+        world_at(b->w, b->stuck_until_us, done, b, life, 0);
+        return;
+    }
     int err = run(b);
-    if (err == ERR_DISK_FULL && b->saving) {
+    b->is_waiting = err == ERR_DISK_FULL && b->saving;
+    if (b->is_waiting || !b->saving)
+        b->look_us = 0;
+    look(b);
+    if (b->is_waiting) {
+        b->core.turn(b->core.ctx);
         world_at(b->w, b->w->now_us + FULL_RETRY_US, done, b, life, 0);
         return;
     }
@@ -252,9 +289,14 @@ void box_fill(struct box *b, bool full)
     sim_disk_set_capacity(b->disk, full ? sim_disk_used(b->disk) : UINT64_MAX);
 }
 
+void box_leave_room(struct box *b, uint64_t bytes)
+{
+    sim_disk_set_capacity(b->disk, sim_disk_used(b->disk) + bytes);
+}
+
 void box_heal(struct box *b)
 {
-    b->slow_until_us = 0;
+    b->slow_until_us = b->stuck_until_us = 0;
     sim_disk_fail_sync(b->disk, 0);
     box_fill(b, false);
 }

@@ -20,6 +20,8 @@ struct box_core {
     void (*snapshot_saved)(void *ctx, uint64_t index, int err);
     void (*turn)(void *ctx); /* after each of them */
     void (*died)(void *ctx); /* the disk failed: the process ends */
+    /* How much room there is; is_waiting: a save waits for it. NULL: not wanted. */
+    void (*room)(void *ctx, const struct store_room *room, bool is_waiting);
 };
 
 struct box {
@@ -31,6 +33,9 @@ struct box {
     uint64_t keep;           /* entries below a snapshot */
     uint32_t min_us, max_us; /* of a save */
     uint64_t slow_until_us;  /* each takes 50 times that */
+    uint64_t stuck_until_us; /* none ends before it */
+    bool is_waiting;         /* a save waits for room */
+    uint64_t look_us;        /* when the room is measured again */
     struct store *store;     /* NULL: not running */
     uint64_t life;           /* counts starts */
     bool is_clean;           /* it was stopped, not killed: the store says where it ends */
@@ -59,6 +64,8 @@ void box_stop(struct box *b);            /* as a process that is asked to end */
  * since what it does cannot be told from a torn write (store.h). world_fail() when what is
  * loaded then is something else than before, and not ERR_CORRUPT. */
 bool box_rot(struct box *b);
+/* Room for so many bytes more, and no further. */
+void box_leave_room(struct box *b, uint64_t bytes);
 void box_heal(struct box *b); /* no faults are waiting any more */
 
 #endif

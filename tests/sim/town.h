@@ -109,7 +109,7 @@ struct town {
     unsigned walkers_n;
     unsigned weights[24];
     uint32_t faults_us, restart_us, save_min_us, save_max_us;
-    uint64_t snapshot_every, keep;
+    uint64_t snapshot_every, keep, reserve_bytes; /* reserve_bytes 0: drawn */
     uint64_t connections_total;
     bool is_blind[WORLD_HOSTS_MAX]; /* its clients reach no server, also not its own */
     bool quiet;

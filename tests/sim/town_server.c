@@ -87,6 +87,18 @@ static void core_snapshot_saved(void *ctx, uint64_t index, int err)
     member_snapshot_saved(s->member, index, err);
 }
 
+static void core_room(void *ctx, const struct store_room *room, bool is_waiting)
+{
+    struct server *s = ctx;
+    const struct member_room r = {room->free_bytes, room->reserve_bytes, room->wanted_bytes,
+                                  is_waiting};
+
+    if (s->member == NULL) /* it is just opened */
+        return;
+    tell_time(s);
+    member_room(s->member, &r);
+}
+
 static void core_turn(void *ctx) { server_turn(ctx); }
 
 static void core_died(void *ctx)
@@ -164,7 +176,8 @@ void server_add(struct town *t, const char *name)
                                   .snapshot_take = core_snapshot_take,
                                   .snapshot_saved = core_snapshot_saved,
                                   .turn = core_turn,
-                                  .died = core_died};
+                                  .died = core_died,
+                                  .room = core_room};
 
     s->town = t;
     s->n = t->servers_n++;
@@ -174,6 +187,8 @@ void server_add(struct town *t, const char *name)
     s->box.max_us = t->save_max_us;
     s->box.keep = t->keep;
     s->box.options.segment_bytes = 4000 + world_below(&t->w, 60000);
+    s->box.options.reserve_bytes =
+        t->reserve_bytes > 0 ? t->reserve_bytes : 20000 + t->w.seed % 7 * 30000;
     for (unsigned i = 0; i < t->servers_n; i++) {
         struct server *o = &t->servers[i];
         pipe_init(&o->peers[s->n], &t->w, o->host, s->host, from_peer, &o->peers[s->n]);
