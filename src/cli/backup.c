@@ -20,6 +20,7 @@
 #include "cli/replica.h"
 #include "cli/stopped.h"
 #include "host/clock.h"
+#include "server/member_epoch.h"
 #include "store/scan.h"
 
 #define PROGRESS_MS 2000
@@ -207,9 +208,10 @@ static int copy(struct making *m, const struct manifest_file *last)
 
     if (m->reason == NULL) {
         err = copy_more(m, last);
-        if (err == ERR_NOT_FOUND)
+        bool is_jump = m->replica.applied - last->to >= EPOCH_ZXID_JUMP;
+        if (err == ERR_NOT_FOUND && !is_jump)
             m->reason = "this machine's log does not reach back to the last one";
-        else if (err == ERR_UNSAFE)
+        else if (err == ERR_UNSAFE || is_jump)
             m->reason = "the site has begun a new epoch since the last one (muster recover)";
     }
     return m->reason != NULL ? copy_full(m) : err;

@@ -46,8 +46,9 @@ struct recovering {
     struct tree *tree;
     struct raft_members members;
     struct epoch epoch; /* of the log that ends: its last terms */
-    uint64_t vote_term, snapshot;
-    int64_t time_ms; /* of the last change */
+    uint64_t vote_term;
+    uint64_t committed; /* up to here, for sure */
+    int64_t time_ms;    /* of the last change */
     uint64_t entries;
     int err;
     struct other others[RAFT_MEMBERS_MAX];
@@ -70,7 +71,7 @@ static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
 
     r->tree = tree_load(1, data, len);
     r->members = *members;
-    r->snapshot = index;
+    r->committed = index;
     epoch_note(&r->epoch, index, term);
     if (r->tree == NULL)
         r->err = ERR_CORRUPT;
@@ -129,8 +130,8 @@ static int load(struct recovering *r)
 /* ---- the others ---- */
 
 /* How long ago muster heard of it, by what muster had written down: it does that every few
- * seconds while it runs. */
-static uint64_t away_by_file(const struct recovering *r, const char *name)
+ * seconds while it runs. And how far it knew the log to be committed. */
+static uint64_t away_by_file(struct recovering *r, const char *name)
 {
     struct buf path = {0}, text = {0};
     struct stat st;
@@ -143,7 +144,12 @@ static uint64_t away_by_file(const struct recovering *r, const char *name)
         file_read(buf_text(&path), STATUS_BYTES_MAX, &text) == 0) {
         json_t *all = json_loadb((const char *)text.data, text.len, 0, NULL);
         uint64_t now_ms = clock_wall_ms(), then_ms = (uint64_t)st.st_mtime * 1000;
-        json_array_foreach(json_object_get(json_object_get(all, "quorum"), "members"), i, m)
+        const json_t *quorum = json_object_get(all, "quorum");
+        const json_t *commit = json_object_get(quorum, "commit_index");
+        if (json_is_integer(commit) && (uint64_t)json_integer_value(commit) > r->committed &&
+            (uint64_t)json_integer_value(commit) <= r->epoch.last)
+            r->committed = (uint64_t)json_integer_value(commit);
+        json_array_foreach(json_object_get(quorum, "members"), i, m)
         {
             const char *is = json_string_value(json_object_get(m, "name"));
             const json_t *age = json_object_get(m, "age_ms");
@@ -261,7 +267,7 @@ static void print_found(const struct recovering *r)
     printf("committed   up to zxid 0x%" PRIx64
            " for sure; what follows on this disk may have been\n"
            "            acknowledged, so all of it is kept\n",
-           r->is_running ? r->here.committed : r->snapshot);
+           r->committed);
     puts(
         "may be lost what the others have committed without this machine: it was not told, so\n"
         "            it cannot say how much. Their disks have it: when they come back, it is\n"
@@ -291,8 +297,7 @@ static void print_found_json(const struct recovering *r)
         "{s:s, s:i, s:i, s:b, s:I, s:I, s:I, s:I, s:o}", "machine", r->self.name, "voters",
         (int)r->voters, "voters_there", (int)r->answering, "running", (int)r->is_running,
         "last", (json_int_t)own_last(r), "last_term", (json_int_t)own_last_term(r), "committed",
-        (json_int_t)(r->is_running ? r->here.committed : r->snapshot), "last_change_ms",
-        (json_int_t)r->time_ms, "others", others));
+        (json_int_t)r->committed, "last_change_ms", (json_int_t)r->time_ms, "others", others));
 }
 
 /* ---- may it be done? ---- */
@@ -455,6 +460,8 @@ static int recover(struct recovering *r)
                     r->here.id == r->self.id &&
                     memcmp(r->here.cluster, r->self.cluster, CLUSTER_LEN) == 0;
     buf_free(&ignored);
+    if (r->is_running)
+        r->committed = r->here.committed;
     r->members = r->is_running ? r->here.members : r->self.peers;
     if (!r->is_running) {
         if ((code = run_lock_directory(r->dir)) != 0)
