@@ -22,6 +22,9 @@
     M(raft_no_prev_check, "entries are appended whatever the term before them")             \
     M(raft_two_changes, "members change while an earlier change is not committed")          \
     M(raft_stranger_votes, "a server that has lost its disk votes at once")                 \
+    M(repair_old_birth, "a server whose store is damaged goes on in its old life")          \
+    M(store_damage_cut, "a log that is damaged in the middle is cut there")                 \
+    M(repair_lost_ignored, "a store that is gone counts as one that never was")             \
     M(reconfig_forgotten, "a new leader does not go on with a reconfig")                    \
     M(reconfig_unlike_raft, "/zookeeper/config is not set when a server joins or leaves")   \
     M(raft_remove_blindly, "a voter is let go though those that answer are no majority without it") \
@@ -57,11 +60,17 @@
     M(store_dir_not_synced, "a new file's name is not synced")                              \
     M(store_snapshot_not_synced, "a snapshot gets its name before its bytes are synced")    \
     M(backup_checksum_ignored, "a record of a backup with a wrong checksum is taken")       \
-    M(backup_uncommitted, "what is not known to be committed gets into a backup")           \
-    M(epoch_old_served, "a server goes on though it has met a newer epoch")                 \
+    M(scan_cut_ignored, "what a new leader has replaced in the log gets into a backup")     \
+    M(epoch_ignored, "servers of different epochs speak with each other")                   \
     M(epoch_no_jump, "a recovered server's zxids go on where its log ended")                \
-    M(epoch_tail_dropped, "a recovered server keeps only what it knew to be committed")     \
-    M(epoch_old_votes, "a server of an old epoch comes back with its old votes")            \
+    M(epoch_tail_dropped, "a recovered server's last entries are not taken over")           \
+    M(epoch_others_vote, "in a new epoch the lost servers still count")                     \
+    M(epoch_sessions_kept, "sessions outlive a recovery that may have lost what they were told") \
+    M(disk_reserve_kept, "the reserve is not given up on a full disk")                      \
+    M(disk_data_taken, "new data is accepted while the disks of a quorum are full")         \
+    M(disk_leader_stays, "a leader with a sick disk keeps leading")                         \
+    M(disk_heartbeat_waits, "a heartbeat waits for the disk")                               \
+    M(disk_lagging_serves, "a server whose disk has fallen behind keeps its clients")       \
     M(tree_ephemeral_kept, "closing a session leaves its last ephemeral")                   \
     M(tree_moved_ignored, "a write through a session's old connection is applied")          \
     M(tree_multi_partial, "a failed multi leaves its first operation")                      \

@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/mutant.h"
 #include "cli/backup_dir.h"
 #include "cli/backup_replay.h"
 #include "cli/backup_verify.h"
@@ -66,10 +65,7 @@ static int take_entry(void *ctx, const struct raft_entry *e)
 static int copy_from(struct making *m, struct store_place from, bool is_strict)
 {
     const struct store_scan scan = {m, take_entry};
-    struct store_place to = {m->replica.applied, m->replica.applied_term};
-
-    if (MUTANT(backup_uncommitted))
-        to = (struct store_place){m->replica.last, m->replica.last_term};
+    const struct store_place to = {m->replica.applied, m->replica.applied_term};
     int err = store_scan(m->disk, from, is_strict, to, &scan, &m->why);
     if (err == 0)
         backup_end(&m->writer, m->replica.digest, &m->file.out);

@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "host/files.h"
 
 #define FILE_MAX_BYTES 65536
@@ -118,9 +119,23 @@ static int parse_epoch(struct epoch *e, const char *text)
     return 0;
 }
 
+/* A digit that has changed would make it another machine. Files from before there was a
+ * checksum have none. */
+static bool is_damaged(const char *text)
+{
+    char crc[16], right[16];
+    const char *line = strstr(text, "\ncrc=");
+
+    if (line == NULL)
+        return false;
+    value_of(text, "crc", crc, sizeof crc);
+    snprintf(right, sizeof right, "%08" PRIx32, crc32c(0, text, (size_t)(line + 1 - text)));
+    return strcmp(crc, right) != 0;
+}
+
 static int parse_machine(struct identity *id, const char *text)
 {
-    char number[32], birth[32], cluster[64], epoch[2 * EPOCH_BYTES_MAX + 2];
+    char number[32], birth[32], begun[8], cluster[64], epoch[2 * EPOCH_BYTES_MAX + 2];
     char *end, *birth_end;
 
     value_of(text, "id", number, sizeof number);
@@ -132,6 +147,8 @@ static int parse_machine(struct identity *id, const char *text)
     value_of(text, "epoch", epoch, sizeof epoch);         /* none: the first one */
     id->id = strtoull(number, &end, 10);
     id->birth = strtoull(birth, &birth_end, 10);
+    value_of(text, "begun", begun, sizeof begun);
+    id->has_begun = strcmp(begun, "1") == 0;
     if (id->id == 0 || *end != 0 || *birth_end != 0 ||
         unhex(cluster, id->cluster, CLUSTER_LEN) != 0 || !identity_name_is_valid(id->name) ||
         !identity_host_is_valid(id->address) || !store_is_valid(id->store))
@@ -168,6 +185,10 @@ int identity_load(struct identity *id, const char *dir, struct buf *why)
 
     *id = (struct identity){0};
     int err = read_file(dir, "machine", &machine, why);
+    if (err == 0 && is_damaged(buf_text(&machine))) {
+        buf_printf(why, "%s/machine: its checksum is wrong: a byte of it has changed", dir);
+        err = ERR_CORRUPT;
+    }
     if (err == 0 && (err = parse_machine(id, buf_text(&machine))) != 0)
         buf_printf(why,
                    "%s/machine: it must have valid lines id=, cluster=, name=, address=", dir);
@@ -229,7 +250,7 @@ int identity_prepare(const struct identity *id, const char *dir, struct buf *why
     return err;
 }
 
-int identity_finish(const struct identity *id, const char *dir, struct buf *why)
+int identity_save(const struct identity *id, const char *dir, struct buf *why)
 {
     struct buf text = {0};
     char digits[2 * SECRET_LEN + 1];
@@ -249,6 +270,9 @@ int identity_finish(const struct identity *id, const char *dir, struct buf *why)
         buf_printf(&text, "epoch=%s\n", hexed);
         buf_free(&bytes);
     }
+    if (id->has_begun)
+        buf_add_str(&text, "begun=1\n");
+    buf_printf(&text, "crc=%08" PRIx32 "\n", crc32c(0, text.data, text.len));
     int err = write_file(dir, "machine", &text, why);
     buf_free(&text);
     return err;
@@ -272,6 +296,11 @@ void identity_next_store(struct identity *id, const char *dir)
             break;
     }
     buf_free(&path);
+}
+
+int identity_finish(const struct identity *id, const char *dir, struct buf *why)
+{
+    return identity_save(id, dir, why);
 }
 
 int identity_create(const struct identity *id, const char *dir, struct buf *why)

@@ -28,6 +28,7 @@ struct identity {
      * Another life (another birth, another epoch) has another, so that one write of the file
      * `machine` is the change from one to the other, and the old one stays where it is. */
     char store[STORE_NAME_MAX];
+    bool has_begun;            /* its store has been written to: an empty one is a lost one */
     struct raft_members peers; /* the last known; how a machine that starts finds the others */
 };
 
@@ -39,7 +40,9 @@ int identity_load(struct identity *id, const char *dir, struct buf *why);
  * directory (0700). */
 int identity_prepare(const struct identity *id, const char *dir, struct buf *why);
 int identity_finish(const struct identity *id, const char *dir, struct buf *why);
-/* Both. */
+/* What is in the file machine: written again, in one piece. */
+int identity_save(const struct identity *id, const char *dir, struct buf *why);
+/* prepare and finish. */
 int identity_create(const struct identity *id, const char *dir, struct buf *why);
 int identity_save_peers(const char *dir, const struct raft_members *peers);
 /* Appends the path of the store: DIR/store, or what identity.store says. */

@@ -10,6 +10,8 @@
 #include "base/mem.h"
 #include "host/clock.h"
 #include "server/member_found.h"
+#include "server/member_repair.h"
+#include "server/newlife.h"
 #include "server/secret.h"
 #include "server/server_internal.h"
 #include "server/words.h"
@@ -262,19 +264,46 @@ static void note_changes(struct server *s)
     }
 }
 
-/* What commits is applied here only when our own disk has it, so while that is slow a
- * leader's clients wait though a quorum has their writes: somebody else leads better. */
-static void leave_sick_disk(struct server *s)
-{
-    uint64_t since_ms = writer_since_ms(s->writer), now_ms = uv_now(s->loop);
+_Static_assert(STORE_TIGHT_RESERVES == ROOM_FULL_RESERVES, "one of them is about the other");
 
-    if (since_ms == 0 || now_ms < since_ms + SICK_DISK_MS || now_ms < s->handed_over_ms ||
-        raft_role(member_raft(s->member)) != RAFT_LEADER || s->members.n < 2)
-        return;
-    s->handed_over_ms = now_ms + SICK_DISK_MS;
-    log_event(LOG_WARNING, "disk_slow", LOG_U("save_ms", now_ms - since_ms),
-              LOG_S("effect", "leadership is offered to another server"));
-    member_step_down(s->member);
+/* Each change of what the member makes of the disks is a line. */
+static void note_disk(struct server *s)
+{
+    struct member_disk_facts was = s->disk_seen;
+    struct member_facts f;
+
+    member_facts(s->member, &f);
+    const struct member_disk_facts *d = &s->disk_seen;
+    s->disk_seen = f.disk;
+    if (d->own != was.own)
+        log_event(d->own > was.own ? LOG_WARNING : LOG_NOTICE, "disk_room",
+                  LOG_S("room", room_name(d->own)), LOG_U("free_bytes", d->room.free_bytes),
+                  LOG_U("reserve_bytes", d->room.reserve_bytes),
+                  LOG_U("of_reserve_bytes", d->room.wanted_bytes),
+                  LOG_S("next", d->own >= ROOM_LOW ? "free some room, or give the disk more"
+                                                   : "nothing: it has healed"));
+    if (d->ensemble != was.ensemble && (d->ensemble >= ROOM_FULL || was.ensemble >= ROOM_FULL))
+        log_event(d->ensemble >= ROOM_FULL ? LOG_ERROR : LOG_NOTICE, "ensemble_room",
+                  LOG_S("room", room_name(d->ensemble)),
+                  LOG_U("free_bytes", d->ensemble_free_bytes),
+                  LOG_S("effect", d->ensemble >= ROOM_FULL
+                                      ? "new data is refused; deletes and claims are not"
+                                      : "new data is accepted again"));
+    if (d->is_slow != was.is_slow)
+        log_event(d->is_slow ? LOG_WARNING : LOG_NOTICE,
+                  d->is_slow ? "disk_slow" : "disk_quick", LOG_U("save_ms", d->saving_ms),
+                  LOG_U("limit_ms", MEMBER_SLOW_MS));
+    if (d->is_lagging != was.is_lagging)
+        log_event(d->is_lagging ? LOG_WARNING : LOG_NOTICE,
+                  d->is_lagging ? "disk_behind" : "disk_caught_up",
+                  LOG_U("saved", raft_saved_index(member_raft(s->member))),
+                  LOG_U("committed", raft_committed(member_raft(s->member))),
+                  LOG_S("effect", d->is_lagging ? "clients are sent to other servers"
+                                                : "clients are served again"));
+    if (d->hand_overs_total != was.hand_overs_total)
+        log_event(LOG_WARNING, "leadership_offered", LOG_S("room", room_name(d->own)),
+                  LOG_U("save_ms", d->saving_ms), LOG_U("others_first_ms", d->behind_ms),
+                  LOG_S("why", d->is_slow ? "the disk is slow" : "the disk is full"));
 }
 
 static void timer_due(uv_timer_t *timer) { (void)timer; } /* the turn follows */
@@ -296,7 +325,7 @@ static void turn(uv_prepare_t *prepare)
     note_changes(s);
     limits_tell(&s->told, s->member, now_ms);
     start_saving_peers(s);
-    leave_sick_disk(s);
+    note_disk(s);
     if (s->transport != NULL)
         transport_flush(s->transport);
     uint64_t at_ms = clients_wait(s->clients) ? now_ms : member_deadline(s->member);
@@ -360,7 +389,8 @@ static int open_store(struct disk **disk, struct store **store, const char *dir,
                       const struct store_load *load, struct buf *why)
 {
     struct buf path = {0};
-    struct store_options options = {.snapshots_kept = (unsigned)set->snapshots_kept};
+    struct store_options options = {.snapshots_kept = (unsigned)set->snapshots_kept,
+                                    .reserve_bytes = STORE_RESERVE_BYTES};
 
     identity_store_path(self, dir, &path);
     secret_random(&options.salt, sizeof options.salt);
@@ -439,6 +469,7 @@ static int create_store(const char *dir, const struct identity *self, struct tre
 int server_restore_take(const char *dir, const struct identity *self, struct tree *t,
                         uint64_t index, struct buf *why)
 {
+    struct identity begun = *self;
     int err = identity_prepare(self, dir, why);
 
     if (err == 0)
@@ -447,18 +478,21 @@ int server_restore_take(const char *dir, const struct identity *self, struct tre
         err = create_store(dir, self, t, index, 1, why);
     else
         tree_free(t);
+    begun.has_begun = true;
     if (err == 0)
-        err = identity_finish(self, dir, why);
+        err = identity_finish(&begun, dir, why);
     return err;
 }
 
 int server_recover_take(const char *dir, const struct identity *self, struct tree *t,
                         uint64_t index, uint64_t term, struct buf *why)
 {
+    struct identity begun = *self;
     int err = create_store(dir, self, t, index, term, why);
 
+    begun.has_begun = true;
     if (err == 0)
-        err = identity_finish(self, dir, why);
+        err = identity_save(&begun, dir, why);
     if (err == 0 && (err = identity_save_peers(dir, &self->peers)) != 0)
         buf_printf(why, "%s/peers: %s", dir, err_text(err));
     return err;
@@ -530,13 +564,109 @@ static int listen_all(struct server *s, struct buf *why)
     return err;
 }
 
+static void unload(struct server *s)
+{
+    store_close(s->store);
+    if (s->disk != NULL)
+        disk_posix_free(s->disk);
+    member_free(s->member);
+    s->store = NULL;
+    s->disk = NULL;
+    s->member = NULL;
+}
+
+/* A member with what the store holds; *was_new as in store_facts. On error nothing is open. */
+static int load(struct server *s, const struct member_options *m, const struct member_io *io,
+                bool *was_new, struct buf *why)
+{
+    const struct store_load into = {s, load_state, load_snapshot, load_entry};
+    struct store_facts f;
+
+    s->load_err = 0;
+    s->entries_loaded = 0;
+    s->member = member_new(m, io);
+    int err = open_store(&s->disk, &s->store, s->options.dir, s->options.self,
+                         &s->options.settings, &into, why);
+    if (err != 0) {
+        s->disk = NULL;
+        s->store = NULL;
+    } else if (s->load_err != 0) {
+        err = s->load_err;
+        buf_printf(why, "%s: what it holds %s", s->store_dir,
+                   err == ERR_CORRUPT ? "does not fit together"
+                                      : "was written by another version of muster");
+    } else {
+        store_facts(s->store, &f);
+        *was_new = f.was_new;
+    }
+    if (err != 0)
+        unload(s);
+    return err;
+}
+
+/* The store is damaged, or gone: see member_repair.h. */
+static int begin_again(struct server *s, const struct repair_question *q, struct buf *why)
+{
+    struct buf aside = {0}, effect = {0}, reason = {0};
+
+    if (why->len == 0)
+        buf_printf(why, "%s is empty, and was not when this server ran last", s->store_dir);
+    buf_add(&reason, why->data, why->len);
+    buf_clear(why);
+    int err = new_life_begin(s->options.dir, s->options.self,
+                             q->err != 0 ? buf_text(&reason) : NULL, &aside, why);
+    if (err == 0) {
+        repair_say(q, &effect);
+        log_event(LOG_ERROR, "store_damaged", LOG_S("why", buf_text(&reason)),
+                  LOG_S("set_aside", aside.len > 0 ? buf_text(&aside) : "nothing was left"),
+                  LOG_S("effect", buf_text(&effect)));
+    }
+    buf_free(&aside);
+    buf_free(&effect);
+    buf_free(&reason);
+    return err;
+}
+
+static int load_or_repair(struct server *s, struct member_options *m,
+                          const struct member_io *io, struct buf *why)
+{
+    struct identity *self = s->options.self;
+    struct repair_question q = {
+        .has_begun = self->has_begun, .self = self->id, .known = &self->peers};
+
+    q.err = load(s, m, io, &q.was_new, why);
+    int err = q.err;
+    switch (repair_decide(&q)) {
+    case REPAIR_NOT_NEEDED: break;
+    case REPAIR_IMPOSSIBLE:
+        if (q.err == 0) {
+            unload(s);
+            buf_printf(why, "%s is empty, and was not when this server ran last", s->store_dir);
+        }
+        return ERR_CORRUPT;
+    case REPAIR_NEW_LIFE:
+        if (q.err == 0)
+            unload(s);
+        err = begin_again(s, &q, why);
+        m->raft.birth = self->birth;
+        if (err == 0)
+            err = load(s, m, io, &q.was_new, why);
+        break;
+    }
+    /* Before anything is promised: from now on an empty store is a lost one. */
+    if (err == 0 && !self->has_begun) {
+        self->has_begun = true;
+        err = identity_save(self, s->options.dir, why);
+    }
+    return err;
+}
+
 int server_start(struct server **out, uv_loop_t *loop, const struct server_options *options,
                  struct buf *why)
 {
     struct server *s = mem_new(struct server);
     const struct member_io io = {
         s, send_peer, send_client, close_client, random_bytes, password_digest};
-    const struct store_load load = {s, load_state, load_snapshot, load_entry};
     const struct settings *set = &options->settings;
     struct member_options m = {
         .raft = {.id = options->self->id, .birth = options->self->birth},
@@ -565,7 +695,6 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
     s->options = *options;
     s->loop = loop;
     secret_random(&m.raft.seed, sizeof m.raft.seed);
-    s->member = member_new(&m, &io);
     s->started_ms = clock_now_ms();
     s->trace_mask = TRACE_MASK_DEFAULT;
     struct buf store_dir = {0};
@@ -573,15 +702,11 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
     snprintf(s->store_dir, sizeof s->store_dir, "%s", buf_text(&store_dir));
     buf_free(&store_dir);
     server_pages(s);
-    int err = open_store(&s->disk, &s->store, options->dir, options->self, set, &load, why);
+    int err = load_or_repair(s, &m, &io, why);
     summary_add(&s->load_ms, clock_now_ms() - s->started_ms);
     summary_add(&s->load_entries, s->entries_loaded);
     s->snapshot_wall_ms = server_newest_snapshot_ms(s->store_dir);
-    if (err == 0 && s->load_err != 0) {
-        buf_printf(why, "%s: what it holds does not fit together, or is of another version",
-                   s->store_dir);
-        err = s->load_err;
-    }
+    set_aside_find(options->dir, &s->aside);
     if (err == 0)
         err = listen_all(s, why);
     if (err != 0)

@@ -32,6 +32,9 @@ enum fault {
     FAULT_BLIND,
     FAULT_LOST_DISK,
     FAULT_RECONFIG,
+    FAULTS_DRAWN, /* the rest are added by the seed's number: earlier seeds stay what they were
+                   */
+    FAULT_ROT = FAULTS_DRAWN,
     FAULTS
 };
 
@@ -222,6 +225,7 @@ static void one_fault(struct town *t, enum fault which)
     case FAULT_BLIND: blind(t); break;
     case FAULT_LOST_DISK: server_lose_disk(s); break;
     case FAULT_RECONFIG: town_operator_reconfig(t); break;
+    case FAULT_ROT: server_rot(s); break;
     case FAULTS: UNREACHABLE("drawn below FAULTS");
     }
 }
@@ -371,7 +375,7 @@ static void draw(struct town *t)
         w->net.slow_permille = 100 + (uint32_t)world_below(w, 200);
     w->net.slow_max_us = w->net.delay_max_us + 50000 + (uint32_t)world_below(w, 500000);
     w->net.lose_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 60) : 0;
-    for (unsigned i = 0; i < FAULTS; i++)
+    for (unsigned i = 0; i < FAULTS_DRAWN; i++)
         t->weights[i] = world_chance(w, 450) ? (unsigned)world_below(w, 10) : 0;
     t->weights[FAULT_HEAL] += 3;
     t->faults_us = 100000 + (uint32_t)world_below(w, world_chance(w, 500) ? 1500000 : 400000);
@@ -393,6 +397,8 @@ static void draw(struct town *t)
     }
     if (w->seed % 3 == 0)
         t->read_only_after_ms = 300 + (uint32_t)(w->seed % 1000);
+    if (w->seed % 4 == 1)
+        t->weights[FAULT_ROT] = 1 + (unsigned)(w->seed / 4 % 6);
     if (w->seed % 5 == 2)
         t->throttle_max = 1 + (uint32_t)(w->seed % 4);
     t->has_balance = world_chance(w, 500);

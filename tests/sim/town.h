@@ -27,9 +27,12 @@ struct server {
     struct town *town;
     unsigned n, host; /* id: n + 1 */
     struct box box;
-    struct member *member;    /* NULL: down */
-    bool exists;              /* has data */
-    uint64_t birth;           /* raft_options.birth */
+    struct member *member;     /* NULL: down */
+    bool exists;               /* has data */
+    uint64_t birth;            /* raft_options.birth */
+    bool has_begun;            /* its store has been written to */
+    struct raft_members known; /* what it would have written down beside the store */
+    int load_err;
     uint64_t absent_until_us; /* it is not started before */
     bool is_lost;             /* its disk was, and it does not vote again yet */
     uint64_t timer_us;
@@ -94,7 +97,7 @@ struct town {
      * each alone is not: in a world there is one of the two. */
     bool loses_disks, loses_members;
     struct town_shared *shared; /* town_client.c: what all clients know together */
-    unsigned weights[16];
+    unsigned weights[24];
     uint32_t faults_us, restart_us, save_min_us, save_max_us;
     uint64_t snapshot_every, keep;
     uint64_t connections_total;
@@ -111,6 +114,8 @@ void server_restart_later(struct server *s, uint64_t in_us);
 void server_turn(struct server *s); /* after anything that the member was told */
 /* Its disk is another one, empty. Only where that loses nothing; else nothing happens. */
 void server_lose_disk(struct server *s);
+/* Bits of its disk change while it is down. Where it may be too much, nothing happens. */
+void server_rot(struct server *s);
 struct server *server_leader(struct town *t); /* of the highest term; or NULL */
 void server_free(struct server *s);
 uint64_t server_now_ms(const struct server *s);

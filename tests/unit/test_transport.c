@@ -17,6 +17,8 @@
 #include "base/err.h"
 #include "server/transport.h"
 
+#include "port.h"
+
 #define NODES 4
 #define LIMIT_MS 8000 /* for what must happen; it takes some milliseconds */
 
@@ -36,19 +38,6 @@ struct net {
     uint16_t port;
     struct node nodes[NODES + 1]; /* node n listens on 127.0.0.n */
 };
-
-/* A port that the kernel finds free on one of our addresses is, in practice, on all. */
-static uint16_t free_port(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001)};
-    socklen_t len = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-    close(fd);
-    return ntohs(a.sin_port);
-}
 
 static void received(void *ctx, uint64_t from, enum transport_channel channel,
                      const uint8_t *data, size_t len)
@@ -90,7 +79,7 @@ static void open_net(struct net *net)
 {
     memset(net, 0, sizeof *net);
     assert_int_equal(uv_loop_init(&net->loop), 0);
-    net->port = free_port();
+    net->port = port_free();
 }
 
 static void outdated(void *ctx, const struct epoch *newer)
