@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "epoch_world.h"
 #include "raft_world.h"
 #include "runner.h"
 #include "town.h"
@@ -476,6 +477,7 @@ int main(int argc, char **argv)
     static const struct runner_world worlds[] = {
         {"site", "", site_seed},
         {"raft", "raft_ store_", raft_seed},
+        {"epoch", "epoch_", epoch_seed},
         {NULL, NULL, NULL},
     };
 
