@@ -34,7 +34,8 @@ enum {
     TIMEOUT_MS = 1500,
     ANSWER_US = 2000000, /* a client waits no longer */
     QUIET_US = 40000000,
-    EPOCH_HEAD = 16, /* in front of each message between servers */
+    EPHEMERALS_MAX = 64, /* of one session */
+    EPOCH_HEAD = 16,     /* in front of each message between servers */
 };
 
 struct isle;
@@ -71,13 +72,14 @@ struct client {
     unsigned n, host;
     struct line *line;
     struct buf in;
-    bool has_session;                    /* on this connection */
-    int64_t session, zxid, ephemeral_of; /* zxid: the highest seen */
+    bool has_session;      /* on this connection */
+    int64_t session, zxid; /* zxid: the highest seen */
     uint8_t password[TREE_PASSWORD_LEN];
     unsigned next, asked_n, ephemerals;
     bool is_asking, asks_ephemeral;
     uint64_t asked_us;
-    char ephemeral[32]; /* of this session, acknowledged; "": none */
+    unsigned held[EPHEMERALS_MAX]; /* of this session, acknowledged */
+    unsigned held_n;
 };
 
 struct isle {
@@ -393,7 +395,8 @@ static void client_ask(struct client *c)
 {
     char path[32];
 
-    c->asks_ephemeral = c->ephemeral[0] == 0;
+    c->asks_ephemeral =
+        c->held_n == 0 || (c->held_n < EPHEMERALS_MAX && world_chance(&c->t->w, 300));
     if (c->asks_ephemeral) {
         snprintf(path, sizeof path, "/e%u-%u", c->n, ++c->ephemerals);
     } else {
@@ -433,7 +436,7 @@ static void connect_answered(struct client *c, struct wire_in *in)
     if (r.session_id == 0) {
         world_note(&c->t->w, "client %u: its session has expired", c->n);
         c->session = 0;
-        c->ephemeral[0] = 0;
+        c->held_n = 0;
         client_leave(c);
         return;
     }
@@ -460,8 +463,7 @@ static void answered(struct client *c, const uint8_t *data, size_t len)
     if (h.err == ERR_SESSION_EXPIRED || h.err == ERR_SESSION_MOVED) {
         client_leave(c);
     } else if (h.err == 0 && c->asks_ephemeral) {
-        snprintf(c->ephemeral, sizeof c->ephemeral, "/e%u-%u", c->n, c->ephemerals);
-        c->ephemeral_of = c->session;
+        c->held[c->held_n++] = c->ephemerals;
     } else if (h.err == 0) {
         mem_grow(t->writes, t->writes_cap, t->writes_n + 1);
         t->writes[t->writes_n++] = (struct write){
@@ -781,7 +783,7 @@ static const char *wrong(struct isle *t)
             return "a server does not vote";
     }
     for (unsigned i = 0; i < CLIENTS; i++)
-        if (!t->clients[i].has_session || t->clients[i].ephemeral[0] == 0)
+        if (!t->clients[i].has_session || t->clients[i].held_n == 0)
             return "a client has no session";
     return NULL;
 }
@@ -817,11 +819,14 @@ static void check_end(struct isle *t)
     }
     for (unsigned i = 0; i < CLIENTS; i++) {
         const struct client *c = &t->clients[i];
-        if (c->has_session && c->ephemeral[0] != 0 && c->ephemeral_of == c->session &&
-            tree_session_get(tree, c->session, &session) &&
-            !tree_get(tree, c->ephemeral, &data, &len))
-            world_fail(&t->w, "client %u's session lives, and its ephemeral %s is gone", i,
-                       c->ephemeral);
+        if (!c->has_session || !tree_session_get(tree, c->session, &session))
+            continue;
+        for (unsigned k = 0; k < c->held_n; k++) {
+            snprintf(path, sizeof path, "/e%u-%u", i, c->held[k]);
+            if (!tree_get(tree, path, &data, &len))
+                world_fail(&t->w, "client %u's session lives, and its ephemeral %s is gone", i,
+                           path);
+        }
     }
     for (unsigned i = 0; i < t->nodes_n; i++) {
         const struct member *m = t->nodes[i].member;
