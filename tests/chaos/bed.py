@@ -20,9 +20,13 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "cluster"))
 
-from cluster import (BUILD, MUSTER, Failed, Machine, Site, command_of, is_gone,  # noqa: E402
+from cluster import (MUSTER, TOP, Failed, Machine, Site, command_of, is_gone,  # noqa: E402
                      run, wait_for)
 
+# The tools stand beside the program, but not beside one with planted faults.
+BUILD = os.path.dirname(MUSTER)
+if not os.path.exists(os.path.join(BUILD, "tool_prober")):
+    BUILD = os.path.join(TOP, "build")
 NET = "10.79.0"
 ADDRESSES = (f"{NET}.100", f"{NET}.101")
 INSTANCES = 2
@@ -72,7 +76,7 @@ class ChaosMachine(Machine):
 
     def environment(self):
         """For muster: a wall clock that a file moves; never the monotonic one."""
-        words = []
+        words = [f"MUTANT={self.site.mutant}"] if self.site.mutant else []
         if os.path.exists(FAKETIME):
             words += [f"LD_PRELOAD={FAKETIME}", f"FAKETIME_TIMESTAMP_FILE={self.clock_path}",
                       "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1",
@@ -286,6 +290,7 @@ class Bed(Site):
         self.wire_in, self.wire_out = f"{self.prefix}-w0", f"{self.prefix}-w1"
         self.wire_program = None
         self.counts = collections.Counter()
+        self.mutant = None      # a planted fault's name
         self.is_kept = False    # a failure: the machines' data, too
 
     def count(self, what, n=1):

@@ -185,6 +185,7 @@ class Campaign:
         self.dir = os.path.join(self.out, f"now-{os.getpid()}")
         shutil.rmtree(self.dir, ignore_errors=True)
         bed = Bed(os.path.join(self.dir, "site"), self.machines(number))
+        bed.mutant = self.options.mutant
         sight, witnesses = Sight(bed), None
         wrong = []
         try:
@@ -308,6 +309,7 @@ def main():
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--machines", type=int, choices=(3, 4, 5))
     parser.add_argument("--only", default="", help="kinds of faults: " + ", ".join(faults.KINDS))
+    parser.add_argument("--mutant", help="a planted fault; ./dev chaos builds it")
     parser.add_argument("--keep-going", action="store_true",
                         help="after a failure found another site, up to three times")
     parser.add_argument("--out", default=os.path.join(TOP, "build", "chaos"))
