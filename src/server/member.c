@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 
 #define MEMBER_ENTRY_KEPT 65536 /* bytes of the buffer that entries are put together in */
 #define STALL_MS 300            /* this late for our own deadline: we were not running */
@@ -25,6 +26,7 @@ int member_propose(struct member *m, struct tree_txn *txn)
 
     txn->time_ms = m->wall_ms;
     txn->rules = m->options.rules | (txn->rules & TREE_RULE_NO_ROOM);
+    txn->bytes_max = m->options.tree_bytes_max;
     buf_clear(entry);
     tree_txn_encode(txn, entry);
     int err = raft_propose(m->raft, entry->data, entry->len, &index);
@@ -61,6 +63,10 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.frame_max = MEMBER_FRAME_LIMIT;
     if (m->options.outstanding_max == 0)
         m->options.outstanding_max = 1000;
+    if (m->options.sessions_max == 0 || m->options.sessions_max > MEMBER_SESSIONS_MAX)
+        m->options.sessions_max = MEMBER_SESSIONS_MAX;
+    if (m->options.tree_bytes_max == 0 || m->options.tree_bytes_max > TREE_BYTES_MAX)
+        m->options.tree_bytes_max = TREE_BYTES_MAX;
     if (m->options.watches_max == 0)
         m->options.watches_max = MEMBER_WATCHES_MAX;
     m->io = *io;
@@ -161,6 +167,8 @@ static void apply_data(struct member *m, const struct raft_entry *e)
     if (tree_txn_decode(&txn, e->payload, e->len) != 0)
         return; /* every replica comes to the same conclusion */
     tree_apply(m->tree, (int64_t)e->index, &txn, m->watches, &result);
+    if (result.is_full)
+        limit_hit(m, MEMBER_LIMIT_TREE, txn.bytes_max, tree_bytes(m->tree));
     if (txn.op == TREE_OP_CREATE_SESSION && result.err == 0)
         session_born(m, result.session, txn.timeout_ms);
     if (txn.op == TREE_OP_ATTACH_SESSION && result.err == 0) {
@@ -200,6 +208,7 @@ static void apply(struct member *m, const struct raft_entry *e)
  * may our stream: they connect again, here or elsewhere, and catch up by setWatches. */
 static void install(struct member *m, struct raft_blob *b)
 {
+    REACHED(member_installed);
     conn_close_all(m);
     stream_drop(m);
     /* It was checked when it was made and again on the way; a tree that does not load now
@@ -233,9 +242,12 @@ static void snapshots(struct member *m)
         m->snapshot_index = applied;
         m->snapshot_bytes = 0;
     }
-    if (raft_snapshot_wanted(m->raft)) /* which takes over the reference */
+    if (!raft_snapshot_wanted(m->raft))
+        return;
+    bool is_there = m->snapshot != NULL && m->snapshot->len <= RAFT_SNAPSHOT_MAX;
+    if (is_there || limits_may_send(m)) /* which takes over the reference */
         raft_snapshot_give(m->raft, m->now_ms,
-                           m->snapshot != NULL ? raft_blob_ref(m->snapshot) : snapshot_now(m));
+                           is_there ? raft_blob_ref(m->snapshot) : snapshot_now(m));
 }
 
 struct raft_blob *member_snapshot_take(struct member *m)

@@ -285,7 +285,13 @@ void conn_open_local(struct member *m, struct conn *c, int64_t session, int32_t 
                      const uint8_t *password);
 
 /* ---- member_limits.c ---- */
-void limit_hit(struct member *m, enum member_limit limit);
+/* value: what it is set to; measured: what was above it. 0, 0: it is no number. */
+void limit_hit(struct member *m, enum member_limit limit, uint64_t value, uint64_t measured);
+/* A client may have a new session. */
+bool limits_one_more_session(struct member *m);
+/* The tree is not too large for a follower that needs all of it. (It is when it was made by
+ * something else than its clients.) */
+bool limits_may_send(struct member *m);
 /* What this connection has proven is enough for this operation. */
 bool limits_know(struct member *m, const struct conn *c, int32_t op);
 /* It is one of the large requests, and too much for those that are in flight. */

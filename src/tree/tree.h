@@ -20,6 +20,9 @@
 #include "wire/wire.h"
 
 #define TREE_PASSWORD_LEN 16
+/* Bytes of a tree, as tree_bytes() counts them, however it is set: what would make it larger
+ * is ERR_QUOTA_EXCEEDED. (A snapshot that is sent to a follower has at most 1 GiB.) */
+#define TREE_BYTES_MAX (960u << 20)
 /* Of the answer to one multiRead: a request of a few kB could ask for gigabytes. Above it the
  * request is ERR_MALFORMED, which is what the protocol has for it. */
 #define TREE_MULTI_READ_BYTES_MAX (64u << 20)
@@ -64,6 +67,7 @@ struct tree_txn {
     struct tree_origin origin;
     uint64_t seq;         /* numbers the requests of origin.server; carried for the server */
     uint8_t rules;        /* TREE_RULE_ */
+    uint32_t bytes_max;   /* of the whole tree; 0, or more than that: TREE_BYTES_MAX */
     struct wire_list ids; /* struct wire_id: as whom the client has authenticated; borrowed */
     int32_t timeout_ms;   /* CREATE_, ATTACH_SESSION: negotiated */
     uint8_t password[TREE_PASSWORD_LEN]; /* CREATE_: to be set; ATTACH_: shown */
@@ -81,6 +85,7 @@ int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len);
 struct tree_result {
     int err;         /* 0 or what the reply header carries */
     int64_t session; /* CREATE_SESSION: the new id */
+    bool is_full;    /* it, or a part of it, was refused because of bytes_max */
     struct buf *reply;
 };
 
@@ -186,8 +191,11 @@ struct tree_facts {
     uint64_t znodes; /* the root and the built-in ones counted, each once: 4 at first */
     uint64_t ephemerals, sessions, data_bytes;
     uint64_t path_bytes; /* the lengths of all paths */
+    uint64_t bytes;      /* tree_bytes() */
 };
 void tree_facts(const struct tree *t, struct tree_facts *out);
+/* No less than what its snapshot takes; O(1). */
+uint64_t tree_bytes(const struct tree *t);
 
 /* Direct look-ups for the server itself (borrowed, until the next apply). */
 bool tree_get(const struct tree *t, const char *path, const uint8_t **data, size_t *len);
