@@ -20,7 +20,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "cluster"))
 
-from cluster import (MUSTER, TOP, Failed, Machine, Site, command_of, is_gone,  # noqa: E402
+from cluster import (MUSTER, PORT_RESPONDER, TOP, Failed, Machine, Site, command_of, is_gone,  # noqa: E402
                      run, wait_for)
 
 # The tools stand beside the program, but not beside one with planted faults.
@@ -109,6 +109,10 @@ class ChaosMachine(Machine):
         wait_for(lambda: os.path.basename(command_of(p.pid)) not in ("", "ip") or
                  p.poll() is not None, 30, f"{words[0]} to start on {self.name}", 0.001)
         return p
+
+    def start_responder(self):
+        self.spawn("responder", os.path.join(BUILD, "tool_responder"), self.name,
+                   str(PORT_RESPONDER))
 
     def look(self):
         """Has its muster ended by itself?"""
