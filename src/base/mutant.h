@@ -57,6 +57,7 @@
     M(client_read_counts, "an answer to a read counts as a leader's")                       \
     M(client_foreign_ping_counts, "a foreign server's answer to a ping is believed")        \
     M(address_sign_ignored, "a foreign session's end is believed without waiting")          \
+    M(zkdata_sum_ignored, "the checksums of ZooKeeper's log entries are not looked at")    \
     M(store_no_sync, "a save returns before the disk has it")                               \
     M(store_vote_not_written, "a vote is only kept in memory")                              \
     M(store_torn_accepted, "checksums of log records are not looked at")                    \
