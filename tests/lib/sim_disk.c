@@ -55,7 +55,7 @@ struct sim_disk {
     uint64_t capacity;
     uint64_t full_after, stop_after, fail_sync; /* counting down; 0 and UINT64_MAX: off */
     bool stopped;
-    uint64_t changes_total, syncs_total;
+    uint64_t changes_total, syncs_total, names_total;
 };
 
 static struct sim_disk *sim_of(struct disk *d) { return (struct sim_disk *)(void *)d; }
@@ -185,6 +185,7 @@ static void names_clear(struct names *n)
 static void name_changed(struct sim_disk *d, const char *from, const char *to, struct inode *f)
 {
     mem_grow(d->changes, d->changes_cap, d->changes_n + 1);
+    d->names_total++;
     f->refs++;
     d->changes[d->changes_n++] =
         (struct name_change){.from = from != NULL ? mem_dup_str(from) : NULL,
@@ -519,6 +520,8 @@ bool sim_disk_is_stopped(const struct sim_disk *d) { return d->stopped; }
 void sim_disk_fail_sync(struct sim_disk *d, uint64_t n) { d->fail_sync = n; }
 uint64_t sim_disk_changes(const struct sim_disk *d) { return d->changes_total; }
 uint64_t sim_disk_syncs(const struct sim_disk *d) { return d->syncs_total; }
+
+uint64_t sim_disk_names(const struct sim_disk *d) { return d->names_total; }
 
 void sim_disk_put(struct sim_disk *d, const char *name, const void *data, size_t len)
 {

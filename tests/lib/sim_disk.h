@@ -38,9 +38,10 @@ bool sim_disk_is_stopped(const struct sim_disk *d);
 /* The n-th sync from now fails (1: the next); the disk works on. */
 void sim_disk_fail_sync(struct sim_disk *d, uint64_t n);
 
-/* Counters: changes (as for stop_after), syncs of files. */
+/* Counters: changes (as for stop_after), syncs of files, changes of names. */
 uint64_t sim_disk_changes(const struct sim_disk *d);
 uint64_t sim_disk_syncs(const struct sim_disk *d);
+uint64_t sim_disk_names(const struct sim_disk *d); /* made, changed, removed */
 
 /* Behind the back of the store: the names and bytes, as reads see them. */
 void sim_disk_put(struct sim_disk *d, const char *name, const void *data, size_t len);

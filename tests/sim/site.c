@@ -32,6 +32,11 @@ enum fault {
     FAULT_BLIND,
     FAULT_LOST_DISK,
     FAULT_RECONFIG,
+    FAULT_SHAPE,
+    FAULT_FLAP,
+    FAULT_STAND,
+    FAULT_BREAK,
+    FAULT_ABSENT,
     FAULTS
 };
 
@@ -58,14 +63,6 @@ static void cut(struct town *t, bool both)
             }
     if (world_chance(w, 500))
         server_break_peers(t, 300);
-}
-
-static void power_off_all(struct town *t)
-{
-    for (unsigned i = 0; i < t->servers_n; i++) {
-        server_crash(&t->servers[i], true);
-        server_restart_later(&t->servers[i], world_below(&t->w, t->restart_us));
-    }
 }
 
 static void change_members(struct town *t)
@@ -148,7 +145,7 @@ static void freeze(struct town *t)
     uint64_t us = world_below(w, world_chance(w, 300) ? 4000000 : 1500000);
 
     world_note(w, "%s freezes for %u ms", w->hosts[host].name, (unsigned)(us / 1000));
-    w->hosts[host].frozen_until_us = w->now_us + us;
+    world_freeze(w, host, us);
 }
 
 /* No leader can be elected for a while, though the machines reach each other. */
@@ -167,7 +164,7 @@ static void outage(struct town *t)
         server_crash(leader, false);
         server_restart_later(leader, world_below(w, t->restart_us));
     } else {
-        w->hosts[leader->host].frozen_until_us = w->now_us + world_between(w, 600000, 2000000);
+        world_freeze(w, leader->host, world_between(w, 600000, 2000000));
     }
 }
 
@@ -177,21 +174,27 @@ static void sighted(void *ctx, uint64_t host, uint64_t b)
     ((struct town *)ctx)->is_blind[host] = false;
 }
 
+void town_faults_blind(struct town *t, unsigned n)
+{
+    struct world *w = &t->w;
+    unsigned host = t->servers[n].host;
+    uint64_t least_us = (uint64_t)t->lease_ms * 1000;
+
+    if (t->is_blind[host])
+        return;
+    world_note(w, "s%u is blind", n);
+    t->is_blind[host] = true;
+    world_at(w, w->now_us + world_between(w, least_us, 4 * least_us), sighted, t, host, 0);
+}
+
 /* Most machines do not reach the tree for a while, but each other: the time of failsafe.h. */
 static void blind(struct town *t)
 {
-    struct world *w = &t->w;
-    unsigned spared = world_chance(w, 500) ? any_server(t)->n : t->servers_n;
-    uint64_t least_us = (uint64_t)t->lease_ms * 1000;
+    unsigned spared = world_chance(&t->w, 500) ? any_server(t)->n : t->servers_n;
 
-    for (unsigned i = 0; i < t->servers_n; i++) {
-        unsigned host = t->servers[i].host;
-        if (i == spared || t->is_blind[host])
-            continue;
-        world_note(w, "s%u is blind", i);
-        t->is_blind[host] = true;
-        world_at(w, w->now_us + world_between(w, least_us, 4 * least_us), sighted, t, host, 0);
-    }
+    for (unsigned i = 0; i < t->servers_n; i++)
+        if (i != spared)
+            town_faults_blind(t, i);
 }
 
 static void one_fault(struct town *t, enum fault which)
@@ -205,7 +208,7 @@ static void one_fault(struct town *t, enum fault which)
         server_crash(s, which == FAULT_POWER);
         server_restart_later(s, world_below(w, t->restart_us));
         break;
-    case FAULT_POWER_ALL: power_off_all(t); break;
+    case FAULT_POWER_ALL: town_faults_power_off_all(t); break;
     case FAULT_CUT: cut(t, true); break;
     case FAULT_CUT_ONE_WAY: cut(t, false); break;
     case FAULT_HEAL:
@@ -222,6 +225,11 @@ static void one_fault(struct town *t, enum fault which)
     case FAULT_BLIND: blind(t); break;
     case FAULT_LOST_DISK: server_lose_disk(s); break;
     case FAULT_RECONFIG: town_operator_reconfig(t); break;
+    case FAULT_SHAPE: town_faults_shape(t); break;
+    case FAULT_FLAP: town_faults_flap(t); break;
+    case FAULT_STAND: town_faults_stand(t); break;
+    case FAULT_BREAK: town_faults_break(s); break;
+    case FAULT_ABSENT: town_faults_absent(s); break;
     case FAULTS: UNREACHABLE("drawn below FAULTS");
     }
 }
@@ -240,7 +248,7 @@ static void fault_due(void *ctx, uint64_t a, uint64_t b)
     while (pick >= t->weights[which])
         pick -= t->weights[which++];
     one_fault(t, (enum fault)which);
-    world_at(&t->w, t->w.now_us + world_below(&t->w, t->faults_us), fault_due, t, 0, 0);
+    world_at(&t->w, t->w.now_us + pace_next_us(&t->w, &t->pace), fault_due, t, 0, 0);
 }
 
 /* ---- the end ---- */
@@ -251,7 +259,7 @@ static void end_faults(struct town *t)
     uint64_t thawed_us = w->now_us;
 
     world_note(w, "the faults end");
-    t->quiet = true;
+    t->quiet = w->calm = true;
     town_agent_quiet(t);
     memset(w->blocked, 0, sizeof w->blocked);
     memset(t->is_blind, 0, sizeof t->is_blind);
@@ -263,9 +271,12 @@ static void end_faults(struct town *t)
         if (t->servers[i].member == NULL && t->servers[i].exists)
             server_start(&t->servers[i]);
     }
-    for (unsigned i = 0; i < w->hosts_n; i++)
+    for (unsigned i = 0; i < w->hosts_n; i++) {
         if (w->hosts[i].frozen_until_us > thawed_us)
             thawed_us = w->hosts[i].frozen_until_us;
+        if (w->hosts[i].stood_until_us > thawed_us)
+            thawed_us = w->hosts[i].stood_until_us;
+    }
     world_run_until(w, thawed_us);
 }
 
@@ -371,8 +382,7 @@ static void draw(struct town *t)
         w->net.slow_permille = 100 + (uint32_t)world_below(w, 200);
     w->net.slow_max_us = w->net.delay_max_us + 50000 + (uint32_t)world_below(w, 500000);
     w->net.lose_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 60) : 0;
-    for (unsigned i = 0; i < FAULTS; i++)
-        t->weights[i] = world_chance(w, 450) ? (unsigned)world_below(w, 10) : 0;
+    weights_draw(w, t->weights, FAULTS);
     t->weights[FAULT_HEAL] += 3;
     t->faults_us = 100000 + (uint32_t)world_below(w, world_chance(w, 500) ? 1500000 : 400000);
     t->restart_us = world_chance(w, 500) ? 2000000 : 1000 + (uint32_t)world_below(w, 300000);
@@ -397,6 +407,7 @@ static void draw(struct town *t)
         t->throttle_max = 1 + (uint32_t)(w->seed % 4);
     t->has_balance = world_chance(w, 500);
     t->probe_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 10000 : 500000);
+    town_faults_draw(t);
     t->remove_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 400000 : 20000);
 }
 

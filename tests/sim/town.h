@@ -9,12 +9,14 @@
  *   town_visitor.c  a client that reads at servers without a quorum
  *   town_check.c    what holds for all servers at each step
  *   town_agent.c    machines' agents, and the kernel that holds their addresses
+ *   town_faults.c   faults that are more than one line, and when they strike
  */
 #ifndef MUSTER_TESTS_TOWN_H
 #define MUSTER_TESTS_TOWN_H
 
 #include "box.h"
 #include "client/client.h"
+#include "lib/faults.h"
 #include "raft_watch.h"
 #include "server/member.h"
 #include "world.h"
@@ -36,6 +38,7 @@ struct server {
     uint64_t conns; /* numbers given to connections in this life */
     struct pipe peers[TOWN_SERVERS_MAX];
     uint64_t checked_index; /* town_check.c: looked at up to here */
+    struct moments moments; /* town_faults.c: seen */
 };
 
 /* A connection of a client, both ends. Never freed before the world ends: events point to it.
@@ -94,8 +97,11 @@ struct town {
      * each alone is not: in a world there is one of the two. */
     bool loses_disks, loses_members;
     struct town_shared *shared; /* town_client.c: what all clients know together */
-    unsigned weights[16];
+    unsigned weights[32];
     uint32_t faults_us, restart_us, save_min_us, save_max_us;
+    struct pace pace;
+    unsigned again_permille; /* a server dies again while it starts */
+    unsigned strike_moments, strike_kinds, strike_permille; /* town_faults.c */
     uint64_t snapshot_every, keep;
     uint64_t connections_total;
     bool is_blind[WORLD_HOSTS_MAX]; /* its clients reach no server, also not its own */
@@ -171,6 +177,18 @@ void town_agent_free(struct town *t);
 void town_operator_reconfig(struct town *t);
 const char *town_operator_not_live(struct town *t);
 void town_operator_free(struct town *t);
+
+/* ---- faults ---- */
+void town_faults_draw(struct town *t);
+void town_faults_shape(struct town *t);
+void town_faults_flap(struct town *t);
+void town_faults_stand(struct town *t);    /* a machine's clock, or all of it, stands */
+void town_faults_break(struct server *s);  /* it will die at some change of its disk */
+void town_faults_absent(struct server *s); /* off for long */
+void town_faults_power_off_all(struct town *t);
+void town_faults_blind(struct town *t, unsigned n); /* that server's machine: site.c */
+void town_faults_look(struct server *s);            /* after each of its events */
+void town_faults_holds(struct server *s);           /* its machine has got an address */
 
 /* ---- checks ---- */
 void town_check_new(struct town *t);

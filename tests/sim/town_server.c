@@ -87,9 +87,11 @@ static void core_turn(void *ctx) { server_turn(ctx); }
 static void core_died(void *ctx)
 {
     struct server *s = ctx;
+    bool power_loss = s->box.dies_of_power;
 
-    server_crash(s, false);
-    server_restart_later(s, 200000);
+    server_crash(s, power_loss);
+    server_restart_later(s,
+                         power_loss ? world_below(&s->town->w, s->town->restart_us) : 200000);
 }
 
 static void load_state(void *ctx, uint64_t term, uint64_t vote)
@@ -168,6 +170,7 @@ void server_add(struct town *t, const char *name)
     s->box.min_us = t->save_min_us;
     s->box.max_us = t->save_max_us;
     s->box.keep = t->keep;
+    s->box.again_permille = t->again_permille;
     s->box.options.segment_bytes = 4000 + world_below(&t->w, 60000);
     for (unsigned i = 0; i < t->servers_n; i++) {
         struct server *o = &t->servers[i];
@@ -299,6 +302,7 @@ void server_turn(struct server *s)
     member_flush(s->member);
     box_work(&s->box);
     town_check_server(s);
+    town_faults_look(s);
     uint64_t due_us = world_host_due(w, s->host, member_deadline(s->member));
     if (due_us < s->timer_us) {
         s->timer_us = due_us;
