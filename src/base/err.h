@@ -52,6 +52,7 @@
     E(ERR_SYNTAX, -211, REPORT, "it cannot be understood")                                  \
     E(ERR_PERMISSION, -212, REPORT, "permission was denied")                                \
     E(ERR_SYSTEM, -213, REPORT, "the operating system reported an error")                   \
+    E(ERR_OTHER_VERSION, -214, REPORT, "it was written by another version of muster")       \
     E(ERR_AHEAD, -230, RETRY, "the client has seen more than there is here")
 /* clang-format on */
 

@@ -22,6 +22,9 @@
     M(raft_no_prev_check, "entries are appended whatever the term before them")             \
     M(raft_two_changes, "members change while an earlier change is not committed")          \
     M(raft_stranger_votes, "a server that has lost its disk votes at once")                 \
+    M(repair_old_birth, "a server whose store is damaged goes on in its old life")          \
+    M(store_damage_cut, "a log that is damaged in the middle is cut there")                 \
+    M(repair_lost_ignored, "a store that is gone counts as one that never was")             \
     M(reconfig_forgotten, "a new leader does not go on with a reconfig")                    \
     M(reconfig_unlike_raft, "/zookeeper/config is not set when a server joins or leaves")   \
     M(raft_remove_blindly, "a voter is let go though those that answer are no majority without it") \

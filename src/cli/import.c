@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "cli/cmd.h"
+#include "cli/confined.h"
 #include "cli/copy.h"
 #include "cli/machine.h"
 #include "cli/print.h"
@@ -156,9 +157,13 @@ static int target_is_free(const char *dir)
 
 static int make_machine(struct zkdir *z, const char *dir, const struct identity *id)
 {
+    const struct machine_options o = {.dir = dir};
+    int code = confined_to_owner(&o, true); /* what ZooKeeper has was read before */
+
+    if (code != 0)
+        return code;
     struct tree *t = tree_new(1);
     struct buf why = {0};
-    int code = 0;
     int err = zkdata_to_tree(z->data, t, &why);
 
     if (err == ERR_TOO_BIG) {

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cli/cmd.h"
+#include "cli/confined.h"
 #include "cli/machine.h"
 #include "cli/run.h"
 #include "host/clock.h"
@@ -113,6 +114,7 @@ static int go_on(struct run *r, const char *dir)
     uv_signal_start(&r->interrupt, stop, SIGINT);
     if (r->after_start != NULL && (r->exit_code = r->after_start(r)) != 0)
         return r->exit_code;
+    confined_log();
     log_event(LOG_NOTICE, "started", LOG_S("dir", dir), LOG_S("version", MUSTER_VERSION));
     uv_run(r->loop, UV_RUN_DEFAULT);
     log_event(LOG_NOTICE, "stopped", LOG_S("dir", dir));
@@ -125,7 +127,19 @@ int run_until_stopped(struct run *r, const struct server_options *options)
 
     log_init(stderr, r->self.name, LOG_NOTICE, clock_wall_ms);
     may_open_files();
-    if (server_start(&r->server, r->loop, options, &why) != 0) {
+    int err = server_start(&r->server, r->loop, options, &why);
+    if (err == ERR_CORRUPT) {
+        struct buf what = {0};
+        buf_printf(&what, "%s: the store is damaged", options->dir);
+        (void)cmd_fail(EXIT_UNSAFE, buf_text(&what), buf_text(&why),
+                       "the disk has lost or changed bytes; no other server votes, so nobody "
+                       "has them to fetch them from. Nothing was changed here",
+                       "muster restore, from a backup; without one, muster recover");
+        buf_free(&what);
+        buf_free(&why);
+        return EXIT_UNSAFE;
+    }
+    if (err != 0) {
         fprintf(stderr,
                 "muster: the server cannot start: %s.\nIf another process has the port: ss "
                 "-ltnp; if it is a file: nothing of it was changed.\n",
@@ -202,7 +216,7 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
                         "admin.serverPort",
                         "muster server --help");
     if (err == 0 && o.rest_n == 1)
-        return run_zoo_config(o.rest[0], o.check);
+        return run_zoo_config(&o);
     if (err == 0 && o.check)
         return cmd_fail(EXIT_USAGE, "server", "--check needs a FILE", NULL,
                         "muster server zoo.cfg --check");
@@ -213,8 +227,10 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
     http_port = (uint16_t)(client_port - 1);
     if (o.http != NULL && (err = split(o.http, http_ip, &http_port)) != 0)
         return err;
-    /* First the lock: two that found it empty would each make a machine there. */
-    if ((err = run_lock_directory(o.dir)) != 0 || (err = make_alone(&r.self, o.dir)) != 0)
+    unsigned least_port = client_port < http_port ? client_port : http_port;
+    /* The lock before the machine: two that found none would each make one there. */
+    if ((err = confined(&o, o.dir, CONFINED_SERVER, least_port)) != 0 ||
+        (err = run_lock_directory(o.dir)) != 0 || (err = make_alone(&r.self, o.dir)) != 0)
         return err;
     const struct server_options s = {
         .dir = o.dir,

@@ -5,6 +5,7 @@
 
 #include <uv.h>
 
+#include "cli/machine.h"
 #include "server/server.h"
 
 struct run {
@@ -32,7 +33,7 @@ void run_stop_server(struct run *r); /* if there is one */
 /* For when nothing answers any more: DIR/status.json. */
 void run_save_status(const char *dir, const struct buf *json);
 /* server FILE: as ZooKeeper's own configuration file says (server_zoo.c). */
-int run_zoo_config(const char *file, bool check_only);
+int run_zoo_config(const struct machine_options *o);
 /* For server_options.failed: ends the process. */
 void run_disk_failed(void *ctx, int err);
 

@@ -7,6 +7,11 @@
 /* clang-format off */
 #define END {NULL, 0, NULL, NULL}
 #define DATA {"data", 0, "DIR", "where this machine keeps its data; default " CMD_DIR_DEFAULT}
+#define USER                                                                                 \
+    {"user", 0, "USER", "as whom, if started as root; default: who owns the data directory, or " \
+                        "(for a new one) muster if there is such a user, or root"}
+#define NO_SECCOMP                                                                           \
+    {"no-seccomp", 0, NULL, "do not forbid the calls of the kernel that are never made"}
 #define MACHINE                                                                              \
     DATA,                                                                                    \
     {"name", 0, "NAME", "this machine's name; default: the host's"},                         \
@@ -52,7 +57,7 @@ static const struct cmd_option elect_options[] = {
 static const struct cmd_option lock_options[] = {
     {"wait", 0, "SEC", "give up when it is not ours by then; 0: at once"},
     {"session", 0, "SEC", "how long the lock outlives a lost connection; default 10"}, END};
-static const struct cmd_option machine_options[] = {MACHINE, END};
+static const struct cmd_option machine_options[] = {MACHINE, USER, END};
 static const struct cmd_option queue_options[] = {
     {"priority", 'p', "N", "put: 0 to 999, the lowest is taken first; default 100"},
     {"lines", 'l', NULL, "put: each line of stdin is an item"},
@@ -63,7 +68,8 @@ static const struct cmd_option server_options[] = {
     DATA,
     {"listen", 0, "IP:PORT", "for clients; default 127.0.0.1:2181"},
     {"http", 0, "IP:PORT", "for metrics and status; default: the port below"},
-    {"check", 0, NULL, "with FILE: say what would be set, and from where; start nothing"}, END};
+    {"check", 0, NULL, "with FILE: say what would be set, and from where; start nothing"},
+    USER, NO_SECCOMP, END};
 static const struct cmd_option set_options[] = {
     {"if-version", 0, "N", "only if it has this version"}, END};
 static const struct cmd_option status_options[] = {
@@ -74,7 +80,8 @@ static const struct cmd_option up_options[] = {
     MACHINE,
     {"ensemble", 0, "HOST:PORT,...", "no server here: on these, of Apache ZooKeeper; /CHROOT may "
                                      "stand behind the last. Needs --address"},
-    {"no-balancer", 0, NULL, "leave HAProxy alone"}, END};
+    {"no-balancer", 0, NULL, "leave HAProxy alone"},
+    USER, NO_SECCOMP, END};
 static const struct cmd_option watch_options[] = {
     {"recursive", 'r', NULL, "and everything below it"},
     {"once", '1', NULL, "end after the first change, with the command's exit code"}, END};

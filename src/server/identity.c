@@ -10,6 +10,7 @@
 #include <sys/stat.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "host/files.h"
 
 #define FILE_MAX_BYTES 65536
@@ -95,9 +96,23 @@ static int write_file(const char *dir, const char *name, const struct buf *data,
     return err;
 }
 
+/* A digit that has changed would make it another machine. Files from before there was a
+ * checksum have none. */
+static bool is_damaged(const char *text)
+{
+    char crc[16], right[16];
+    const char *line = strstr(text, "\ncrc=");
+
+    if (line == NULL)
+        return false;
+    value_of(text, "crc", crc, sizeof crc);
+    snprintf(right, sizeof right, "%08" PRIx32, crc32c(0, text, (size_t)(line + 1 - text)));
+    return strcmp(crc, right) != 0;
+}
+
 static int parse_machine(struct identity *id, const char *text)
 {
-    char number[32], birth[32], cluster[64];
+    char number[32], birth[32], begun[8], cluster[64];
     char *end, *birth_end;
 
     value_of(text, "id", number, sizeof number);
@@ -107,6 +122,8 @@ static int parse_machine(struct identity *id, const char *text)
     value_of(text, "address", id->address, sizeof id->address);
     id->id = strtoull(number, &end, 10);
     id->birth = strtoull(birth, &birth_end, 10);
+    value_of(text, "begun", begun, sizeof begun);
+    id->has_begun = strcmp(begun, "1") == 0;
     if (id->id == 0 || *end != 0 || *birth_end != 0 ||
         unhex(cluster, id->cluster, CLUSTER_LEN) != 0 || !identity_name_is_valid(id->name) ||
         !identity_host_is_valid(id->address))
@@ -143,6 +160,10 @@ int identity_load(struct identity *id, const char *dir, struct buf *why)
 
     *id = (struct identity){0};
     int err = read_file(dir, "machine", &machine, why);
+    if (err == 0 && is_damaged(buf_text(&machine))) {
+        buf_printf(why, "%s/machine: its checksum is wrong: a byte of it has changed", dir);
+        err = ERR_CORRUPT;
+    }
     if (err == 0 && (err = parse_machine(id, buf_text(&machine))) != 0)
         buf_printf(why,
                    "%s/machine: it must have valid lines id=, cluster=, name=, address=", dir);
@@ -204,7 +225,7 @@ int identity_prepare(const struct identity *id, const char *dir, struct buf *why
     return err;
 }
 
-int identity_finish(const struct identity *id, const char *dir, struct buf *why)
+int identity_save(const struct identity *id, const char *dir, struct buf *why)
 {
     struct buf text = {0};
     char digits[2 * SECRET_LEN + 1];
@@ -214,9 +235,17 @@ int identity_finish(const struct identity *id, const char *dir, struct buf *why)
                2 * CLUSTER_LEN, digits, id->name, id->address);
     if (id->birth != 0)
         buf_printf(&text, "birth=%" PRIu64 "\n", id->birth);
+    if (id->has_begun)
+        buf_add_str(&text, "begun=1\n");
+    buf_printf(&text, "crc=%08" PRIx32 "\n", crc32c(0, text.data, text.len));
     int err = write_file(dir, "machine", &text, why);
     buf_free(&text);
     return err;
+}
+
+int identity_finish(const struct identity *id, const char *dir, struct buf *why)
+{
+    return identity_save(id, dir, why);
 }
 
 int identity_create(const struct identity *id, const char *dir, struct buf *why)

@@ -20,6 +20,7 @@ struct identity {
     char name[RAFT_NAME_MAX];
     char address[RAFT_ADDRESS_MAX]; /* without a port */
     uint64_t birth;                 /* raft_options.birth */
+    bool has_begun;            /* its store has been written to: an empty one is a lost one */
     struct raft_members peers; /* the last known; how a machine that starts finds the others */
 };
 
@@ -31,7 +32,9 @@ int identity_load(struct identity *id, const char *dir, struct buf *why);
  * directory (0700). */
 int identity_prepare(const struct identity *id, const char *dir, struct buf *why);
 int identity_finish(const struct identity *id, const char *dir, struct buf *why);
-/* Both. */
+/* What is in the file machine: written again, in one piece. */
+int identity_save(const struct identity *id, const char *dir, struct buf *why);
+/* prepare and finish. */
 int identity_create(const struct identity *id, const char *dir, struct buf *why);
 int identity_save_peers(const char *dir, const struct raft_members *peers);
 

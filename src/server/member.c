@@ -117,7 +117,7 @@ static int take_tree(struct member *m, uint64_t index, const uint8_t *data, size
     struct tree *t = tree_load(m->hash_key, data, len);
 
     if (t == NULL)
-        return ERR_CORRUPT;
+        return tree_is_of_other_version(data, len) ? ERR_OTHER_VERSION : ERR_CORRUPT;
     tree_free(m->tree);
     m->tree = t;
     m->snapshot_index = index;

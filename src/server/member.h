@@ -91,7 +91,7 @@ struct member;
 struct member *member_new(const struct member_options *options, const struct member_io *io);
 void member_free(struct member *m);
 /* Before member_start: what store_open found (struct store_load's callbacks, ctx: member).
- * member_load_snapshot: ERR_CORRUPT when it is no valid tree. */
+ * member_load_snapshot: ERR_CORRUPT when it is no valid tree; ERR_OTHER_VERSION. */
 void member_load_state(void *m, uint64_t term, uint64_t vote);
 int member_load_snapshot(void *m, uint64_t index, uint64_t term,
                          const struct raft_members *members, const uint8_t *data, size_t len);

@@ -10,6 +10,8 @@
 #include "base/mem.h"
 #include "host/clock.h"
 #include "server/member_found.h"
+#include "server/member_repair.h"
+#include "server/newlife.h"
 #include "server/secret.h"
 #include "server/server_internal.h"
 #include "server/words.h"
@@ -405,6 +407,7 @@ static int create_store(const char *dir, const struct identity *self, struct tre
 int server_create_take(const char *dir, const struct identity *self, struct tree *t,
                        struct buf *why)
 {
+    struct identity begun = *self;
     int err = identity_prepare(self, dir, why);
 
     if (err == 0)
@@ -413,8 +416,9 @@ int server_create_take(const char *dir, const struct identity *self, struct tree
         err = create_store(dir, self, t, why);
     else
         tree_free(t);
+    begun.has_begun = true;
     if (err == 0)
-        err = identity_finish(self, dir, why);
+        err = identity_finish(&begun, dir, why);
     return err;
 }
 
@@ -471,13 +475,108 @@ static int listen_all(struct server *s, struct buf *why)
     return err;
 }
 
+static void unload(struct server *s)
+{
+    store_close(s->store);
+    if (s->disk != NULL)
+        disk_posix_free(s->disk);
+    member_free(s->member);
+    s->store = NULL;
+    s->disk = NULL;
+    s->member = NULL;
+}
+
+/* A member with what the store holds; *was_new as in store_facts. On error nothing is open. */
+static int load(struct server *s, const struct member_options *m, const struct member_io *io,
+                bool *was_new, struct buf *why)
+{
+    const struct store_load into = {s, load_state, load_snapshot, load_entry};
+    struct store_facts f;
+
+    s->load_err = 0;
+    s->entries_loaded = 0;
+    s->member = member_new(m, io);
+    int err = open_store(&s->disk, &s->store, s->options.dir, &s->options.settings, &into, why);
+    if (err != 0) {
+        s->disk = NULL;
+        s->store = NULL;
+    } else if (s->load_err != 0) {
+        err = s->load_err;
+        buf_printf(why, "%s/store: what it holds %s", s->options.dir,
+                   err == ERR_CORRUPT ? "does not fit together"
+                                      : "was written by another version of muster");
+    } else {
+        store_facts(s->store, &f);
+        *was_new = f.was_new;
+    }
+    if (err != 0)
+        unload(s);
+    return err;
+}
+
+/* The store is damaged, or gone: see member_repair.h. */
+static int begin_again(struct server *s, const struct repair_question *q, struct buf *why)
+{
+    struct buf aside = {0}, effect = {0}, reason = {0};
+
+    if (why->len == 0)
+        buf_printf(why, "%s is empty, and was not when this server ran last", s->store_dir);
+    buf_add(&reason, why->data, why->len);
+    buf_clear(why);
+    int err = new_life_begin(s->options.dir, s->options.self,
+                             q->err != 0 ? buf_text(&reason) : NULL, &aside, why);
+    if (err == 0) {
+        repair_say(q, &effect);
+        log_event(LOG_ERROR, "store_damaged", LOG_S("why", buf_text(&reason)),
+                  LOG_S("set_aside", aside.len > 0 ? buf_text(&aside) : "nothing was left"),
+                  LOG_S("effect", buf_text(&effect)));
+    }
+    buf_free(&aside);
+    buf_free(&effect);
+    buf_free(&reason);
+    return err;
+}
+
+static int load_or_repair(struct server *s, struct member_options *m,
+                          const struct member_io *io, struct buf *why)
+{
+    struct identity *self = s->options.self;
+    struct repair_question q = {
+        .has_begun = self->has_begun, .self = self->id, .known = &self->peers};
+
+    q.err = load(s, m, io, &q.was_new, why);
+    int err = q.err;
+    switch (repair_decide(&q)) {
+    case REPAIR_NOT_NEEDED: break;
+    case REPAIR_IMPOSSIBLE:
+        if (q.err == 0) {
+            unload(s);
+            buf_printf(why, "%s is empty, and was not when this server ran last", s->store_dir);
+        }
+        return ERR_CORRUPT;
+    case REPAIR_NEW_LIFE:
+        if (q.err == 0)
+            unload(s);
+        err = begin_again(s, &q, why);
+        m->raft.birth = self->birth;
+        if (err == 0)
+            err = load(s, m, io, &q.was_new, why);
+        break;
+    }
+    /* Before anything is promised: from now on an empty store is a lost one. */
+    if (err == 0 && !self->has_begun) {
+        self->has_begun = true;
+        err = identity_save(self, s->options.dir, why);
+    }
+    return err;
+}
+
 int server_start(struct server **out, uv_loop_t *loop, const struct server_options *options,
                  struct buf *why)
 {
     struct server *s = mem_new(struct server);
     const struct member_io io = {
         s, send_peer, send_client, close_client, random_bytes, password_digest};
-    const struct store_load load = {s, load_state, load_snapshot, load_entry};
     const struct settings *set = &options->settings;
     struct member_options m = {
         .raft = {.id = options->self->id, .birth = options->self->birth},
@@ -506,21 +605,15 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
     s->options = *options;
     s->loop = loop;
     secret_random(&m.raft.seed, sizeof m.raft.seed);
-    s->member = member_new(&m, &io);
     s->started_ms = clock_now_ms();
     s->trace_mask = TRACE_MASK_DEFAULT;
     snprintf(s->store_dir, sizeof s->store_dir, "%s/store", options->dir);
     server_pages(s);
-    int err = open_store(&s->disk, &s->store, options->dir, set, &load, why);
+    int err = load_or_repair(s, &m, &io, why);
     summary_add(&s->load_ms, clock_now_ms() - s->started_ms);
     summary_add(&s->load_entries, s->entries_loaded);
     s->snapshot_wall_ms = server_newest_snapshot_ms(s->store_dir);
-    if (err == 0 && s->load_err != 0) {
-        buf_printf(why,
-                   "%s/store: what it holds does not fit together, or is of another version",
-                   options->dir);
-        err = s->load_err;
-    }
+    set_aside_find(options->dir, &s->aside);
     if (err == 0)
         err = listen_all(s, why);
     if (err != 0)

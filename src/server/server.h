@@ -19,9 +19,9 @@
 
 struct server_options {
     const char *dir;
-    const struct identity *self; /* borrowed */
-    struct settings settings;    /* copied: server_start() does not need them to last */
-    const char *client_address;  /* IPv4; "0.0.0.0" for all */
+    struct identity *self;      /* borrowed; gets another birth when the store is damaged */
+    struct settings settings;   /* copied: server_start() does not need them to last */
+    const char *client_address; /* IPv4; "0.0.0.0" for all */
     uint16_t client_port;
     const char *peer_address; /* NULL: alone, no port for peers */
     uint16_t peer_port;       /* 0: SERVER_PEER_PORT */
@@ -43,8 +43,9 @@ struct server_options {
 };
 
 struct server;
-/* Opens the store, loads it, listens. On error nothing is left and why says what. The
- * process should then end: handles close in the background. */
+/* Opens the store, loads it, listens. A store that is damaged is set aside, if there are others
+ * to fetch from (member_repair.h). On error nothing is left and why says what; ERR_CORRUPT:
+ * there are none. The process should then end: handles close in the background. */
 int server_start(struct server **out, uv_loop_t *loop, const struct server_options *options,
                  struct buf *why);
 /* Hands leadership over if it can, closes everything; done is called when nothing of it is

@@ -11,6 +11,7 @@
 #include "http/http.h"
 #include "server/clients.h"
 #include "server/limits.h"
+#include "server/newlife.h"
 #include "server/server.h"
 #include "server/writer.h"
 #include "store/store.h"
@@ -50,6 +51,7 @@ struct server {
     bool serving_seen, read_only_seen, stopping, closed;
     struct limits_told told;
     int load_err;
+    struct set_aside aside;
     struct summary load_ms, load_snapshot_ms, load_entries;
     uint64_t entries_loaded, snapshot_wall_ms;
     int64_t trace_mask;

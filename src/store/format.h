@@ -91,7 +91,8 @@ struct snapshot_file {
 int snapshot_file_write(struct disk *d, const struct raft_blob *b, uint64_t *bytes);
 /* Gives it its name, which is sure when this returns 0. */
 int snapshot_file_commit(struct disk *d, uint64_t index);
-/* ERR_CORRUPT with the reason in why; else ERR_IO and the like. Free s->buf. */
+/* ERR_CORRUPT with the reason in why; ERR_OTHER_VERSION; else ERR_IO and the like. Free
+ * s->buf. */
 int snapshot_file_read(struct disk *d, uint64_t index, struct snapshot_file *s,
                        const char **why);
 

@@ -147,12 +147,17 @@ static int read_vote(struct opening *o)
     struct store *s = o->s;
     uint8_t slot[VOTE_SLOT_BYTES];
     struct vote_slot v;
+    uint64_t bytes = 0;
     bool found = false;
 
     int err = o->disk->ops->open(o->disk, VOTE_NAME, 0, &s->vote_file);
+    if (err == 0)
+        err = o->disk->ops->size(o->disk, s->vote_file, &bytes);
     if (err != 0 && err != ERR_NOT_FOUND)
         return why(o, err, VOTE_NAME, UINT64_MAX, "cannot be opened");
-    for (unsigned i = 0; err == 0 && i < VOTE_SLOTS; i++) {
+    /* It is made in its full length. What is left of a shorter one may be the older vote. */
+    bool is_whole = bytes >= (uint64_t)VOTE_SLOTS * VOTE_SLOT_BYTES;
+    for (unsigned i = 0; is_whole && i < VOTE_SLOTS; i++) {
         size_t got = 0;
         err = o->disk->ops->read(o->disk, s->vote_file, i * VOTE_SLOT_BYTES, slot, sizeof slot,
                                  &got);
@@ -164,10 +169,12 @@ static int read_vote(struct opening *o)
             found = true;
         }
     }
+    s->was_new = s->vote_file < 0 && o->seqs_n == 0 && s->snapshots_n == 0;
     /* The vote is the first that a store writes: without one, there is nothing else. */
     if (!found && (o->seqs_n > 0 || s->snapshots_n > 0))
         return why(o, ERR_CORRUPT, VOTE_NAME, UINT64_MAX,
                    err == ERR_NOT_FOUND ? "is missing, but there is a log or a snapshot"
+                   : !is_whole          ? "is damaged: it is shorter than it was made"
                                         : "is damaged: no slot has a right checksum");
     return 0;
 }
@@ -179,6 +186,8 @@ static int create_vote(struct opening *o)
 
     if (s->vote_file < 0)
         err = o->disk->ops->open(o->disk, VOTE_NAME, 1, &s->vote_file);
+    if (err == 0 && s->vote.counter == 0) /* nothing in it was believed, nor shall be */
+        err = o->disk->ops->truncate(o->disk, s->vote_file, 0);
     if (err == 0)
         err = o->disk->ops->allocate(o->disk, s->vote_file,
                                      (uint64_t)VOTE_SLOTS * VOTE_SLOT_BYTES);
@@ -304,7 +313,7 @@ static int replay_records(struct opening *o, struct reader *r, const char *name,
     o->end = at;
     /* In a segment that is not the last, an early end shows in the next one's header. */
     if (r->err == 0 && is_last) {
-        if (later_batch_follows(r, &s->header, at))
+        if (later_batch_follows(r, &s->header, at) && !MUTANT(store_damage_cut))
             return why(o, ERR_CORRUPT, name, at,
                        "has a damaged record, with good ones of later writes behind it");
         o->torn = !only_zeros(r, at);
@@ -325,8 +334,8 @@ static int replay_segment(struct opening *o, struct reader *r, uint64_t seq, boo
         return why(o, r->err, name, 0, "cannot be read");
     if (p == NULL || !segment_header_decode(&h, p))
         return why(o, ERR_CORRUPT, name, 0, "has a damaged header");
-    if (h.version != FORMAT_VERSION)
-        return why(o, ERR_CORRUPT, name, 0, "was written by another version of muster");
+    if (h.version != FORMAT_VERSION) /* not damage: nobody may set it aside for that */
+        return why(o, ERR_OTHER_VERSION, name, 0, "cannot be read by this one");
     if (h.seq != seq)
         return why(o, ERR_CORRUPT, name, 0, "is of another number than its name says");
     if (!is_first && (h.chain != s->chain || h.next != s->next))
@@ -419,6 +428,8 @@ static int check_end(struct opening *o)
     char name[FORMAT_NAME_MAX];
     const struct segment *g = s->segments_n > 0 ? &s->segments[s->segments_n - 1] : NULL;
 
+    if (MUTANT(store_damage_cut))
+        return 0;
     if (g == NULL ? s->vote.seq == 0
                   : g->seq > s->vote.seq || (g->seq == s->vote.seq && g->bytes >= s->vote.end))
         return 0;

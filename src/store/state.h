@@ -49,7 +49,8 @@ struct store {
     size_t snapshots_n, snapshots_cap;
     uint64_t snapshot_bytes;
 
-    bool rest; /* a failed write may have left bytes behind end */
+    bool was_new; /* when it was opened */
+    bool rest;    /* a failed write may have left bytes behind end */
     int broken;
     struct buf out;
     uint64_t syncs_total, entries_total, bytes_total, torn_tails_total;

@@ -452,7 +452,8 @@ void store_facts(const struct store *s, struct store_facts *out)
                                 .syncs_total = s->syncs_total,
                                 .entries_total = s->entries_total,
                                 .bytes_total = s->bytes_total,
-                                .torn_tails_total = s->torn_tails_total};
+                                .torn_tails_total = s->torn_tails_total,
+                                .was_new = s->was_new};
     for (size_t i = 0; i < s->segments_n; i++)
         out->log_bytes += s->segments[i].bytes;
     memcpy(out->last_error, s->last_error, sizeof out->last_error);

@@ -7,9 +7,10 @@
  *
  * Promises: after store_save() has returned 0, a crash loses nothing of it. Entries of
  * any length survive. A torn tail (a crash during a write) is cut off at load; damage
- * in front of good records is ERR_CORRUPT and nothing is cut. Term and vote live in two
- * checksummed slots written in turn, each twice. A snapshot is complete or not there; when
- * the newest is damaged, an older one serves if the log still reaches back to it.
+ * in front of good records is ERR_CORRUPT and nothing is cut (what then: member_repair.h). Term
+ * and vote live in two checksummed slots written in turn, each twice. A snapshot is complete or
+ * not there; when the newest is damaged, an older one serves if the log still reaches back to
+ * it.
  *
  * Full disk: room for a save is reserved first; ERR_DISK_FULL changes nothing and the same
  * save may be tried again. Any other error of store_save(): what the disk holds is not known
@@ -26,6 +27,7 @@
 #ifndef MUSTER_STORE_H
 #define MUSTER_STORE_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -75,6 +77,7 @@ struct store_facts {
     uint64_t snapshot_index, snapshot_bytes;
     uint64_t syncs_total, entries_total, bytes_total, torn_tails_total;
     char last_error[160]; /* "" when none */
+    bool was_new;         /* opened: nothing had ever been written to it */
 };
 void store_facts(const struct store *s, struct store_facts *out);
 

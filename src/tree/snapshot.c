@@ -427,3 +427,10 @@ struct tree *tree_load(uint64_t hash_key, const uint8_t *data, size_t len)
     }
     return l.t;
 }
+
+bool tree_is_of_other_version(const uint8_t *data, size_t len)
+{
+    return len > LENGTH_AT + CRC_LEN && memcmp(data, MAGIC, 8) == 0 &&
+           be32_get(data + 8) != VERSION &&
+           crc32c(0, data, len - CRC_LEN) == be32_get(data + len - CRC_LEN);
+}

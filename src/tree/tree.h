@@ -160,6 +160,8 @@ void tree_lapse_body(int64_t never_used_ms, const struct buf *path, struct buf *
 void tree_save(const struct tree *t, struct buf *out);
 /* Returns NULL when the bytes are not a whole, valid snapshot. */
 struct tree *tree_load(uint64_t hash_key, const uint8_t *data, size_t len);
+/* Whole, but not ours to read: it is not damaged. */
+bool tree_is_of_other_version(const uint8_t *data, size_t len);
 
 /* ---- facts ---- */
 int64_t tree_zxid(const struct tree *t); /* of the last entry applied */

@@ -60,10 +60,10 @@ static void die_again(struct box *b)
 
     sim_disk_stop_after(b->disk, world_below(b->w, AGAIN_CHANGES));
     int err = store_open(&s, sim_disk_disk(b->disk), &b->options, &nothing, &why);
-    if (err != 0 && !sim_disk_is_stopped(b->disk))
-        world_fail(b->w, "%s: the store does not open: %s", b->w->hosts[b->host].name,
-                   buf_text(&why));
+    b->is_clean = false;
     buf_free(&why);
+    if (err != 0 && !sim_disk_is_stopped(b->disk))
+        return; /* it will not open the next time either */
     if (err == 0) {
         sim_disk_stop_after(b->disk, 0);
         store_close(s);
@@ -74,19 +74,128 @@ static void die_again(struct box *b)
         sim_disk_killed(b->disk);
 }
 
-void box_start(struct box *b, const struct store_load *load)
+int box_open(struct box *b, const struct store_load *load, struct buf *why)
 {
-    struct buf why = {0};
-
     CHECK(b->store == NULL);
     for (unsigned i = 0; i < AGAIN_MAX && world_chance(b->w, b->again_permille); i++)
         die_again(b);
-    int err = store_open(&b->store, sim_disk_disk(b->disk), &b->options, load, &why);
+    int err = store_open(&b->store, sim_disk_disk(b->disk), &b->options, load, why);
+    if (err == 0) {
+        b->life++;
+        b->is_clean = false;
+    }
+    return err;
+}
+
+void box_start(struct box *b, const struct store_load *load)
+{
+    struct buf why = {0};
+    int err = box_open(b, load, &why);
+
     if (err != 0)
         world_fail(b->w, "%s: the store does not open: %s", b->w->hosts[b->host].name,
                    buf_text(&why));
     buf_free(&why);
-    b->life++;
+}
+
+/* ---- rot ---- */
+
+/* What of a store counts. A damaged snapshot may leave its place to an older one, with more
+ * of the log behind it: the same. */
+struct content {
+    uint64_t term, vote, last, last_term;
+};
+
+static void content_state(void *ctx, uint64_t term, uint64_t vote)
+{
+    struct content *c = ctx;
+
+    c->term = term;
+    c->vote = vote;
+}
+
+static void content_snapshot(void *ctx, uint64_t index, uint64_t term,
+                             const struct raft_members *members, const uint8_t *data,
+                             size_t len)
+{
+    struct content *c = ctx;
+
+    (void)members, (void)data, (void)len;
+    c->last = index;
+    c->last_term = term;
+}
+
+static void content_entry(void *ctx, struct raft_entry *e)
+{
+    struct content *c = ctx;
+
+    c->last = e->index;
+    c->last_term = e->term;
+}
+
+/* Of a copy: opening repairs. */
+static int look_into(const struct sim_disk *disk, const struct store_options *options,
+                     struct content *c)
+{
+    const struct store_load load = {c, content_state, content_snapshot, content_entry};
+    struct sim_disk *copy = sim_disk_copy(disk, 1);
+    struct store *s = NULL;
+
+    *c = (struct content){0};
+    int err = store_open(&s, sim_disk_disk(copy), options, &load, NULL);
+    store_close(s);
+    sim_disk_free(copy);
+    return err;
+}
+
+bool box_rot(struct box *b)
+{
+    struct content was, is;
+    struct sim_disk *disk = sim_disk_copy(b->disk, rng_next(&b->w->rng));
+    const uint8_t *data;
+    const char *name;
+    unsigned files = 0;
+    size_t len;
+
+    CHECK(b->store == NULL);
+    while (sim_disk_name(disk, files) != NULL)
+        files++;
+    name = files > 0 ? sim_disk_name(disk, (unsigned)world_below(b->w, files)) : NULL;
+    if (name == NULL || !sim_disk_get(disk, name, &data, &len) || len == 0) {
+        sim_disk_free(disk);
+        return false;
+    }
+    uint64_t bit = world_below(b->w, 8 * len);
+    int before = look_into(disk, &b->options, &was);
+    sim_disk_flip(disk, name, bit);
+    int err = look_into(disk, &b->options, &is);
+    bool is_same = err == 0 && was.term == is.term && was.vote == is.vote &&
+                   was.last == is.last && was.last_term == is.last_term;
+    bool is_cut = err == 0 && was.term == is.term && was.vote == is.vote && was.last > is.last;
+    if (before != 0 || (is_cut && !b->is_clean)) {
+        sim_disk_free(disk);
+        return false;
+    }
+    world_note(b->w, "%s: bit %u of %s changes: %s", b->w->hosts[b->host].name, (unsigned)bit,
+               name, is_same ? "nothing is missing" : err_text(err));
+    if (!is_same && err != ERR_CORRUPT)
+        world_fail(b->w, "%s: with bit %u of %s changed the store loads something else: %s",
+                   b->w->hosts[b->host].name, (unsigned)bit, name, err_text(err));
+    sim_disk_free(b->disk);
+    b->disk = disk;
+    return true;
+}
+
+void box_stop(struct box *b)
+{
+    bool is_dead = sim_disk_is_stopped(b->disk);
+
+    sim_disk_fail_sync(b->disk, 0);
+    if (!is_dead)
+        sim_disk_stop_after(b->disk, UINT64_MAX);
+    stop(b);
+    b->is_clean = !is_dead;
+    sim_disk_killed(b->disk); /* what it has is as if synced: see sim_disk_copy() */
 }
 
 static int run(struct box *b)

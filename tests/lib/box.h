@@ -35,6 +35,7 @@ struct box {
     bool dies_of_power;      /* box_break_at: then, not of a kill */
     struct store *store;     /* NULL: not running */
     uint64_t life;           /* counts starts */
+    bool is_clean;           /* it was stopped, not killed: the store says where it ends */
     bool busy, saving;
     bool has_run; /* what is under way is done, with run_err; nobody knows yet */
     int run_err;
@@ -45,7 +46,9 @@ struct box {
 
 void box_init(struct box *b, struct world *w, unsigned host, const struct box_core *core);
 void box_free(struct box *b);
-/* world_fail() when the store refuses what a crash has left. */
+/* What the store says when it opens; why as there. */
+int box_open(struct box *b, const struct store_load *load, struct buf *why);
+/* Likewise; world_fail() when the store refuses what a crash has left. */
 void box_start(struct box *b, const struct store_load *load);
 /* Something may be there to save. */
 void box_work(struct box *b);
@@ -56,6 +59,11 @@ void box_break_at(struct box *b, uint64_t n, bool power_loss);
 void box_fail_sync(struct box *b);
 void box_fill(struct box *b, bool full); /* no room for more, or room again */
 void box_replace(struct box *b);         /* another, empty disk; it is not running */
-void box_heal(struct box *b);            /* no faults are waiting any more */
+void box_stop(struct box *b);            /* as a process that is asked to end */
+/* One bit changes at rest, somewhere in its files; it is not running. False: not in this one,
+ * since what it does cannot be told from a torn write (store.h). world_fail() when what is
+ * loaded then is something else than before, and not ERR_CORRUPT. */
+bool box_rot(struct box *b);
+void box_heal(struct box *b); /* no faults are waiting any more */
 
 #endif

@@ -37,6 +37,7 @@ enum fault {
     FAULT_STAND,
     FAULT_BREAK,
     FAULT_ABSENT,
+    FAULT_ROT,
     FAULTS
 };
 
@@ -230,6 +231,7 @@ static void one_fault(struct town *t, enum fault which)
     case FAULT_STAND: town_faults_stand(t); break;
     case FAULT_BREAK: town_faults_break(s); break;
     case FAULT_ABSENT: town_faults_absent(s); break;
+    case FAULT_ROT: server_rot(s); break;
     case FAULTS: UNREACHABLE("drawn below FAULTS");
     }
 }
@@ -403,6 +405,8 @@ static void draw(struct town *t)
     }
     if (w->seed % 3 == 0)
         t->read_only_after_ms = 300 + (uint32_t)(w->seed % 1000);
+    if (w->seed % 4 == 1)
+        t->weights[FAULT_ROT] = 1 + (unsigned)(w->seed / 4 % 6);
     if (w->seed % 5 == 2)
         t->throttle_max = 1 + (uint32_t)(w->seed % 4);
     t->has_balance = world_chance(w, 500);

@@ -29,9 +29,12 @@ struct server {
     struct town *town;
     unsigned n, host; /* id: n + 1 */
     struct box box;
-    struct member *member;    /* NULL: down */
-    bool exists;              /* has data */
-    uint64_t birth;           /* raft_options.birth */
+    struct member *member;     /* NULL: down */
+    bool exists;               /* has data */
+    uint64_t birth;            /* raft_options.birth */
+    bool has_begun;            /* its store has been written to */
+    struct raft_members known; /* what it would have written down beside the store */
+    int load_err;
     uint64_t absent_until_us; /* it is not started before */
     bool is_lost;             /* its disk was, and it does not vote again yet */
     uint64_t timer_us;
@@ -117,6 +120,8 @@ void server_restart_later(struct server *s, uint64_t in_us);
 void server_turn(struct server *s); /* after anything that the member was told */
 /* Its disk is another one, empty. Only where that loses nothing; else nothing happens. */
 void server_lose_disk(struct server *s);
+/* Bits of its disk change while it is down. Where it may be too much, nothing happens. */
+void server_rot(struct server *s);
 struct server *server_leader(struct town *t); /* of the highest term; or NULL */
 void server_free(struct server *s);
 uint64_t server_now_ms(const struct server *s);
@@ -168,6 +173,7 @@ void town_agent_stop(struct town *t, unsigned n, bool power_loss);
 void town_agent_site(struct town *t, struct buf *out);
 void town_agent_quiet(struct town *t);   /* some instance fails for good */
 void town_agent_foreign(struct town *t); /* some machine that is not ours takes an address */
+void town_agent_wakes(void *town, uint64_t host, uint64_t unused); /* its kernel goes on */
 const char *town_agent_not_live(struct town *t);
 void town_agent_free(struct town *t);
 

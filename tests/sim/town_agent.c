@@ -92,13 +92,21 @@ static bool may_answer_late(const struct town_agent *a)
                               (uint64_t)ms * 1010 + KERNEL_LATE_US);
 }
 
+static bool excused(const struct town_agent *a, const struct town_agent *b)
+{
+    if (!may_answer_late(a) && !may_answer_late(b))
+        return false;
+    world_note(&a->town->w, "%s and %s: one of them answers late", a->name, b->name);
+    return true;
+}
+
 static void look_alone(struct town_agent *a, unsigned address)
 {
     struct town *t = a->town;
 
     for (unsigned i = 0; i < t->agents_n; i++)
-        if (t->agents[i] != a && has(t->agents[i], address) && !may_answer_late(a) &&
-            !may_answer_late(t->agents[i]))
+        if (t->agents[i] != a && has(t->agents[i], address) &&
+            !world_is_asleep(&t->w, t->agents[i]->server->host) && !excused(a, t->agents[i]))
             world_fail(&t->w, "%s and %s both answer for address %u", a->name,
                        t->agents[i]->name, address);
 }
@@ -159,6 +167,17 @@ static void hold(struct town_agent *a, unsigned address, uint64_t until_ms)
     world_at(w, world_host_due(w, a->server->host, until_ms) + world_below(w, KERNEL_LATE_US),
              gone_due, a, address, ++k->generation);
     look_alone(a, address);
+}
+
+void town_agent_wakes(void *town, uint64_t host, uint64_t unused)
+{
+    struct town *t = town;
+
+    (void)unused;
+    for (unsigned k = 0; k < t->agents_n; k++)
+        for (unsigned i = 0; i < t->addresses_n && t->agents[k]->server->host == host; i++)
+            if (has(t->agents[k], i))
+                look_alone(t->agents[k], i);
 }
 
 static void drop(struct town_agent *a, unsigned address)

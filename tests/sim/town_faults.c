@@ -6,7 +6,7 @@
 #include "lib/faults.h"
 #include "town.h"
 
-enum { FLAP_MAX_US = 3000000, STAND_MAX_US = 4000000, STAND_SHORT_US = 1200000 };
+enum { FLAP_MAX_US = 3000000, STAND_MAX_US = 7000000, STAND_SHORT_US = 1200000 };
 enum { ABSENT_MIN_US = 2000000, ABSENT_MAX_US = 8000000 };
 enum { BREAK_NEAR = 8, BREAK_FAR = 150 }; /* changes of a disk */
 enum { STRIKE_LATE_US = 60000 };
@@ -82,6 +82,8 @@ static void stand_host(struct town *t, unsigned host)
                : how == 1 ? "sleeps"
                           : "its clock stands",
                (unsigned)(us / 1000));
+    if (how < 2) /* it answers again the moment that it goes on */
+        world_at(w, w->now_us + us, town_agent_wakes, t, host, 0);
     if (how == 0)
         world_pause(w, host, us);
     else if (how == 1)

@@ -7,7 +7,10 @@
 #include "base/mem.h"
 #include "lib/fake_digest.h"
 #include "server/member_found.h"
+#include "server/member_repair.h"
 #include "town.h"
+
+enum { ROT_TRIES = 4 }; /* bits, until one does harm */
 
 uint64_t server_now_ms(const struct server *s) { return world_host_ms(&s->town->w, s->host); }
 
@@ -103,16 +106,16 @@ static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
                           const struct raft_members *members, const uint8_t *data, size_t len)
 {
     struct server *s = ctx;
-    int err = member_load_snapshot(s->member, index, term, members, data, len);
 
-    if (err != 0)
-        world_fail(&s->town->w, "server %u: the snapshot at %u does not load: %s", s->n,
-                   (unsigned)index, err_name(err));
+    s->load_err = member_load_snapshot(s->member, index, term, members, data, len);
 }
 
 static void load_entry(void *ctx, struct raft_entry *e)
 {
-    member_load_entry(((struct server *)ctx)->member, e);
+    struct server *s = ctx;
+
+    if (s->load_err == 0)
+        s->load_err = member_load_entry(s->member, e);
 }
 
 /* ---- peers ---- */
@@ -193,10 +196,66 @@ void server_found(struct server *s, const struct raft_members *members)
     CHECK(store_snapshot(s->box.store, b, 0) == 0);
     store_close(s->box.store);
     s->box.store = NULL;
-    s->exists = true;
+    s->exists = s->has_begun = true;
+    s->known = *members;
     raft_blob_unref(b);
     buf_free(&bytes);
     tree_free(tree);
+}
+
+/* What src/server/newlife.c does. */
+static void begin_new_life(struct server *s, const char *why)
+{
+    struct world *w = &s->town->w;
+
+    world_note(w, "server %u: its store is set aside: %s", s->n, why);
+    s->birth = repair_birth(s->birth, rng_next(&w->rng));
+    s->has_begun = false;
+    if (world_chance(w, 100))
+        return; /* a crash before it is set aside */
+    box_replace(&s->box);
+}
+
+/* A member with what the disk holds; a store that is damaged or gone makes way for a new one.
+ */
+static void open_store(struct server *s, struct member_options *o, const struct member_io *io)
+{
+    const struct store_load load = {s, load_state, load_snapshot, load_entry};
+    struct store_facts f;
+    struct buf why = {0};
+
+    for (;;) {
+        struct repair_question q = {
+            .has_begun = s->has_begun, .self = s->n + 1, .known = &s->known};
+        o->raft.birth = s->birth;
+        s->load_err = 0;
+        s->member = member_new(o, io);
+        buf_clear(&why);
+        q.err = box_open(&s->box, &load, &why);
+        if (q.err == 0) {
+            store_facts(s->box.store, &f);
+            q.was_new = f.was_new;
+            q.err = s->load_err;
+        }
+        enum repair_verdict verdict = repair_decide(&q);
+        if (verdict == REPAIR_NOT_NEEDED && q.err == 0)
+            break;
+        if (verdict != REPAIR_NEW_LIFE)
+            world_fail(&s->town->w,
+                       "server %u: the store does not open, and is not repaired: "
+                       "%s %s",
+                       s->n, err_text(q.err), buf_text(&why));
+        if (s->box.store != NULL)
+            box_stop(&s->box);
+        member_free(s->member);
+        /* What a crash leaves must never be taken for damage. */
+        if (!s->is_lost)
+            world_fail(&s->town->w, "server %u: nothing has damaged its store: %s", s->n,
+                       q.err == 0 ? "it is gone" : buf_text(&why));
+        begin_new_life(s, q.err == 0 ? "it is gone" : buf_text(&why));
+    }
+    s->has_begun = true;
+    buf_free(&why);
 }
 
 void server_start(struct server *s)
@@ -204,8 +263,8 @@ void server_start(struct server *s)
     struct town *t = s->town;
     const struct member_io io = {s,         io_send_peer, io_send_client, io_close_client,
                                  io_random, fake_digest};
-    const struct member_options o = {
-        .raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng), .birth = s->birth},
+    struct member_options o = {
+        .raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng)},
         .session_min_ms = 200,
         .read_only_after_ms = t->read_only_after_ms,
         .throttle_max = t->throttle_max,
@@ -213,7 +272,6 @@ void server_start(struct server *s)
         .rules = TREE_RULE_RECONFIG,
         .super_digest = TOWN_SUPER_DIGEST,
     };
-    const struct store_load load = {s, load_state, load_snapshot, load_entry};
 
     CHECK(s->member == NULL);
     s->exists = true;
@@ -221,8 +279,7 @@ void server_start(struct server *s)
         server_restart_later(s, s->absent_until_us - t->w.now_us);
         return;
     }
-    s->member = member_new(&o, &io);
-    box_start(&s->box, &load);
+    open_store(s, &o, &io);
     s->timer_us = WORLD_NEVER;
     s->checked_index = 0;
     raft_watch_restarted(t->watch, s->n);
@@ -235,11 +292,16 @@ void server_start(struct server *s)
         town_agent_start(t, s->n);
 }
 
-void server_crash(struct server *s, bool power_loss)
+enum ending { ENDING_KILL, ENDING_POWER, ENDING_STOP };
+
+static void end(struct server *s, enum ending how)
 {
+    static const char *const names[] = {"kill -9", "power off", "stopped"};
+    bool power_loss = how == ENDING_POWER;
+
     if (s->member == NULL)
         return;
-    world_note(&s->town->w, "server %u: %s", s->n, power_loss ? "power off" : "kill -9");
+    world_note(&s->town->w, "server %u: %s", s->n, names[how]);
     if (s->n < s->town->agents_n) /* one process */
         town_agent_stop(s->town, s->n, power_loss);
     links_of_server_end(s, !power_loss);
@@ -247,9 +309,17 @@ void server_crash(struct server *s, bool power_loss)
         pipe_break(&s->peers[i]);
         pipe_break(&s->town->servers[i].peers[s->n]);
     }
-    box_crash(&s->box, power_loss);
+    if (how == ENDING_STOP)
+        box_stop(&s->box);
+    else
+        box_crash(&s->box, power_loss);
     member_free(s->member);
     s->member = NULL;
+}
+
+void server_crash(struct server *s, bool power_loss)
+{
+    end(s, power_loss ? ENDING_POWER : ENDING_KILL);
 }
 
 static void restart_due(void *ctx, uint64_t a, uint64_t b)
@@ -301,6 +371,8 @@ void server_turn(struct server *s)
 
     member_flush(s->member);
     box_work(&s->box);
+    if (raft_members(member_raft(s->member))->n > 0)
+        s->known = *raft_members(member_raft(s->member));
     town_check_server(s);
     town_faults_look(s);
     uint64_t due_us = world_host_due(w, s->host, member_deadline(s->member));
@@ -310,39 +382,67 @@ void server_turn(struct server *s)
     }
 }
 
-void server_lose_disk(struct server *s)
+/* What a disk holds may be lost only if no other one is being made good, and never of two
+ * voters. */
+static bool may_lose_disk(struct town *t)
 {
-    struct town *t = s->town;
     struct server *leader = server_leader(t);
     const struct raft_members *m;
     unsigned voters = 0;
 
     if (leader == NULL || leader->member == NULL || t->loses_members ||
         !raft_may_change(member_raft(leader->member)))
-        return;
+        return false;
     m = raft_members(member_raft(leader->member));
     for (unsigned i = 0; i < t->servers_n; i++) {
         struct server *o = &t->servers[i];
         o->is_lost = o->is_lost && raft_member_find(m, o->n + 1) != NULL &&
                      (o->member == NULL || raft_is_stranger(member_raft(o->member)));
         if (o->is_lost)
-            return;
+            return false;
     }
     for (unsigned i = 0; i < m->n; i++) {
         if (m->v[i].auto_promote)
-            return; /* one of fewer voters is too many */
+            return false; /* one of fewer voters is too many */
         voters += m->v[i].voter;
     }
-    if (voters < 3)
+    return voters >= 3;
+}
+
+void server_lose_disk(struct server *s)
+{
+    struct town *t = s->town;
+
+    if (!may_lose_disk(t))
         return;
     t->loses_disks = true;
     server_crash(s, true);
-    world_note(&t->w, "server %u: its disk is lost", s->n);
     box_replace(&s->box);
     s->is_lost = true;
+    if (t->w.seed % 2 == 0 && s->known.n > 0) {
+        world_note(&t->w, "server %u: its store is lost", s->n);
+        server_restart_later(s, world_below(&t->w, t->restart_us));
+        return;
+    }
+    world_note(&t->w, "server %u: its disk is lost", s->n);
     s->birth = 1 + (rng_next(&t->w.rng) >> 3);
+    s->has_begun = false; /* this was on the disk, too */
     s->absent_until_us = t->w.now_us + 1000 * (uint64_t)FOUND_LATE_MS;
     server_restart_later(s, 1000 * (uint64_t)FOUND_LATE_MS + world_below(&t->w, t->restart_us));
+}
+
+void server_rot(struct server *s)
+{
+    struct town *t = s->town;
+
+    if (!may_lose_disk(t) || s->member == NULL || s->known.n == 0)
+        return;
+    t->loses_disks = true;
+    end(s, (enum ending)world_below(&t->w, 3));
+    for (unsigned i = 0; i < ROT_TRIES; i++)
+        if (box_rot(&s->box))
+            s->is_lost = true; /* perhaps: the next start says */
+    server_restart_later(s, world_below(&t->w, t->restart_us));
 }
 
 struct server *server_leader(struct town *t)
