@@ -24,6 +24,7 @@ enum { SERVERS_MAX = 7, READS_MAX = 20000, FAULTS_US = 12000000, QUIET_US = 1200
 enum { ACKS_MAX = 4096, HEADER = 16 /* of a datagram: the world, the sender's disk */ };
 enum { STAND_MAX_US = 3000000, ABSENT_MIN_US = 2000000, ABSENT_MAX_US = 8000000 };
 enum { BREAK_NEAR = 8, BREAK_FAR = 150 }; /* changes of a disk */
+enum { STRIKE_GAP_US = 30000 };           /* or a start is struck for ever */
 
 enum fault {
     FAULT_KILL,
@@ -89,6 +90,7 @@ struct sim {
     unsigned weights[FAULTS];
     struct pace pace;
     unsigned again_permille, strike_moments, strike_kinds, strike_permille;
+    uint64_t strike_from_us;         /* none before */
     bool loses_disks, loses_members; /* one of the two in a world: see town.h */
     uint32_t proposals_us, faults_us, restart_us, save_min_us, save_max_us;
     uint64_t snapshot_every;
@@ -391,8 +393,9 @@ static void look_for_moments(struct server *s)
 
     if (sim->strike_permille == 0 ||
         (moments_look(&s->moments, s->raft, &s->box) & sim->strike_moments) == 0 ||
-        sim->quiet || !world_chance(w, sim->strike_permille))
+        sim->quiet || w->now_us < sim->strike_from_us || !world_chance(w, sim->strike_permille))
         return;
+    sim->strike_from_us = w->now_us + STRIKE_GAP_US;
     do
         what = (unsigned)world_below(w, FAULTS);
     while ((sim->strike_kinds >> what & 1) == 0);

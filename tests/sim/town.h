@@ -105,6 +105,7 @@ struct town {
     struct pace pace;
     unsigned again_permille; /* a server dies again while it starts */
     unsigned strike_moments, strike_kinds, strike_permille; /* town_faults.c */
+    uint64_t strike_from_us;                                /* none before */
     uint64_t snapshot_every, keep;
     uint64_t connections_total;
     bool is_blind[WORLD_HOSTS_MAX]; /* its clients reach no server, also not its own */

@@ -9,7 +9,7 @@
 enum { FLAP_MAX_US = 3000000, STAND_MAX_US = 7000000, STAND_SHORT_US = 1200000 };
 enum { ABSENT_MIN_US = 2000000, ABSENT_MAX_US = 8000000 };
 enum { BREAK_NEAR = 8, BREAK_FAR = 150 }; /* changes of a disk */
-enum { STRIKE_LATE_US = 60000 };
+enum { STRIKE_LATE_US = 60000, STRIKE_GAP_US = 30000 /* or a start is struck for ever */ };
 
 enum strike {
     STRIKE_KILL,
@@ -197,8 +197,10 @@ static void moments_come(struct server *s, unsigned moments)
     unsigned what;
 
     moments &= t->strike_moments;
-    if (moments == 0 || t->quiet || !world_chance(w, t->strike_permille))
+    if (moments == 0 || t->quiet || w->now_us < t->strike_from_us ||
+        !world_chance(w, t->strike_permille))
         return;
+    t->strike_from_us = w->now_us + STRIKE_GAP_US;
     do
         what = (unsigned)world_below(w, STRIKES);
     while ((t->strike_kinds >> what & 1) == 0);
