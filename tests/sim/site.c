@@ -402,6 +402,17 @@ static void draw(struct town *t)
         t->weights[FAULT_CUT] = (unsigned)world_below(w, 4);
         t->weights[FAULT_CUT_ONE_WAY] = (unsigned)world_below(w, 4);
         t->faults_us = 2000000;
+    } else if (t->addresses_n > 0 && world_chance(w, 150)) { /* who holds one stands */
+        memset(t->weights, 0, sizeof t->weights);
+        t->weights[FAULT_STAND] = 6;
+        t->weights[FAULT_HEAL] = 2;
+        t->weights[FAULT_KILL] = (unsigned)world_below(w, 3);
+        t->faults_us = 4000000;
+    } else if (world_chance(w, 100)) { /* one kind, now and then: nothing hides what it does */
+        memset(t->weights, 0, sizeof t->weights);
+        t->weights[world_below(w, FAULT_ROT)] = 6;
+        t->weights[FAULT_HEAL] += 3;
+        t->faults_us = 4000000;
     }
     if (w->seed % 3 == 0)
         t->read_only_after_ms = 300 + (uint32_t)(w->seed % 1000);
