@@ -59,6 +59,11 @@
     M(store_tail_believed, "what a killed process wrote counts as synced")                  \
     M(store_dir_not_synced, "a new file's name is not synced")                              \
     M(store_snapshot_not_synced, "a snapshot gets its name before its bytes are synced")    \
+    M(disk_reserve_kept, "the reserve is not given up on a full disk")                      \
+    M(disk_data_taken, "new data is accepted while the disks of a quorum are full")         \
+    M(disk_leader_stays, "a leader with a sick disk keeps leading")                         \
+    M(disk_heartbeat_waits, "a heartbeat waits for the disk")                               \
+    M(disk_lagging_serves, "a server whose disk has fallen behind keeps its clients")       \
     M(tree_ephemeral_kept, "closing a session leaves its last ephemeral")                   \
     M(tree_moved_ignored, "a write through a session's old connection is applied")          \
     M(tree_multi_partial, "a failed multi leaves its first operation")                      \

@@ -10,7 +10,11 @@ void raft_patience_draw(struct raft *r)
 
     /* Only a voter campaigns. To the others the timeout says that the leader is lost. */
     r->election_ms = r->now_ms + min + rng_below(&r->rng, min);
+    if (r->is_reluctant)
+        r->election_ms += 2 * min;
 }
+
+void raft_reluctant(struct raft *r, bool is_reluctant) { r->is_reluctant = is_reluctant; }
 
 /* Becomes, or stays, a follower in `term`, which is not below ours ([R] 5.1). */
 void raft_follow(struct raft *r, uint64_t term, uint64_t leader)

@@ -326,7 +326,8 @@ void raft_leader_due(struct raft *r)
     }
     if (r->transfer_to != RAFT_NOBODY && r->now_ms >= r->transfer_until_ms)
         r->transfer_to = RAFT_NOBODY;
-    if (r->now_ms >= r->heartbeat_ms_next) {
+    if (r->now_ms >= r->heartbeat_ms_next &&
+        !(MUTANT(disk_heartbeat_waits) && r->flight.is_active)) {
         for (unsigned i = 0; i < r->members.n; i++) {
             struct peer *p = &r->peers[i];
             if (p->state == PEER_SNAPSHOT && !raft_peer_is_heard(r, p))

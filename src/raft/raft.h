@@ -169,6 +169,10 @@ int raft_remove(struct raft *r, uint64_t now_ms, uint64_t id);
  * for an election timeout. ERR_NOT_LEADER, ERR_NOT_FOUND (no voter of this id). */
 int raft_transfer(struct raft *r, uint64_t now_ms, uint64_t to);
 
+/* Others shall come first: while nobody leads, this server waits two timeouts longer before it
+ * campaigns. When none of the others can be elected, it is. */
+void raft_reluctant(struct raft *r, bool is_reluctant);
+
 /* ---- actions out ---- */
 /* Encodes the next message to be sent into out (cleared first) and says to whom. */
 bool raft_message_take(struct raft *r, uint64_t *to, struct buf *out);

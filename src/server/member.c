@@ -24,7 +24,7 @@ int member_propose(struct member *m, struct tree_txn *txn)
     uint64_t index;
 
     txn->time_ms = m->wall_ms;
-    txn->rules = m->options.rules;
+    txn->rules = m->options.rules | (txn->rules & TREE_RULE_NO_ROOM);
     buf_clear(entry);
     tree_txn_encode(txn, entry);
     int err = raft_propose(m->raft, entry->data, entry->len, &index);
@@ -227,7 +227,7 @@ static void snapshots(struct member *m)
 
     if (!m->snapshotting && applied > m->snapshot_index &&
         (applied - m->snapshot_index >= m->options.snapshot_every ||
-         m->snapshot_bytes >= MEMBER_SNAPSHOT_BYTES)) {
+         m->snapshot_bytes >= MEMBER_SNAPSHOT_BYTES || disk_wants_snapshot(m))) {
         m->snapshot = snapshot_now(m);
         m->snapshotting = true;
         m->snapshot_index = applied;
@@ -249,6 +249,7 @@ struct raft_blob *member_snapshot_take(struct member *m)
 void member_snapshot_saved(struct member *m, uint64_t index, int err)
 {
     m->snapshotting = false;
+    disk_snapshot_ended(m, err);
     if (err == 0)
         raft_compact(m->raft, index, m->options.snapshot_every / 5);
 }
@@ -275,8 +276,12 @@ static void lead_or_not(struct member *m)
 
 static void serve_or_not(struct member *m)
 {
-    if (raft_leader(m->raft) != RAFT_NOBODY &&
-        raft_applied_term(m->raft) == raft_term(m->raft)) {
+    if (m->disk.facts.is_lagging) {
+        if (m->serving)
+            conn_close_all(m);
+        m->serving = false;
+    } else if (raft_leader(m->raft) != RAFT_NOBODY &&
+               raft_applied_term(m->raft) == raft_term(m->raft)) {
         m->serving_ms = m->now_ms;
         m->serving = true;
     } else if (m->serving && m->now_ms >= m->serving_ms + MEMBER_LEADERLESS_MS) {
@@ -311,6 +316,7 @@ void member_flush(struct member *m)
     uint64_t to;
     bool any;
 
+    disk_work(m);
     do {
         lead_or_not(m);
         session_expire(m);
@@ -351,6 +357,8 @@ uint64_t member_deadline(const struct member *m)
         raft_leader(m->raft) == RAFT_NOBODY)
         at = m->serving_ms + MEMBER_LEADERLESS_MS;
     if ((other = readonly_deadline(m)) < at)
+        at = other;
+    if ((other = disk_deadline(m)) < at)
         at = other;
     return at;
 }
@@ -415,16 +423,24 @@ int member_peer(struct member *m, uint64_t from, const uint8_t *data, size_t len
             return ERR_MALFORMED;
         (void)raft_remove(m->raft, m->now_ms, be64_get(data));
         return 0;
+    case MSG_DISK: return disk_told(m, from, data, len);
     default: return ERR_MALFORMED;
     }
 }
 
 bool member_save_take(struct member *m, struct raft_save *out)
 {
-    return raft_save_take(m->raft, out);
+    if (!raft_save_take(m->raft, out))
+        return false;
+    disk_save_begins(m);
+    return true;
 }
 
-void member_saved(struct member *m) { raft_saved(m->raft, m->now_ms); }
+void member_saved(struct member *m)
+{
+    disk_save_ends(m);
+    raft_saved(m->raft, m->now_ms);
+}
 
 /* ---- membership ---- */
 
@@ -459,18 +475,10 @@ int member_remove(struct member *m, uint64_t id)
 
 void member_step_down(struct member *m)
 {
-    const struct raft_members *all = raft_members(m->raft);
-    struct raft_peer_facts f;
-    uint64_t best = RAFT_NOBODY, best_match = 0;
+    uint64_t heir = disk_heir(m, false);
 
-    for (unsigned i = 0; i < all->n; i++)
-        if (all->v[i].voter && all->v[i].id != raft_id(m->raft) &&
-            raft_peer_facts(m->raft, all->v[i].id, &f) && f.match >= best_match) {
-            best = all->v[i].id;
-            best_match = f.match;
-        }
-    if (best != RAFT_NOBODY)
-        (void)raft_transfer(m->raft, m->now_ms, best);
+    if (heir != RAFT_NOBODY)
+        (void)raft_transfer(m->raft, m->now_ms, heir);
 }
 
 /* ---- facts ---- */
@@ -492,6 +500,7 @@ bool member_has_data(const struct member *m)
 void member_facts(const struct member *m, struct member_facts *out)
 {
     *out = m->facts;
+    out->disk = m->disk.facts;
     out->watches = watches_count(m->watches);
     out->local_sessions = m->locals.count;
 }

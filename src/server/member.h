@@ -25,6 +25,7 @@
 
 #include "base/buf.h"
 #include "raft/raft.h"
+#include "server/member_disk.h"
 #include "tree/tree.h"
 
 #define MEMBER_FRAME_MAX 1048575u /* bytes of a client's frame, unless set (frame_max) */
@@ -44,6 +45,7 @@
     L(WATCHES, "MEMBER_WATCHES_MAX", "a client with more watches lost its connection")          \
     L(ALL_WATCHES, "MEMBER_ALL_WATCHES_MAX", "a client that set one more lost its connection")  \
     L(ENFORCE_AUTH, "enforce.auth.schemes", "a client that has proven nothing got -124")        \
+    L(ROOM, "STORE_RESERVE_BYTES", "a quorum's disks are full: new data, or a session, was refused") \
     L(LOCALS, "MEMBER_LOCALS_MAX", "a read-only client was refused: there are too many")
 /* clang-format on */
 #define L(sym, name, text) MEMBER_LIMIT_##sym,
@@ -118,6 +120,8 @@ void member_saved(struct member *m);
  * One at a time; member_snapshot_saved() when store_snapshot() is done. */
 struct raft_blob *member_snapshot_take(struct member *m);
 void member_snapshot_saved(struct member *m, uint64_t index, int err);
+/* How much room there is: whenever it has been measured, at least each second or two. */
+void member_room(struct member *m, const struct member_room *room);
 
 /* ---- membership, asked on any server; done by the leader, found in member_raft() ---- */
 int member_add(struct member *m, const struct raft_member *joiner);
@@ -144,6 +148,7 @@ struct member_facts {
     uint64_t leader_changes_total, heard_leader_ms; /* when the leader was last heard */
     uint64_t read_only_total, local_sessions;       /* times it became read-only; now */
     uint64_t limited[MEMBER_LIMITS_N];
+    struct member_disk_facts disk;
 };
 void member_facts(const struct member *m, struct member_facts *out);
 

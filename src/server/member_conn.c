@@ -439,6 +439,11 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
         readonly_connect(m, c, &q, negotiate(m, q.timeout_ms));
         return;
     }
+    if (q.session_id == 0 && disk_refuses(m, 0, TREE_OP_CREATE_SESSION, NULL, 0)) {
+        limit_hit(m, MEMBER_LIMIT_ROOM);
+        doom(m, c);
+        return;
+    }
     if (!m->serving || (q.session_id == 0 && is_behind)) {
         m->stats.closed_not_serving += !m->serving;
         doom(m, c);
@@ -529,6 +534,11 @@ static struct request *request_of(struct member *m, struct conn *c,
         return request_new(m, REQ_QUESTION, WIRE_XID_PING, h->op, NULL, 0);
     if (h->op == WIRE_OP_SYNC && wire_path_request_decode(&path, &in) == 0)
         return request_new(m, REQ_QUESTION, h->xid, h->op, body, len);
+    if (tree_op_is_write(h->op) && disk_refuses(m, c->session, h->op, body, len)) {
+        m->disk.facts.refused_total++;
+        limit_hit(m, MEMBER_LIMIT_ROOM);
+        return local_request(m, h->xid, h->op, ERR_NO_ROOM);
+    }
     if (h->op == WIRE_OP_CLOSE_SESSION || tree_op_is_write(h->op))
         return request_new(m, REQ_WRITE, h->xid, h->op, body, len);
     if (h->op == WIRE_OP_RECONFIG)

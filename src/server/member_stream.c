@@ -53,11 +53,25 @@ static void number(struct member *m, struct request *r)
     }
 }
 
+/* Accepted here or elsewhere before it was known that there is no room: it stands in the log
+ * as refused, and takes next to nothing there. */
+static void refuse_if_full(struct member *m, struct tree_txn *t)
+{
+    t->rules &= (uint8_t)~TREE_RULE_NO_ROOM;
+    if (t->op == TREE_OP_CREATE_SESSION || !disk_refuses(m, t->session, t->op, t->body, t->len))
+        return;
+    t->rules |= TREE_RULE_NO_ROOM;
+    t->body = NULL;
+    t->len = 0;
+    t->ids = (struct wire_list){0};
+}
+
 static void propose_all(struct member *m)
 {
     for (struct request *r = m->next_send; r != NULL; r = TAILQ_NEXT(r, in_stream)) {
         struct tree_txn t = txn_of(m, r);
         if (r->sent_term != m->stream_term) { /* each once: here nothing gets lost */
+            refuse_if_full(m, &t);
             if (member_propose(m, &t) != 0)
                 break; /* the log in memory is full: the timer tries again */
             if (r->kind == REQ_WRITE)
@@ -236,6 +250,7 @@ static int take(struct member *m, struct origin *o, uint64_t n, const uint8_t *d
     if (tree_txn_decode(&t, data, len) != 0 || t.origin.server != o->incarnation ||
         !may_forward(&t))
         return ERR_MALFORMED;
+    refuse_if_full(m, &t);
     int err = member_propose(m, &t);
     if (err != 0)
         return err;

@@ -232,19 +232,46 @@ static void note_changes(struct server *s)
     }
 }
 
-/* What commits is applied here only when our own disk has it, so while that is slow a
- * leader's clients wait though a quorum has their writes: somebody else leads better. */
-static void leave_sick_disk(struct server *s)
-{
-    uint64_t since_ms = writer_since_ms(s->writer), now_ms = uv_now(s->loop);
+_Static_assert(STORE_TIGHT_RESERVES == ROOM_FULL_RESERVES, "one of them is about the other");
 
-    if (since_ms == 0 || now_ms < since_ms + SICK_DISK_MS || now_ms < s->handed_over_ms ||
-        raft_role(member_raft(s->member)) != RAFT_LEADER || s->members.n < 2)
-        return;
-    s->handed_over_ms = now_ms + SICK_DISK_MS;
-    log_event(LOG_WARNING, "disk_slow", LOG_U("save_ms", now_ms - since_ms),
-              LOG_S("effect", "leadership is offered to another server"));
-    member_step_down(s->member);
+/* Each change of what the member makes of the disks is a line. */
+static void note_disk(struct server *s)
+{
+    struct member_disk_facts was = s->disk_seen;
+    struct member_facts f;
+
+    member_facts(s->member, &f);
+    const struct member_disk_facts *d = &s->disk_seen;
+    s->disk_seen = f.disk;
+    if (d->own != was.own)
+        log_event(d->own > was.own ? LOG_WARNING : LOG_NOTICE, "disk_room",
+                  LOG_S("room", room_name(d->own)), LOG_U("free_bytes", d->room.free_bytes),
+                  LOG_U("reserve_bytes", d->room.reserve_bytes),
+                  LOG_U("of_reserve_bytes", d->room.wanted_bytes),
+                  LOG_S("next", d->own >= ROOM_LOW ? "free some room, or give the disk more"
+                                                   : "nothing: it has healed"));
+    if (d->ensemble != was.ensemble && (d->ensemble >= ROOM_FULL || was.ensemble >= ROOM_FULL))
+        log_event(d->ensemble >= ROOM_FULL ? LOG_ERROR : LOG_NOTICE, "ensemble_room",
+                  LOG_S("room", room_name(d->ensemble)),
+                  LOG_U("free_bytes", d->ensemble_free_bytes),
+                  LOG_S("effect", d->ensemble >= ROOM_FULL
+                                      ? "new data is refused; deletes and claims are not"
+                                      : "new data is accepted again"));
+    if (d->is_slow != was.is_slow)
+        log_event(d->is_slow ? LOG_WARNING : LOG_NOTICE,
+                  d->is_slow ? "disk_slow" : "disk_quick", LOG_U("save_ms", d->saving_ms),
+                  LOG_U("limit_ms", MEMBER_SLOW_MS));
+    if (d->is_lagging != was.is_lagging)
+        log_event(d->is_lagging ? LOG_WARNING : LOG_NOTICE,
+                  d->is_lagging ? "disk_behind" : "disk_caught_up",
+                  LOG_U("saved", raft_saved_index(member_raft(s->member))),
+                  LOG_U("committed", raft_committed(member_raft(s->member))),
+                  LOG_S("effect", d->is_lagging ? "clients are sent to other servers"
+                                                : "clients are served again"));
+    if (d->hand_overs_total != was.hand_overs_total)
+        log_event(LOG_WARNING, "leadership_offered", LOG_S("room", room_name(d->own)),
+                  LOG_U("save_ms", d->saving_ms), LOG_U("others_first_ms", d->behind_ms),
+                  LOG_S("why", d->is_slow ? "the disk is slow" : "the disk is full"));
 }
 
 static void timer_due(uv_timer_t *timer) { (void)timer; } /* the turn follows */
@@ -265,7 +292,7 @@ static void turn(uv_prepare_t *prepare)
     note_changes(s);
     limits_tell(&s->told, s->member, now_ms);
     start_saving_peers(s);
-    leave_sick_disk(s);
+    note_disk(s);
     if (s->transport != NULL)
         transport_flush(s->transport);
     uint64_t at_ms = clients_wait(s->clients) ? now_ms : member_deadline(s->member);
@@ -327,7 +354,8 @@ static int open_store(struct disk **disk, struct store **store, const char *dir,
                       struct buf *why)
 {
     struct buf path = {0};
-    struct store_options options = {.snapshots_kept = (unsigned)set->snapshots_kept};
+    struct store_options options = {.snapshots_kept = (unsigned)set->snapshots_kept,
+                                    .reserve_bytes = STORE_RESERVE_BYTES};
 
     buf_printf(&path, "%s/store", dir);
     secret_random(&options.salt, sizeof options.salt);

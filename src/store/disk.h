@@ -32,6 +32,8 @@ struct disk_ops {
     int (*remove)(struct disk *d, const char *name);
     /* All names, each ended by a NUL, one after the other. */
     int (*list)(struct disk *d, struct buf *names);
+    /* What we may still write, and the size of the whole. */
+    int (*room)(struct disk *d, uint64_t *free_bytes, uint64_t *total_bytes);
 };
 
 struct disk {

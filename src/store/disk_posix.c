@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -162,6 +163,17 @@ static int posix_list(struct disk *d, struct buf *names)
     return err;
 }
 
+static int posix_room(struct disk *d, uint64_t *free_bytes, uint64_t *total_bytes)
+{
+    struct statvfs st;
+
+    if (fstatvfs(dir_of(d), &st) != 0)
+        return err_of(errno);
+    *free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    *total_bytes = (uint64_t)st.f_blocks * st.f_frsize;
+    return 0;
+}
+
 static const struct disk_ops posix_ops = {
     .open = posix_open,
     .close = posix_close,
@@ -175,6 +187,7 @@ static const struct disk_ops posix_ops = {
     .rename = posix_rename,
     .remove = posix_remove,
     .list = posix_list,
+    .room = posix_room,
 };
 
 /* A new directory's own name must outlive a crash as well. */

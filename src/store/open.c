@@ -567,10 +567,12 @@ int store_open(struct store **out, struct disk *disk, const struct store_options
         s->options.segment_bytes = SEGMENT_BYTES_MAX / 2;
     if (s->options.snapshots_kept == 0)
         s->options.snapshots_kept = 2;
-    s->file = s->vote_file = -1;
+    s->file = s->vote_file = s->reserve_file = -1;
     s->next = s->disk_next = 1;
 
     int err = read_names(&o);
+    if (err == 0)
+        err = reserve_open(s);
     if (err == 0)
         err = read_vote(&o);
     if (err == 0)

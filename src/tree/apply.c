@@ -271,6 +271,10 @@ static int do_reconfig(const struct step *s, const struct tree_txn *txn)
 
 static int do_op(const struct step *s, const struct tree_txn *txn, int64_t *session)
 {
+    if ((txn->rules & TREE_RULE_NO_ROOM) != 0) {
+        int err = check_session(s, txn);
+        return err == 0 ? ERR_NO_ROOM : err;
+    }
     switch (txn->op) {
     case TREE_OP_CREATE_SESSION: return create_session(s, txn, session);
     case TREE_OP_ATTACH_SESSION: return attach_session(s, txn);

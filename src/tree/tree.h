@@ -51,7 +51,8 @@ enum {
     TREE_RULE_NO_DIGEST = 1 << 3,      /* DigestAuthenticationProvider.enabled=false */
     TREE_RULE_RECONFIG = 1 << 4,       /* clients may change the ensemble (reconfigEnabled) */
     TREE_RULE_STANDALONE = 1 << 5, /* an ensemble needs two participants (standaloneEnabled) */
-    TREE_RULES_ALL = (1 << 6) - 1,
+    TREE_RULE_NO_ROOM = 1 << 6, /* the disks are full: this one is refused, its body left out */
+    TREE_RULES_ALL = (1 << 7) - 1,
 };
 
 /* One entry of the log. */
@@ -99,6 +100,19 @@ void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
 /* True if the operation goes through the log; else tree_read() serves it (sync, ping, auth
  * and closing are the server's own). ERR_UNIMPLEMENTED operations are neither. */
 bool tree_op_is_write(int32_t op); /* of a client: not the TREE_OP_ ones */
+
+/* What a write needs of disks that are nearly full, the least first; of a multi, the most of
+ * its operations. It is estimated before the write: what it will find may be otherwise. */
+enum tree_need {
+    TREE_NEED_NOTHING, /* deletes, or ends a session: frees room */
+    TREE_NEED_CLAIM,   /* TREE_NEED_LITTLE below /muster/: who has which address */
+    TREE_NEED_LITTLE,  /* an ephemeral, or data of the session's own ones: goes with it */
+    TREE_NEED_ROOM,    /* all else */
+    TREE_NEEDS_N
+};
+#define TREE_LITTLE_MAX 4096u /* bytes of the request; above that it is TREE_NEED_ROOM */
+enum tree_need tree_need(const struct tree *t, int64_t session, int32_t op, const uint8_t *body,
+                         size_t len);
 bool tree_op_is_read(int32_t op);
 
 /* Who asks. */

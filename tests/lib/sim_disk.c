@@ -9,6 +9,7 @@
 #include "base/rng.h"
 
 enum { SECTOR = 512, HANDLES_MAX = 16, INODES_MAX = 256 };
+#define SIM_DISK_BYTES (1ull << 40)
 
 /* A change of a file that is not synced. data NULL: the size becomes `at`. */
 struct pending {
@@ -419,6 +420,19 @@ static int sim_list(struct disk *disk, struct buf *names)
     return d->stopped ? ERR_IO : 0;
 }
 
+/* The whole is always large: how full it is changes, not how big it is. */
+static int sim_room(struct disk *disk, uint64_t *free_bytes, uint64_t *total_bytes)
+{
+    struct sim_disk *d = sim_of(disk);
+    uint64_t used = sim_disk_used(d), most = d->capacity;
+
+    *total_bytes = SIM_DISK_BYTES;
+    if (most > SIM_DISK_BYTES)
+        most = SIM_DISK_BYTES;
+    *free_bytes = used < most ? most - used : 0;
+    return d->stopped ? ERR_IO : 0;
+}
+
 static const struct disk_ops sim_ops = {
     .open = sim_open,
     .close = sim_close,
@@ -432,6 +446,7 @@ static const struct disk_ops sim_ops = {
     .rename = sim_rename,
     .remove = sim_remove,
     .list = sim_list,
+    .room = sim_room,
 };
 
 /* ---- life ---- */
