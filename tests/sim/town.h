@@ -103,6 +103,7 @@ struct town {
     unsigned weights[32];
     uint32_t faults_us, restart_us, save_min_us, save_max_us;
     struct pace pace;
+    uint32_t chunk_max;      /* raft_options */
     unsigned again_permille; /* a server dies again while it starts */
     unsigned strike_moments, strike_kinds, strike_permille; /* town_faults.c */
     uint64_t strike_from_us;                                /* none before */
@@ -138,6 +139,7 @@ void link_break(struct link *l, bool told); /* a reset; not told: nobody hears o
 struct link *link_of(struct server *s, uint64_t conn);
 void links_of_server_end(struct server *s, bool told);
 void links_of_host_end(struct town *t, unsigned host);
+void links_check_watches(struct server *s); /* those of connections, and no others */
 void links_free(struct town *t);
 
 /* ---- shells of client cores ---- */
