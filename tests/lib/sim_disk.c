@@ -575,6 +575,13 @@ void sim_disk_remove(struct sim_disk *d, const char *name)
     name_remove(&d->durable, name);
 }
 
+void sim_disk_wipe(struct sim_disk *d)
+{
+    settle_names(d, true);
+    names_clear(&d->cache);
+    names_clear(&d->durable);
+}
+
 const char *sim_disk_name(const struct sim_disk *d, size_t n)
 {
     return n < d->cache.n ? d->cache.v[n].text : NULL;

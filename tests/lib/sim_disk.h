@@ -49,6 +49,8 @@ bool sim_disk_get(const struct sim_disk *d, const char *name, const uint8_t **da
                   size_t *len);
 void sim_disk_flip(struct sim_disk *d, const char *name, uint64_t bit);
 void sim_disk_remove(struct sim_disk *d, const char *name);
+/* rm -rf while it is used: all names are gone; what is open stays open. */
+void sim_disk_wipe(struct sim_disk *d);
 const char *sim_disk_name(const struct sim_disk *d, size_t n); /* NULL: no more */
 
 #endif

@@ -13,7 +13,7 @@
 #include "runner.h"
 #include "town.h"
 
-enum { FAULTS_US = 10000000, QUIET_US = 30000000, SETTLE_US = 1000000 };
+enum { FAULTS_US = 10000000, LONG_US = 60000000, QUIET_US = 30000000, SETTLE_US = 1000000 };
 
 enum fault {
     FAULT_KILL,
@@ -37,6 +37,7 @@ enum fault {
     FAULT_STAND,
     FAULT_BREAK,
     FAULT_ABSENT,
+    FAULT_WIPE,
     FAULT_ROT,
     FAULTS
 };
@@ -231,6 +232,7 @@ static void one_fault(struct town *t, enum fault which)
     case FAULT_STAND: town_faults_stand(t); break;
     case FAULT_BREAK: town_faults_break(s); break;
     case FAULT_ABSENT: town_faults_absent(s); break;
+    case FAULT_WIPE: server_wipe(s); break;
     case FAULT_ROT: server_rot(s); break;
     case FAULTS: UNREACHABLE("drawn below FAULTS");
     }
@@ -359,7 +361,7 @@ static void run_all(struct town *t)
 {
     struct world *w = &t->w;
 
-    world_run_until(w, w->now_us + FAULTS_US);
+    world_run_until(w, w->now_us + t->length_us);
     end_faults(t);
     wait_for(t, town_client_not_live);
     world_run_until(w, w->now_us + SETTLE_US); /* they all go on for a while */
@@ -422,6 +424,11 @@ static void draw(struct town *t)
         t->throttle_max = 1 + (uint32_t)(w->seed % 4);
     t->has_balance = world_chance(w, 500);
     t->probe_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 10000 : 500000);
+    t->length_us = FAULTS_US;
+    if (world_chance(w, 15)) { /* long, with time between the faults */
+        t->length_us = LONG_US;
+        t->faults_us = 12000000;
+    }
     town_faults_draw(t);
     t->remove_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 400000 : 20000);
 }

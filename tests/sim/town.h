@@ -36,6 +36,7 @@ struct server {
     struct raft_members known; /* what it would have written down beside the store */
     int load_err;
     uint64_t absent_until_us; /* it is not started before */
+    bool is_wiped;            /* its directory was, and it does not know yet */
     bool is_lost;             /* its disk was, and it does not vote again yet */
     uint64_t timer_us;
     uint64_t conns; /* numbers given to connections in this life */
@@ -105,6 +106,7 @@ struct town {
     struct pace pace;
     uint32_t chunk_max;      /* raft_options */
     unsigned again_permille; /* a server dies again while it starts */
+    uint64_t length_us;      /* of the time with faults */
     unsigned strike_moments, strike_kinds, strike_permille; /* town_faults.c */
     uint64_t strike_from_us;                                /* none before */
     uint64_t snapshot_every, keep;
@@ -127,6 +129,8 @@ void server_rot(struct server *s);
 struct server *server_leader(struct town *t); /* of the highest term; or NULL */
 void server_free(struct server *s);
 uint64_t server_now_ms(const struct server *s);
+/* Its directory is empty, while it runs. Likewise. */
+void server_wipe(struct server *s);
 /* Some connections between machines break. */
 void server_break_peers(struct town *t, unsigned permille);
 

@@ -313,6 +313,8 @@ static void end(struct server *s, enum ending how)
         box_stop(&s->box);
     else
         box_crash(&s->box, power_loss);
+    s->is_lost = s->is_lost || s->is_wiped;
+    s->is_wiped = false;
     member_free(s->member);
     s->member = NULL;
 }
@@ -398,7 +400,7 @@ static bool may_lose_disk(struct town *t)
         struct server *o = &t->servers[i];
         o->is_lost = o->is_lost && raft_member_find(m, o->n + 1) != NULL &&
                      (o->member == NULL || raft_is_stranger(member_raft(o->member)));
-        if (o->is_lost)
+        if (o->is_lost || o->is_wiped)
             return false;
     }
     for (unsigned i = 0; i < m->n; i++) {
@@ -429,6 +431,18 @@ void server_lose_disk(struct server *s)
     s->has_begun = false; /* this was on the disk, too */
     s->absent_until_us = t->w.now_us + 1000 * (uint64_t)FOUND_LATE_MS;
     server_restart_later(s, 1000 * (uint64_t)FOUND_LATE_MS + world_below(&t->w, t->restart_us));
+}
+
+void server_wipe(struct server *s)
+{
+    struct town *t = s->town;
+
+    if (!may_lose_disk(t) || s->member == NULL || s->known.n == 0)
+        return;
+    t->loses_disks = true;
+    world_note(&t->w, "server %u: its directory is wiped", s->n);
+    sim_disk_wipe(s->box.disk);
+    s->is_wiped = true;
 }
 
 void server_rot(struct server *s)
