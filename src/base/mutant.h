@@ -27,6 +27,11 @@
     M(raft_chunk_of_another, "pieces of two snapshots are put together")                    \
     M(raft_config_kept, "a configuration that was cut from the log goes on")                \
     M(raft_learner_counts, "a learner counts for what is committed")                        \
+    M(raft_old_life_votes, "the disk of a server's earlier life votes when it comes back")  \
+    M(raft_old_image_counts, "a voter that has lost what it acknowledged counts on")        \
+    M(digest_ignored, "a replica whose tree differs goes on")                               \
+    M(digest_leader_right, "the leader's digest is the right one, whatever the others have") \
+    M(digest_snapshot_blind, "a snapshot is sent that nobody has compared")                 \
     M(repair_old_birth, "a server whose store is damaged goes on in its old life")          \
     M(store_damage_cut, "a log that is damaged in the middle is cut there")                 \
     M(repair_lost_ignored, "a store that is gone counts as one that never was")             \
@@ -74,18 +79,35 @@
     M(disk_leader_stays, "a leader with a sick disk keeps leading")                         \
     M(disk_heartbeat_waits, "a heartbeat waits for the disk")                               \
     M(disk_lagging_serves, "a server whose disk has fallen behind keeps its clients")       \
+    M(backup_checksum_ignored, "a record of a backup with a wrong checksum is taken")       \
+    M(backup_uncommitted, "what is not known to be committed gets into a backup")           \
+    M(epoch_old_served, "a server goes on though it has met a newer epoch")                 \
+    M(epoch_no_jump, "a recovered server's zxids go on where its log ended")                \
+    M(epoch_tail_dropped, "a recovered server keeps only what it knew to be committed")     \
+    M(epoch_old_votes, "a server of an old epoch comes back with its old votes")            \
     M(tree_ephemeral_kept, "closing a session leaves its last ephemeral")                   \
     M(tree_moved_ignored, "a write through a session's old connection is applied")          \
     M(tree_multi_partial, "a failed multi leaves its first operation")                      \
     M(tree_seq_reuse, "a sequence counter goes down when a child is deleted")               \
     M(tree_attach_any_password, "a session can be attached with any password")              \
+    M(tree_full_ignored, "a tree grows beyond its limit")                                   \
     M(tree_quota_ignored, "a hard limit of a quota is not looked at")                       \
     M(tree_ttl_ignored, "a TTL znode goes before its time")                                 \
     M(tree_acl_ignored, "an access list does not keep anybody out")                         \
     M(watch_lost, "a one-shot watch is lost when data and child watch fire together")        \
     M(watch_leak, "a closed connection leaves its watches behind")                          \
     M(watch_acl_ignored, "an event is shown to who may not read the znode")                 \
-    M(watch_persistent_once, "a persistent watch is gone after its first event")
+    M(watch_persistent_once, "a persistent watch is gone after its first event")             \
+    M(watch_missed_untold, "setting a watch again does not tell what was missed")           \
+    M(watch_stays, "a one-shot watch stays after its event")                                \
+    M(watch_recursive_shallow, "a recursive watch sees nothing below its children")         \
+    M(client_recursive_forgotten, "a recursive watch is not set again on a new connection") \
+    M(tree_seq_not_saved, "sequence counters are not in the snapshot")                      \
+    M(tree_version_ignored, "a set does not look at the version that it was asked for")     \
+    M(tree_lapse_blindly, "a container goes though it has got a child meanwhile")           \
+    M(tree_multi_told, "a transaction that failed tells its watches")                       \
+    M(member_sessions_forgotten, "a new leader does not know the sessions that there are")  \
+    M(member_forward_taken_twice, "a forward that comes twice is proposed twice")
 /* clang-format on */
 
 #ifdef MUSTER_MUTANTS

@@ -4,7 +4,8 @@
 #include "base/check.h"
 #include "base/err.h"
 
-enum { FULL_RETRY_US = 500000, SLOW_MAX_US = 1000000, AGAIN_MAX = 3, AGAIN_CHANGES = 12 };
+enum { FULL_RETRY_US = 500000, SLOW_MAX_US = 1000000, LOOK_US = 1000000 };
+enum { AGAIN_MAX = 3, AGAIN_CHANGES = 12 };
 
 void box_init(struct box *b, struct world *w, unsigned host, const struct box_core *core)
 {
@@ -18,7 +19,7 @@ static void stop(struct box *b)
     if (b->snapshot != NULL)
         raft_blob_unref(b->snapshot);
     b->snapshot = NULL;
-    b->busy = b->saving = b->has_run = b->dies_of_power = false;
+    b->busy = b->saving = b->is_waiting = b->has_run = b->dies_of_power = false;
     store_close(b->store);
     b->store = NULL;
     b->life++;
@@ -29,12 +30,14 @@ void box_free(struct box *b)
     if (b->store != NULL)
         stop(b);
     sim_disk_free(b->disk);
+    sim_disk_free(b->aside);
 }
 
 void box_replace(struct box *b)
 {
     CHECK(b->store == NULL);
-    sim_disk_free(b->disk);
+    sim_disk_free(b->aside);
+    b->aside = b->disk;
     b->disk = sim_disk_new(rng_next(&b->w->rng));
 }
 
@@ -74,6 +77,43 @@ static void die_again(struct box *b)
         sim_disk_killed(b->disk);
 }
 
+bool box_put_back(struct box *b)
+{
+    struct sim_disk *disk = b->aside;
+
+    CHECK(b->store == NULL);
+    if (disk == NULL)
+        return false;
+    b->aside = b->disk;
+    b->disk = disk;
+    return true;
+}
+
+static void look(struct box *b)
+{
+    struct store_room room;
+
+    if (b->core.room == NULL || b->w->now_us < b->look_us || store_room(b->store, &room) != 0)
+        return;
+    b->look_us = b->w->now_us + LOOK_US;
+    b->core.room(b->core.ctx, &room, b->is_waiting);
+}
+
+static void look_due(void *ctx, uint64_t life, uint64_t unused)
+{
+    struct box *b = ctx;
+
+    (void)unused;
+    if (life != b->life || b->store == NULL)
+        return;
+    if (!b->busy && !world_is_frozen(b->w, b->host)) {
+        look(b);
+        b->core.turn(b->core.ctx);
+    }
+    if (life == b->life)
+        world_at(b->w, b->w->now_us + LOOK_US, look_due, b, life, 0);
+}
+
 int box_open(struct box *b, const struct store_load *load, struct buf *why)
 {
     CHECK(b->store == NULL);
@@ -83,6 +123,9 @@ int box_open(struct box *b, const struct store_load *load, struct buf *why)
     if (err == 0) {
         b->life++;
         b->is_clean = false;
+        b->look_us = 0;
+        if (b->core.room != NULL)
+            world_at(b->w, b->w->now_us, look_due, b, b->life, 0);
     }
     return err;
 }
@@ -214,11 +257,16 @@ static void done(void *ctx, uint64_t life, uint64_t unused)
         return;
     if (world_is_frozen(b->w, b->host)) {
         /* The kernel may do what it was asked to; the process does not know yet. */
-        if (!b->has_run && !world_is_asleep(b->w, b->host) && world_chance(b->w, 500)) {
+        if (!b->has_run && !world_is_asleep(b->w, b->host) &&
+            b->w->now_us >= b->stuck_until_us && world_chance(b->w, 500)) {
             b->run_err = run(b);
             b->has_run = true;
         }
         world_at(b->w, b->w->hosts[b->host].frozen_until_us, done, b, life, 0);
+        return;
+    }
+    if (!b->has_run && b->w->now_us < b->stuck_until_us) {
+        world_at(b->w, b->stuck_until_us, done, b, life, 0);
         return;
     }
     int err = b->has_run ? b->run_err : run(b);
@@ -227,7 +275,12 @@ static void done(void *ctx, uint64_t life, uint64_t unused)
         b->core.died(b->core.ctx);
         return;
     }
-    if (err == ERR_DISK_FULL && b->saving) {
+    b->is_waiting = err == ERR_DISK_FULL && b->saving;
+    if (b->is_waiting || !b->saving)
+        b->look_us = 0;
+    look(b);
+    if (b->is_waiting) {
+        b->core.turn(b->core.ctx);
         world_at(b->w, b->w->now_us + FULL_RETRY_US, done, b, life, 0);
         return;
     }
@@ -298,9 +351,14 @@ void box_fill(struct box *b, bool full)
     sim_disk_set_capacity(b->disk, full ? sim_disk_used(b->disk) : UINT64_MAX);
 }
 
+void box_leave_room(struct box *b, uint64_t bytes)
+{
+    sim_disk_set_capacity(b->disk, sim_disk_used(b->disk) + bytes);
+}
+
 void box_heal(struct box *b)
 {
-    b->slow_until_us = 0;
+    b->slow_until_us = b->stuck_until_us = 0;
     if (!sim_disk_is_stopped(b->disk))
         sim_disk_stop_after(b->disk, UINT64_MAX);
     sim_disk_fail_sync(b->disk, 0);

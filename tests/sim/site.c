@@ -9,6 +9,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "disk_world.h"
 #include "raft_world.h"
 #include "runner.h"
 #include "town.h"
@@ -38,7 +39,10 @@ enum fault {
     FAULT_BREAK,
     FAULT_ABSENT,
     FAULT_WIPE,
-    FAULT_ROT,
+    FAULTS_DRAWN, /* the rest are added by the seed's number */
+    FAULT_ROT = FAULTS_DRAWN,
+    FAULT_OLD_DISK,
+    FAULT_SPOIL,
     FAULTS
 };
 
@@ -234,6 +238,8 @@ static void one_fault(struct town *t, enum fault which)
     case FAULT_ABSENT: town_faults_absent(s); break;
     case FAULT_WIPE: server_wipe(s); break;
     case FAULT_ROT: server_rot(s); break;
+    case FAULT_SPOIL: server_spoil(s); break;
+    case FAULT_OLD_DISK: server_put_back(s); break;
     case FAULTS: UNREACHABLE("drawn below FAULTS");
     }
 }
@@ -298,6 +304,8 @@ static const char *servers_not_live(struct town *t)
             return "a server is down";
         if (!member_is_serving(s->member))
             return "a server does not serve";
+        if (s->is_spoiled)
+            return "a server has another tree than the others";
         if (!m->v[i].voter && m->v[i].auto_promote)
             return "a server that has joined does not vote";
         if (raft_applied(member_raft(s->member)) != raft_applied(member_raft(leader->member)))
@@ -314,9 +322,9 @@ static const char *servers_not_live(struct town *t)
     wrong = town_agent_not_live(t);
     if (wrong != NULL)
         return wrong;
-    if (f.sessions != t->clients_n + t->agents_n)
+    if (f.sessions != t->clients_n + t->agents_n + t->walkers_n)
         return "sessions are left over, or missing";
-    return NULL;
+    return town_walkers_not_lapsed(t);
 }
 
 /* What one looks for first when nobody leads. */
@@ -370,6 +378,7 @@ static void run_all(struct town *t)
     wait_for(t, servers_not_live);
     wait_for(t, town_client_not_live); /* whose server may have been removed */
     town_client_end(t);
+    town_walkers_end(t);
     town_check_end(t);
 }
 
@@ -386,7 +395,7 @@ static void draw(struct town *t)
         w->net.slow_permille = 100 + (uint32_t)world_below(w, 200);
     w->net.slow_max_us = w->net.delay_max_us + 50000 + (uint32_t)world_below(w, 500000);
     w->net.lose_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 60) : 0;
-    weights_draw(w, t->weights, FAULTS);
+    weights_draw(w, t->weights, FAULTS_DRAWN);
     t->weights[FAULT_HEAL] += 3;
     t->faults_us = 100000 + (uint32_t)world_below(w, world_chance(w, 500) ? 1500000 : 400000);
     t->restart_us = world_chance(w, 500) ? 2000000 : 1000 + (uint32_t)world_below(w, 300000);
@@ -420,6 +429,10 @@ static void draw(struct town *t)
         t->read_only_after_ms = 300 + (uint32_t)(w->seed % 1000);
     if (w->seed % 4 == 1)
         t->weights[FAULT_ROT] = 1 + (unsigned)(w->seed / 4 % 6);
+    if (w->seed % 4 == 3)
+        t->weights[FAULT_SPOIL] = 1 + (unsigned)(w->seed / 4 % 6);
+    if (w->seed % 8 == 1)
+        t->weights[FAULT_OLD_DISK] = 1 + (unsigned)(w->seed / 8 % 12);
     if (w->seed % 5 == 2)
         t->throttle_max = 1 + (uint32_t)(w->seed % 4);
     t->has_balance = world_chance(w, 500);
@@ -456,6 +469,8 @@ static void found(struct town *t)
         server_start(&t->servers[i]);
     for (unsigned i = 0; i < clients; i++)
         town_client_add(t);
+    if (t->w.seed % 2 == 0)
+        town_walkers_add(t);
     if (t->read_only_after_ms > 0)
         town_visitor_add(t);
     world_at(&t->w, t->w.now_us + 500000, fault_due, t, 0, 0);
@@ -465,6 +480,7 @@ static void free_all(struct town *t)
 {
     town_agent_free(t);
     town_client_free(t);
+    town_walkers_free(t);
     town_visitor_free(t);
     town_operator_free(t);
     for (unsigned i = 0; i < t->servers_n; i++)
@@ -503,6 +519,7 @@ int main(int argc, char **argv)
     static const struct runner_world worlds[] = {
         {"site", "", site_seed},
         {"raft", "raft_ store_", raft_seed},
+        {"disk", "disk_", disk_seed},
         {NULL, NULL, NULL},
     };
 
