@@ -33,6 +33,8 @@ struct box {
     uint64_t keep;           /* entries below a snapshot */
     uint32_t min_us, max_us; /* of a save */
     uint64_t slow_until_us;  /* each takes 50 times that */
+    unsigned again_permille; /* that it dies while it starts, and starts again */
+    bool dies_of_power;      /* box_break_at: then, not of a kill */
     uint64_t stuck_until_us; /* none ends before it */
     bool is_waiting;         /* a save waits for room */
     uint64_t look_us;        /* when the room is measured again */
@@ -40,6 +42,8 @@ struct box {
     uint64_t life;           /* counts starts */
     bool is_clean;           /* it was stopped, not killed: the store says where it ends */
     bool busy, saving;
+    bool has_run; /* what is under way is done, with run_err; nobody knows yet */
+    int run_err;
     struct raft_save save;
     struct raft_blob *snapshot;
     uint64_t saves_total;
@@ -55,6 +59,8 @@ void box_start(struct box *b, const struct store_load *load);
 void box_work(struct box *b);
 /* kill -9, or power loss; before the core is freed. */
 void box_crash(struct box *b, bool power_loss);
+/* It dies at the n-th change of its disk from now, in the middle of whatever that is. */
+void box_break_at(struct box *b, uint64_t n, bool power_loss);
 void box_fail_sync(struct box *b);
 void box_fill(struct box *b, bool full); /* no room for more, or room again */
 void box_replace(struct box *b);         /* another, empty disk; it is not running */

@@ -104,9 +104,11 @@ static void core_turn(void *ctx) { server_turn(ctx); }
 static void core_died(void *ctx)
 {
     struct server *s = ctx;
+    bool power_loss = s->box.dies_of_power;
 
-    server_crash(s, false);
-    server_restart_later(s, 200000);
+    server_crash(s, power_loss);
+    server_restart_later(s,
+                         power_loss ? world_below(&s->town->w, s->town->restart_us) : 200000);
 }
 
 static void load_state(void *ctx, uint64_t term, uint64_t vote)
@@ -186,6 +188,7 @@ void server_add(struct town *t, const char *name)
     s->box.min_us = t->save_min_us;
     s->box.max_us = t->save_max_us;
     s->box.keep = t->keep;
+    s->box.again_permille = t->again_permille;
     s->box.options.segment_bytes = 4000 + world_below(&t->w, 60000);
     s->box.options.reserve_bytes =
         t->reserve_bytes > 0 ? t->reserve_bytes : 20000 + t->w.seed % 7 * 30000;
@@ -264,7 +267,10 @@ static void open_store(struct server *s, struct member_options *o, const struct 
         if (s->box.store != NULL)
             box_stop(&s->box);
         member_free(s->member);
-        s->is_lost = true;
+        /* What a crash leaves must never be taken for damage. */
+        if (!s->is_lost)
+            world_fail(&s->town->w, "server %u: nothing has damaged its store: %s", s->n,
+                       q.err == 0 ? "it is gone" : buf_text(&why));
         begin_new_life(s, q.err == 0 ? "it is gone" : buf_text(&why));
     }
     s->has_begun = true;
@@ -277,7 +283,7 @@ void server_start(struct server *s)
     const struct member_io io = {s,         io_send_peer, io_send_client, io_close_client,
                                  io_random, fake_digest};
     struct member_options o = {
-        .raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng)},
+        .raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng), .chunk_max = t->chunk_max},
         .session_min_ms = 200,
         .read_only_after_ms = t->read_only_after_ms,
         .throttle_max = t->throttle_max,
@@ -329,6 +335,8 @@ static void end(struct server *s, enum ending how)
         box_stop(&s->box);
     else
         box_crash(&s->box, power_loss);
+    s->is_lost = s->is_lost || s->is_wiped;
+    s->is_wiped = false;
     member_free(s->member);
     s->member = NULL;
 }
@@ -411,6 +419,7 @@ void server_turn(struct server *s)
     if (raft_members(member_raft(s->member))->n > 0)
         s->known = *raft_members(member_raft(s->member));
     town_check_server(s);
+    town_faults_look(s);
     uint64_t due_us = world_host_due(w, s->host, member_deadline(s->member));
     if (due_us < s->timer_us) {
         s->timer_us = due_us;
@@ -436,7 +445,7 @@ static bool may_lose_disk(struct town *t)
             return false;
         o->is_lost = o->is_lost && raft_member_find(m, o->n + 1) != NULL &&
                      (o->member == NULL || raft_is_stranger(member_raft(o->member)));
-        if (o->is_lost)
+        if (o->is_lost || o->is_wiped)
             return false;
     }
     for (unsigned i = 0; i < m->n; i++) {
@@ -468,6 +477,18 @@ void server_lose_disk(struct server *s)
     s->has_begun = false; /* this was on the disk, too */
     s->absent_until_us = t->w.now_us + 1000 * (uint64_t)FOUND_LATE_MS;
     server_restart_later(s, 1000 * (uint64_t)FOUND_LATE_MS + world_below(&t->w, t->restart_us));
+}
+
+void server_wipe(struct server *s)
+{
+    struct town *t = s->town;
+
+    if (!may_lose_disk(t) || s->member == NULL || s->known.n == 0)
+        return;
+    t->loses_disks = true;
+    world_note(&t->w, "server %u: its directory is wiped", s->n);
+    sim_disk_wipe(s->box.disk);
+    s->is_wiped = true;
 }
 
 void server_spoil(struct server *s)
