@@ -22,6 +22,11 @@
     M(raft_no_prev_check, "entries are appended whatever the term before them")             \
     M(raft_two_changes, "members change while an earlier change is not committed")          \
     M(raft_stranger_votes, "a server that has lost its disk votes at once")                 \
+    M(raft_old_life_votes, "the disk of a server's earlier life votes when it comes back")  \
+    M(raft_old_image_counts, "a voter that has lost what it acknowledged counts on")        \
+    M(digest_ignored, "a replica whose tree differs goes on")                               \
+    M(digest_leader_right, "the leader's digest is the right one, whatever the others have") \
+    M(digest_snapshot_blind, "a snapshot is sent that nobody has compared")                 \
     M(repair_old_birth, "a server whose store is damaged goes on in its old life")          \
     M(store_damage_cut, "a log that is damaged in the middle is cut there")                 \
     M(repair_lost_ignored, "a store that is gone counts as one that never was")             \
@@ -64,11 +69,18 @@
     M(disk_leader_stays, "a leader with a sick disk keeps leading")                         \
     M(disk_heartbeat_waits, "a heartbeat waits for the disk")                               \
     M(disk_lagging_serves, "a server whose disk has fallen behind keeps its clients")       \
+    M(backup_checksum_ignored, "a record of a backup with a wrong checksum is taken")       \
+    M(backup_uncommitted, "what is not known to be committed gets into a backup")           \
+    M(epoch_old_served, "a server goes on though it has met a newer epoch")                 \
+    M(epoch_no_jump, "a recovered server's zxids go on where its log ended")                \
+    M(epoch_tail_dropped, "a recovered server keeps only what it knew to be committed")     \
+    M(epoch_old_votes, "a server of an old epoch comes back with its old votes")            \
     M(tree_ephemeral_kept, "closing a session leaves its last ephemeral")                   \
     M(tree_moved_ignored, "a write through a session's old connection is applied")          \
     M(tree_multi_partial, "a failed multi leaves its first operation")                      \
     M(tree_seq_reuse, "a sequence counter goes down when a child is deleted")               \
     M(tree_attach_any_password, "a session can be attached with any password")              \
+    M(tree_full_ignored, "a tree grows beyond its limit")                                   \
     M(tree_quota_ignored, "a hard limit of a quota is not looked at")                       \
     M(tree_ttl_ignored, "a TTL znode goes before its time")                                 \
     M(tree_acl_ignored, "an access list does not keep anybody out")                         \

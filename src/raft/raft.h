@@ -248,6 +248,17 @@ struct raft_peer_facts {
 };
 bool raft_peer_facts(const struct raft *r, uint64_t id, struct raft_peer_facts *out);
 
+/* Leader: a member has answered that its log ends before what it had acknowledged to us: its
+ * disk is an older one (a restored image), or has lied. Nothing that it says counts any more:
+ * tell it to begin another life (raft_options.birth). Given again with each of its answers.
+ * If those that are heard would be no majority without it, it is not given, and what it has
+ * is counted anew. An older disk that comes back under another leader is not noticed. */
+struct raft_went_back {
+    uint64_t id, birth;
+    uint64_t had, has; /* the last entry that it had acknowledged; that it says to have */
+};
+bool raft_went_back_take(struct raft *r, struct raft_went_back *out);
+
 void raft_members_encode(const struct raft_members *m, struct buf *out);
 int raft_members_decode(struct raft_members *m, const uint8_t *data, size_t len);
 

@@ -29,13 +29,27 @@ void box_free(struct box *b)
     if (b->store != NULL)
         stop(b);
     sim_disk_free(b->disk);
+    sim_disk_free(b->aside);
 }
 
 void box_replace(struct box *b)
 {
     CHECK(b->store == NULL);
-    sim_disk_free(b->disk);
+    sim_disk_free(b->aside);
+    b->aside = b->disk;
     b->disk = sim_disk_new(rng_next(&b->w->rng));
+}
+
+bool box_put_back(struct box *b)
+{
+    struct sim_disk *disk = b->aside;
+
+    CHECK(b->store == NULL);
+    if (disk == NULL)
+        return false;
+    b->aside = b->disk;
+    b->disk = disk;
+    return true;
 }
 
 int box_open(struct box *b, const struct store_load *load, struct buf *why)

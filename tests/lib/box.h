@@ -25,7 +25,7 @@ struct box_core {
 struct box {
     struct world *w;
     unsigned host;
-    struct sim_disk *disk;
+    struct sim_disk *disk, *aside; /* aside: the one before, or NULL */
     struct store_options options;
     struct box_core core;
     uint64_t keep;           /* entries below a snapshot */
@@ -53,6 +53,7 @@ void box_crash(struct box *b, bool power_loss);
 void box_fail_sync(struct box *b);
 void box_fill(struct box *b, bool full); /* no room for more, or room again */
 void box_replace(struct box *b);         /* another, empty disk; it is not running */
+bool box_put_back(struct box *b);        /* the one before; false: there is none */
 void box_stop(struct box *b);            /* as a process that is asked to end */
 /* One bit changes at rest, somewhere in its files; it is not running. False: not in this one,
  * since what it does cannot be told from a torn write (store.h). world_fail() when what is

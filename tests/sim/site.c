@@ -35,6 +35,8 @@ enum fault {
     FAULTS_DRAWN, /* the rest are added by the seed's number: earlier seeds stay what they were
                    */
     FAULT_ROT = FAULTS_DRAWN,
+    FAULT_OLD_DISK,
+    FAULT_SPOIL,
     FAULTS
 };
 
@@ -226,6 +228,8 @@ static void one_fault(struct town *t, enum fault which)
     case FAULT_LOST_DISK: server_lose_disk(s); break;
     case FAULT_RECONFIG: town_operator_reconfig(t); break;
     case FAULT_ROT: server_rot(s); break;
+    case FAULT_SPOIL: server_spoil(s); break;
+    case FAULT_OLD_DISK: server_put_back(s); break;
     case FAULTS: UNREACHABLE("drawn below FAULTS");
     }
 }
@@ -287,6 +291,8 @@ static const char *servers_not_live(struct town *t)
             return "a server is down";
         if (!member_is_serving(s->member))
             return "a server does not serve";
+        if (s->is_spoiled)
+            return "a server has another tree than the others";
         if (!m->v[i].voter && m->v[i].auto_promote)
             return "a server that has joined does not vote";
         if (raft_applied(member_raft(s->member)) != raft_applied(member_raft(leader->member)))
@@ -400,6 +406,10 @@ static void draw(struct town *t)
         t->read_only_after_ms = 300 + (uint32_t)(w->seed % 1000);
     if (w->seed % 4 == 1)
         t->weights[FAULT_ROT] = 1 + (unsigned)(w->seed / 4 % 6);
+    if (w->seed % 4 == 3)
+        t->weights[FAULT_SPOIL] = 1 + (unsigned)(w->seed / 4 % 6);
+    if (w->seed % 8 == 1)
+        t->weights[FAULT_OLD_DISK] = 1 + (unsigned)(w->seed / 8 % 12);
     if (w->seed % 5 == 2)
         t->throttle_max = 1 + (uint32_t)(w->seed % 4);
     t->has_balance = world_chance(w, 500);

@@ -33,11 +33,13 @@ struct server {
     struct member *member;     /* NULL: down */
     bool exists;               /* has data */
     uint64_t birth;            /* raft_options.birth */
+    uint64_t aside_birth;      /* of the disk before */
     bool has_begun;            /* its store has been written to */
     struct raft_members known; /* what it would have written down beside the store */
     int load_err;
     uint64_t absent_until_us; /* it is not started before */
     bool is_lost;             /* its disk was, and it does not vote again yet */
+    bool is_spoiled;          /* its tree differs from the others' */
     uint64_t timer_us;
     uint64_t conns; /* numbers given to connections in this life */
     struct pipe peers[TOWN_SERVERS_MAX];
@@ -122,6 +124,10 @@ void server_restart_later(struct server *s, uint64_t in_us);
 void server_turn(struct server *s); /* after anything that the member was told */
 /* Its disk is another one, empty. Only where that loses nothing; else nothing happens. */
 void server_lose_disk(struct server *s);
+/* Something in its tree becomes another, unseen. Where it may be too much, nothing happens. */
+void server_spoil(struct server *s);
+/* The disk of its life before is put back. */
+void server_put_back(struct server *s);
 /* Bits of its disk change while it is down. Where it may be too much, nothing happens. */
 void server_rot(struct server *s);
 struct server *server_leader(struct town *t); /* of the highest term; or NULL */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Servers: what src/server's shell does, in virtual time. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/err.h"
@@ -9,6 +10,7 @@
 #include "server/member_found.h"
 #include "server/member_repair.h"
 #include "town.h"
+#include "tree/state.h"
 
 enum { ROT_TRIES = 4 }; /* bits, until one does harm */
 
@@ -206,11 +208,13 @@ static void begin_new_life(struct server *s, const char *why)
     struct world *w = &s->town->w;
 
     world_note(w, "server %u: its store is set aside: %s", s->n, why);
+    s->aside_birth = s->birth;
     s->birth = repair_birth(s->birth, rng_next(&w->rng));
     s->has_begun = false;
     if (world_chance(w, 100))
         return; /* a crash before it is set aside */
     box_replace(&s->box);
+    s->is_spoiled = false;
 }
 
 /* A member with what the disk holds; a store that is damaged or gone makes way for a new one.
@@ -267,6 +271,8 @@ void server_start(struct server *s)
         .snapshot_every = t->snapshot_every,
         .lapse_check_ms = 500,
         .rules = TREE_RULE_RECONFIG | TREE_RULE_EXTENDED_TYPES | TREE_RULE_ENFORCE_QUOTA,
+        .digest_every = 20 + t->w.seed % 200,
+        .digest_ms = 200 + (uint32_t)(t->w.seed % 1500),
         .super_digest = TOWN_SUPER_DIGEST,
     };
 
@@ -362,12 +368,33 @@ static void timer_due(void *ctx, uint64_t life, uint64_t due_us)
     server_turn(s);
 }
 
+/* What the process does with a server that may not go on. */
+static void condemned_due(void *ctx, uint64_t life, uint64_t unused)
+{
+    struct server *s = ctx;
+
+    (void)unused;
+    if (s->member == NULL || s->box.life != life)
+        return;
+    if (!s->is_spoiled)
+        world_fail(&s->town->w, "server %u is right and was condemned: %s", s->n,
+                   member_condemned(s->member));
+    end(s, ENDING_STOP);
+    begin_new_life(s, "condemned");
+    s->is_lost = true;
+    server_start(s);
+}
+
 void server_turn(struct server *s)
 {
     struct world *w = &s->town->w;
 
     member_flush(s->member);
     box_work(&s->box);
+    if (member_condemned(s->member) != NULL) {
+        world_note(w, "server %u: %s", s->n, member_condemned(s->member));
+        world_at(w, w->now_us, condemned_due, s, s->box.life, 0);
+    }
     if (raft_members(member_raft(s->member))->n > 0)
         s->known = *raft_members(member_raft(s->member));
     town_check_server(s);
@@ -392,6 +419,8 @@ static bool may_lose_disk(struct town *t)
     m = raft_members(member_raft(leader->member));
     for (unsigned i = 0; i < t->servers_n; i++) {
         struct server *o = &t->servers[i];
+        if (o->is_spoiled)
+            return false;
         o->is_lost = o->is_lost && raft_member_find(m, o->n + 1) != NULL &&
                      (o->member == NULL || raft_is_stranger(member_raft(o->member)));
         if (o->is_lost)
@@ -415,6 +444,7 @@ void server_lose_disk(struct server *s)
     server_crash(s, true);
     box_replace(&s->box);
     s->is_lost = true;
+    s->aside_birth = s->birth;
     if (t->w.seed % 2 == 0 && s->known.n > 0) {
         world_note(&t->w, "server %u: its store is lost", s->n);
         server_restart_later(s, world_below(&t->w, t->restart_us));
@@ -425,6 +455,40 @@ void server_lose_disk(struct server *s)
     s->has_begun = false; /* this was on the disk, too */
     s->absent_until_us = t->w.now_us + 1000 * (uint64_t)FOUND_LATE_MS;
     server_restart_later(s, 1000 * (uint64_t)FOUND_LATE_MS + world_below(&t->w, t->restart_us));
+}
+
+void server_spoil(struct server *s)
+{
+    struct town *t = s->town;
+
+    if (!may_lose_disk(t) || s->member == NULL || member_condemned(s->member) != NULL)
+        return;
+    struct tree *tree = (struct tree *)member_tree(s->member);
+    const char *path = "/zookeeper/quota";
+    size_t len = strlen(path);
+    uint32_t id = nodes_find(&tree->nodes, path, len);
+    t->loses_disks = true;
+    s->is_spoiled = true;
+    tree->digest -= tree_digest_self(tree, id, path, len);
+    nodes_at(&tree->nodes, id)->mtime++; /* which no client looks at */
+    tree->digest += tree_digest_self(tree, id, path, len);
+    world_note(&t->w, "server %u: its tree is spoiled", s->n);
+}
+
+void server_put_back(struct server *s)
+{
+    struct town *t = s->town;
+    uint64_t birth = s->birth;
+
+    if (!may_lose_disk(t) || s->member == NULL || s->box.aside == NULL)
+        return;
+    server_crash(s, true);
+    CHECK(box_put_back(&s->box));
+    world_note(&t->w, "server %u: the disk of its earlier life is put back", s->n);
+    s->is_lost = true;
+    s->birth = s->aside_birth;
+    s->aside_birth = birth;
+    server_restart_later(s, world_below(&t->w, t->restart_us));
 }
 
 void server_rot(struct server *s)
