@@ -254,11 +254,16 @@ int raft_on_chunk(struct raft *r, const struct raft_msg *m)
     }
     if (!is_incoming(r, m)) {
         if (m->offset != 0) {
+            REACHED(raft_snapshot_middle);
             answer_chunk(r, m, 0);
             return 0;
         }
         incoming_begin(r, m);
     }
+    if (m->offset > 0)
+        REACHED(raft_snapshot_pieces);
+    if (m->offset != r->incoming.have)
+        REACHED(raft_snapshot_piece_twice);
     if (m->offset == r->incoming.have || MUTANT(raft_chunk_any_place))
         incoming_add(r, m);
     answer_chunk(r, m, r->incoming.have);
