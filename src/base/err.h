@@ -15,6 +15,7 @@
 
 /* clang-format off */
 #define ERR_TABLE(E)                                                                        \
+    E(ERR_NO_ROOM, -1, RETRY, "the servers' disks are full: new data is refused")           \
     E(ERR_RUNTIME_INCONSISTENCY, -2, REPORT, "an earlier operation of the transaction failed") \
     E(ERR_CONNECTION_LOST, -4, UNSURE, "the connection was lost")                           \
     E(ERR_MALFORMED, -5, REPORT, "the bytes are not a valid record")                        \
@@ -52,6 +53,7 @@
     E(ERR_SYNTAX, -211, REPORT, "it cannot be understood")                                  \
     E(ERR_PERMISSION, -212, REPORT, "permission was denied")                                \
     E(ERR_SYSTEM, -213, REPORT, "the operating system reported an error")                   \
+    E(ERR_OTHER_VERSION, -214, REPORT, "it was written by another version of muster")       \
     E(ERR_AHEAD, -230, RETRY, "the client has seen more than there is here")
 /* clang-format on */
 

@@ -4,11 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/check.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "cli/cmd.h"
+#include "cli/confined.h"
 #include "cli/machine.h"
 #include "cli/run.h"
 #include "host/agent_uv.h"
@@ -95,6 +97,11 @@ static bool server_facts(void *ctx, struct status_server *out)
         };
     }
     return true;
+}
+
+static void condemned(void *ctx, const char *why)
+{
+    run_begin_again(&((struct up *)ctx)->run, why);
 }
 
 static unsigned page_status(void *ctx, struct buf *json)
@@ -226,6 +233,10 @@ int cmd_up(struct cmd_env *env, int argc, char **argv)
                             .after_start = start_agent,
                             .before_stop = stop_agent},
                     .no_balancer = o.no_balancer};
+    struct stat st;
+    bool is_there = stat(o.dir, &st) == 0; /* if not: a machine is not made by starting it */
+    if (is_there && (err = confined(&o, o.dir, CONFINED_AGENT, 0)) != 0)
+        return err;
     if (realpath(o.dir, u.dir) == NULL)
         snprintf(u.dir, sizeof u.dir, "%s", o.dir); /* the next step says what is wrong */
     if (identity_load(&u.run.self, o.dir, &why) != 0) {
@@ -256,6 +267,7 @@ int cmd_up(struct cmd_env *env, int argc, char **argv)
         .metrics = more_metrics,
         .members = members_changed,
         .failed = run_disk_failed,
+        .condemned = condemned,
     };
     return run_until_stopped(&u.run, &s);
 }

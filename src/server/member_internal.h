@@ -5,10 +5,12 @@
  *   member_conn.c     one client's connection: its queue of requests, in order
  *   member_stream.c   writes on their way to the leader, each once, in order
  *   member_reconfig.c who the servers are: /zookeeper/config, and changes that clients ask for
+ *   member_disk.c     full and slow disks
  *   member_limits.c   who is let in, and who waits
  *   member_readonly.c clients that may read without a quorum
  *   member_session.c  questions to the leader (ping, sync) and the expiry of sessions
  *   member_sweep.c    containers and TTL znodes whose time has come
+ *   member_digest.c   do all replicas have the same tree
  *   member_stats.c    what is counted, for those who watch over it
  */
 #ifndef MUSTER_MEMBER_INTERNAL_H
@@ -17,6 +19,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "server/member.h"
+#include "server/member_disk.h"
 #include "server/member_stats.h"
 
 #define MEMBER_REQUESTS_MAX 1000            /* of one connection, before it is not read */
@@ -39,6 +42,7 @@
 #define MEMBER_WATCHES_MAX 4000000          /* (path, kind), of one connection */
 #define MEMBER_ALL_WATCHES_MAX 16000000     /* about 150 bytes each, and the path */
 #define MEMBER_FORGET_MAX 10000             /* watches of clients that are gone, in one turn */
+#define DIGESTS_KEPT 4                      /* of our own, by mark */
 #define MEMBER_LOCALS_MAX 20000             /* sessions of read-only mode */
 #define MEMBER_LOCALS_LOOK_MS 100           /* how late their end may be */
 
@@ -51,6 +55,9 @@ enum message_type {
     MSG_ANSWER,   /* u64 incarnation, round, index, u32 count, count * i64 sessions refused */
     MSG_ADD,      /* encoded raft_members with one member */
     MSG_REMOVE,   /* u64 id */
+    MSG_DISK,     /* u64 term, u8 whose, u8 room, u8 slow, u64 free bytes (member_disk.c) */
+    MSG_DIGEST,   /* u8 form, u64 index, digest: see member_digest.c */
+    MSG_CONDEMN,  /* u64 birth, had, has: the leader knows that this disk is an older one */
 };
 
 enum request_kind {
@@ -182,6 +189,24 @@ struct local {
     uint8_t password[TREE_PASSWORD_LEN];
 };
 
+/* What is known of the trees' digests. */
+struct digests {
+    struct {
+        uint64_t index, digest;
+    } own[DIGESTS_KEPT]; /* ours at the marks applied last */
+    unsigned own_n;
+    uint64_t changed, changed_ms; /* entries since the last mark; when the first was applied */
+    /* As a leader. */
+    uint64_t mark;          /* the last that we have proposed */
+    uint64_t open, open_ms; /* the same, while it is being asked about; 0: none is */
+    uint64_t busy_ms;       /* the log takes nothing: not again before */
+    struct {
+        uint64_t id, digest;
+    } told[RAFT_MEMBERS_MAX];
+    unsigned told_n;
+    struct raft_blob *blob; /* taken at the open mark, for others; or NULL */
+};
+
 struct member {
     struct member_options options;
     struct member_io io;
@@ -238,6 +263,8 @@ struct member {
     bool reconfig_gives_up;
     uint64_t hand_over_ms; /* when leadership may be offered again */
 
+    struct member_disk disk;
+
     uint64_t leader_seen; /* for the count of changes */
     uint64_t serving_ms;  /* when we last were part of a quorum */
     bool serving;
@@ -248,6 +275,9 @@ struct member {
     struct hash_table locals;
     uint64_t locals_due_ms; /* before it, none of them ends */
     uint32_t local_ids;
+
+    struct digests digests;
+    struct buf condemned; /* why this server may not go on; empty: it may */
 
     bool snapshotting;          /* the store writes one */
     struct raft_blob *snapshot; /* to be taken by the shell */
@@ -280,7 +310,13 @@ void conn_open_local(struct member *m, struct conn *c, int64_t session, int32_t 
                      const uint8_t *password);
 
 /* ---- member_limits.c ---- */
-void limit_hit(struct member *m, enum member_limit limit);
+/* value: what it is set to; measured: what was above it. 0, 0: it is no number. */
+void limit_hit(struct member *m, enum member_limit limit, uint64_t value, uint64_t measured);
+/* A client may have a new session. */
+bool limits_one_more_session(struct member *m);
+/* The tree is not too large for a follower that needs all of it. (It is when it was made by
+ * something else than its clients.) */
+bool limits_may_send(struct member *m);
 /* What this connection has proven is enough for this operation. */
 bool limits_know(struct member *m, const struct conn *c, int32_t op);
 /* It is one of the large requests, and too much for those that are in flight. */
@@ -339,6 +375,20 @@ void session_expire(struct member *m);
 uint64_t session_deadline(const struct member *m);
 void session_forget(struct member *m, struct request *r); /* a question's client is gone */
 
+/* ---- member_disk.c ---- */
+void disk_work(struct member *m); /* once a turn */
+uint64_t disk_deadline(const struct member *m);
+int disk_told(struct member *m, uint64_t from, const uint8_t *data, size_t len);
+void disk_save_begins(struct member *m);
+void disk_save_ends(struct member *m);
+/* Who should lead instead of us: of the healthy, who has most. RAFT_NOBODY: there is none. */
+uint64_t disk_heir(struct member *m, bool must_be_healthy);
+bool disk_wants_snapshot(struct member *m); /* asked for once: it is made now */
+void disk_snapshot_ended(struct member *m, int err);
+/* As far as this server knows; of a new session (TREE_OP_CREATE_SESSION) or a write. */
+bool disk_refuses(struct member *m, int64_t session, int32_t op, const uint8_t *body,
+                  size_t len);
+
 /* ---- member_sweep.c ---- */
 void sweep_work(struct member *m);
 
@@ -361,7 +411,19 @@ bool reconfig_begun(struct member *m, struct request *r, int64_t zxid, int err);
 void reconfig_ended(struct member *m, const struct tree_txn *txn, int64_t zxid,
                     const struct tree_result *result);
 
+/* ---- member_digest.c ---- */
+void digest_work(struct member *m);
+void digest_drop(struct member *m);
+uint64_t digest_deadline(const struct member *m);
+/* Of each entry: true, it was none of the tree's. */
+bool digest_applied(struct member *m, uint64_t index, const struct tree_txn *txn);
+int digest_told(struct member *m, uint64_t from, const uint8_t *data, size_t len);
+
 /* ---- member.c ---- */
+struct raft_blob *member_snapshot_now(struct member *m);
+/* From here on nothing of this server counts any more: see member_condemned(). The caller
+ * writes why. */
+struct buf *member_condemn(struct member *m);
 /* Puts a txn into the log; we lead. 0 or raft_propose's errors. */
 int member_propose(struct member *m, struct tree_txn *txn);
 void member_send(struct member *m, uint64_t to, struct buf *message, enum message_type type);

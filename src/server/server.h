@@ -19,9 +19,9 @@
 
 struct server_options {
     const char *dir;
-    const struct identity *self; /* borrowed */
-    struct settings settings;    /* copied: server_start() does not need them to last */
-    const char *client_address;  /* IPv4; "0.0.0.0" for all */
+    struct identity *self;      /* borrowed; gets another birth when the store is damaged */
+    struct settings settings;   /* copied: server_start() does not need them to last */
+    const char *client_address; /* IPv4; "0.0.0.0" for all */
     uint16_t client_port;
     const char *peer_address; /* NULL: alone, no port for peers */
     uint16_t peer_port;       /* 0: SERVER_PEER_PORT */
@@ -40,16 +40,28 @@ struct server_options {
     void (*members)(void *ctx, const struct raft_members *members);
     /* The disk failed: end the process. */
     void (*failed)(void *ctx, int err);
+    /* Another machine is of a newer epoch: this server serves and votes no more. Stop it, then
+     * aside_for_epoch() and start anew. With a context of its own. */
+    void (*outdated)(void *ctx, const struct epoch *newer);
+    void *outdated_ctx;
+    /* This server may not go on (member_condemned()): stop it, server_begin_again(), start it.
+     * Told once. */
+    void (*condemned)(void *ctx, const char *why);
 };
 
 struct server;
-/* Opens the store, loads it, listens. On error nothing is left and why says what. The
- * process should then end: handles close in the background. */
+/* Opens the store, loads it, listens. A store that is damaged is set aside, if there are others
+ * to fetch from (member_repair.h). On error nothing is left and why says what; ERR_CORRUPT:
+ * there are none. The process should then end: handles close in the background. */
 int server_start(struct server **out, uv_loop_t *loop, const struct server_options *options,
                  struct buf *why);
 /* Hands leadership over if it can, closes everything; done is called when nothing of it is
  * left on the loop. */
 void server_stop(struct server *s, void (*done)(void *ctx), void *ctx);
+
+/* After it has stopped: sets the store in dir aside; self gets another birth. */
+int server_begin_again(const char *dir, struct identity *self, const char *reason,
+                       struct buf *why);
 
 const struct member *server_member(const struct server *s);
 void server_send_agent(struct server *s, const char *machine, const uint8_t *data, size_t len);
@@ -63,6 +75,15 @@ int server_create(const char *dir, const struct identity *self, struct buf *why)
  * tree does not fit into a snapshot. */
 int server_create_take(const char *dir, const struct identity *self, struct tree *t,
                        struct buf *why);
+/* Likewise from a backup: the log goes on behind `index`, which no zxid of the tree is above.
+ */
+int server_restore_take(const char *dir, const struct identity *self, struct tree *t,
+                        uint64_t index, struct buf *why);
+/* The machine in dir goes on with this tree, which is freed, in an epoch of its own: self has
+ * the new epoch, store and members. The old store stays where it is. Until the last step, which
+ * writes the machine, nothing has changed but for files that nobody looks at. */
+int server_recover_take(const char *dir, const struct identity *self, struct tree *t,
+                        uint64_t index, uint64_t term, struct buf *why);
 /* Likewise for a machine that a cluster has taken in: its store is empty. */
 int server_create_joined(const char *dir, const struct identity *self, struct buf *why);
 

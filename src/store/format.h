@@ -6,6 +6,7 @@
  *   log.<seq>          a segment: header, records; zeros up to what was reserved
  *   snapshot.<index>   header, members, bytes, checksum
  *   snapshot.new       one being written; removed at open
+ *   reserve            room that is given up when there is no other (reserve.c); no content
  *
  * <seq> and <index> are 16 hexadecimal digits; integers are big-endian; checksums CRC-32C.
  *
@@ -91,7 +92,8 @@ struct snapshot_file {
 int snapshot_file_write(struct disk *d, const struct raft_blob *b, uint64_t *bytes);
 /* Gives it its name, which is sure when this returns 0. */
 int snapshot_file_commit(struct disk *d, uint64_t index);
-/* ERR_CORRUPT with the reason in why; else ERR_IO and the like. Free s->buf. */
+/* ERR_CORRUPT with the reason in why; ERR_OTHER_VERSION; else ERR_IO and the like. Free
+ * s->buf. */
 int snapshot_file_read(struct disk *d, uint64_t index, struct snapshot_file *s,
                        const char **why);
 
@@ -99,5 +101,6 @@ int snapshot_file_read(struct disk *d, uint64_t index, struct snapshot_file *s,
 #define SNAPSHOT_PREFIX "snapshot."
 #define SEGMENT_PREFIX "log."
 #define VOTE_NAME "vote"
+#define RESERVE_NAME "reserve"
 
 #endif

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "store/state.h"
 
 #define WINDOW_BYTES (1u << 20)
@@ -169,6 +170,7 @@ static int read_vote(struct opening *o)
             found = true;
         }
     }
+    s->was_new = s->vote_file < 0 && o->seqs_n == 0 && s->snapshots_n == 0;
     /* The vote is the first that a store writes: without one, there is nothing else. */
     if (!found && (o->seqs_n > 0 || s->snapshots_n > 0))
         return why(o, ERR_CORRUPT, VOTE_NAME, UINT64_MAX,
@@ -218,6 +220,7 @@ static int read_snapshots(struct opening *o)
         if (!o->snapshot_damaged)
             o->damaged_why = reason;
         o->snapshot_damaged = true;
+        REACHED(store_snapshot_older);
         s->snapshots_n--;
     }
     return 0;
@@ -312,10 +315,12 @@ static int replay_records(struct opening *o, struct reader *r, const char *name,
     o->end = at;
     /* In a segment that is not the last, an early end shows in the next one's header. */
     if (r->err == 0 && is_last) {
-        if (later_batch_follows(r, &s->header, at))
+        if (later_batch_follows(r, &s->header, at) && !MUTANT(store_damage_cut))
             return why(o, ERR_CORRUPT, name, at,
                        "has a damaged record, with good ones of later writes behind it");
         o->torn = !only_zeros(r, at);
+        if (o->torn)
+            REACHED(store_torn);
     }
     return r->err == 0 ? 0 : why(o, r->err, name, r->at, "cannot be read");
 }
@@ -333,8 +338,8 @@ static int replay_segment(struct opening *o, struct reader *r, uint64_t seq, boo
         return why(o, r->err, name, 0, "cannot be read");
     if (p == NULL || !segment_header_decode(&h, p))
         return why(o, ERR_CORRUPT, name, 0, "has a damaged header");
-    if (h.version != FORMAT_VERSION)
-        return why(o, ERR_CORRUPT, name, 0, "was written by another version of muster");
+    if (h.version != FORMAT_VERSION) /* not damage: nobody may set it aside for that */
+        return why(o, ERR_OTHER_VERSION, name, 0, "cannot be read by this one");
     if (h.seq != seq)
         return why(o, ERR_CORRUPT, name, 0, "is of another number than its name says");
     if (!is_first && (h.chain != s->chain || h.next != s->next))
@@ -427,6 +432,8 @@ static int check_end(struct opening *o)
     char name[FORMAT_NAME_MAX];
     const struct segment *g = s->segments_n > 0 ? &s->segments[s->segments_n - 1] : NULL;
 
+    if (MUTANT(store_damage_cut))
+        return 0;
     if (g == NULL ? s->vote.seq == 0
                   : g->seq > s->vote.seq || (g->seq == s->vote.seq && g->bytes >= s->vote.end))
         return 0;
@@ -564,10 +571,12 @@ int store_open(struct store **out, struct disk *disk, const struct store_options
         s->options.segment_bytes = SEGMENT_BYTES_MAX / 2;
     if (s->options.snapshots_kept == 0)
         s->options.snapshots_kept = 2;
-    s->file = s->vote_file = -1;
+    s->file = s->vote_file = s->reserve_file = -1;
     s->next = s->disk_next = 1;
 
     int err = read_names(&o);
+    if (err == 0)
+        err = reserve_open(s);
     if (err == 0)
         err = read_vote(&o);
     if (err == 0)

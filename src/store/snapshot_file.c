@@ -61,6 +61,16 @@ int snapshot_file_commit(struct disk *d, uint64_t index)
     return err;
 }
 
+/* Whole, but not ours to read: not damage. */
+static bool is_foreign(const struct buf *b)
+{
+    const uint8_t *p = b->data;
+
+    return b->len >= HEADER_BYTES + TRAILER_BYTES && be32_get(p) == SNAPSHOT_MAGIC &&
+           be32_get(p + 4) != FORMAT_VERSION &&
+           be32_get(p + b->len - TRAILER_BYTES) == crc32c(0, p, b->len - TRAILER_BYTES);
+}
+
 static const char *snapshot_decode(struct snapshot_file *s, uint64_t index)
 {
     const uint8_t *p = s->buf.data;
@@ -72,8 +82,6 @@ static const char *snapshot_decode(struct snapshot_file *s, uint64_t index)
         return "does not begin like a snapshot";
     if (be32_get(p + n - TRAILER_BYTES) != crc32c(0, p, n - TRAILER_BYTES))
         return "has a wrong checksum";
-    if (be32_get(p + 4) != FORMAT_VERSION)
-        return "was written by another version of muster";
     uint64_t len = be64_get(p + 24);
     uint32_t members_len = be32_get(p + 32);
     size_t room = n - HEADER_BYTES - TRAILER_BYTES;
@@ -114,6 +122,8 @@ int snapshot_file_read(struct disk *d, uint64_t index, struct snapshot_file *s,
     d->ops->close(d, file);
     if (err != 0)
         return err;
+    if (is_foreign(&s->buf))
+        return ERR_OTHER_VERSION;
     *why = snapshot_decode(s, index);
     return *why == NULL ? 0 : ERR_CORRUPT;
 }

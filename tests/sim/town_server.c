@@ -1,13 +1,18 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Servers: what src/server's shell does, in virtual time. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "lib/fake_digest.h"
 #include "server/member_found.h"
+#include "server/member_repair.h"
 #include "town.h"
+#include "tree/state.h"
+
+enum { ROT_TRIES = 4 }; /* bits, until one does harm */
 
 uint64_t server_now_ms(const struct server *s) { return world_host_ms(&s->town->w, s->host); }
 
@@ -82,14 +87,28 @@ static void core_snapshot_saved(void *ctx, uint64_t index, int err)
     member_snapshot_saved(s->member, index, err);
 }
 
+static void core_room(void *ctx, const struct store_room *room, bool is_waiting)
+{
+    struct server *s = ctx;
+    const struct member_room r = {room->free_bytes, room->reserve_bytes, room->wanted_bytes,
+                                  is_waiting};
+
+    if (s->member == NULL) /* it is just opened */
+        return;
+    tell_time(s);
+    member_room(s->member, &r);
+}
+
 static void core_turn(void *ctx) { server_turn(ctx); }
 
 static void core_died(void *ctx)
 {
     struct server *s = ctx;
+    bool power_loss = s->box.dies_of_power;
 
-    server_crash(s, false);
-    server_restart_later(s, 200000);
+    server_crash(s, power_loss);
+    server_restart_later(s,
+                         power_loss ? world_below(&s->town->w, s->town->restart_us) : 200000);
 }
 
 static void load_state(void *ctx, uint64_t term, uint64_t vote)
@@ -101,16 +120,16 @@ static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
                           const struct raft_members *members, const uint8_t *data, size_t len)
 {
     struct server *s = ctx;
-    int err = member_load_snapshot(s->member, index, term, members, data, len);
 
-    if (err != 0)
-        world_fail(&s->town->w, "server %u: the snapshot at %u does not load: %s", s->n,
-                   (unsigned)index, err_name(err));
+    s->load_err = member_load_snapshot(s->member, index, term, members, data, len);
 }
 
 static void load_entry(void *ctx, struct raft_entry *e)
 {
-    member_load_entry(((struct server *)ctx)->member, e);
+    struct server *s = ctx;
+
+    if (s->load_err == 0)
+        s->load_err = member_load_entry(s->member, e);
 }
 
 /* ---- peers ---- */
@@ -159,7 +178,8 @@ void server_add(struct town *t, const char *name)
                                   .snapshot_take = core_snapshot_take,
                                   .snapshot_saved = core_snapshot_saved,
                                   .turn = core_turn,
-                                  .died = core_died};
+                                  .died = core_died,
+                                  .room = core_room};
 
     s->town = t;
     s->n = t->servers_n++;
@@ -168,7 +188,10 @@ void server_add(struct town *t, const char *name)
     s->box.min_us = t->save_min_us;
     s->box.max_us = t->save_max_us;
     s->box.keep = t->keep;
+    s->box.again_permille = t->again_permille;
     s->box.options.segment_bytes = 4000 + world_below(&t->w, 60000);
+    s->box.options.reserve_bytes =
+        t->reserve_bytes > 0 ? t->reserve_bytes : 20000 + t->w.seed % 7 * 30000;
     for (unsigned i = 0; i < t->servers_n; i++) {
         struct server *o = &t->servers[i];
         pipe_init(&o->peers[s->n], &t->w, o->host, s->host, from_peer, &o->peers[s->n]);
@@ -190,10 +213,68 @@ void server_found(struct server *s, const struct raft_members *members)
     CHECK(store_snapshot(s->box.store, b, 0) == 0);
     store_close(s->box.store);
     s->box.store = NULL;
-    s->exists = true;
+    s->exists = s->has_begun = true;
+    s->known = *members;
     raft_blob_unref(b);
     buf_free(&bytes);
     tree_free(tree);
+}
+
+/* What src/server/newlife.c does. */
+static void begin_new_life(struct server *s, const char *why)
+{
+    struct world *w = &s->town->w;
+
+    world_note(w, "server %u: its store is set aside: %s", s->n, why);
+    s->aside_birth = s->birth;
+    s->birth = repair_birth(s->birth, rng_next(&w->rng));
+    s->has_begun = false;
+    if (world_chance(w, 100))
+        return; /* a crash before it is set aside */
+    box_replace(&s->box);
+    s->is_spoiled = false;
+}
+
+/* A member with what the disk holds; a store that is damaged or gone makes way for a new one.
+ */
+static void open_store(struct server *s, struct member_options *o, const struct member_io *io)
+{
+    const struct store_load load = {s, load_state, load_snapshot, load_entry};
+    struct store_facts f;
+    struct buf why = {0};
+
+    for (;;) {
+        struct repair_question q = {
+            .has_begun = s->has_begun, .self = s->n + 1, .known = &s->known};
+        o->raft.birth = s->birth;
+        s->load_err = 0;
+        s->member = member_new(o, io);
+        buf_clear(&why);
+        q.err = box_open(&s->box, &load, &why);
+        if (q.err == 0) {
+            store_facts(s->box.store, &f);
+            q.was_new = f.was_new;
+            q.err = s->load_err;
+        }
+        enum repair_verdict verdict = repair_decide(&q);
+        if (verdict == REPAIR_NOT_NEEDED && q.err == 0)
+            break;
+        if (verdict != REPAIR_NEW_LIFE)
+            world_fail(&s->town->w,
+                       "server %u: the store does not open, and is not repaired: "
+                       "%s %s",
+                       s->n, err_text(q.err), buf_text(&why));
+        if (s->box.store != NULL)
+            box_stop(&s->box);
+        member_free(s->member);
+        /* What a crash leaves must never be taken for damage. */
+        if (!s->is_lost)
+            world_fail(&s->town->w, "server %u: nothing has damaged its store: %s", s->n,
+                       q.err == 0 ? "it is gone" : buf_text(&why));
+        begin_new_life(s, q.err == 0 ? "it is gone" : buf_text(&why));
+    }
+    s->has_begun = true;
+    buf_free(&why);
 }
 
 void server_start(struct server *s)
@@ -201,16 +282,18 @@ void server_start(struct server *s)
     struct town *t = s->town;
     const struct member_io io = {s,         io_send_peer, io_send_client, io_close_client,
                                  io_random, fake_digest};
-    const struct member_options o = {
-        .raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng), .birth = s->birth},
+    struct member_options o = {
+        .raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng), .chunk_max = t->chunk_max},
         .session_min_ms = 200,
         .read_only_after_ms = t->read_only_after_ms,
         .throttle_max = t->throttle_max,
         .snapshot_every = t->snapshot_every,
-        .rules = TREE_RULE_RECONFIG,
+        .lapse_check_ms = 500,
+        .rules = TREE_RULE_RECONFIG | TREE_RULE_EXTENDED_TYPES | TREE_RULE_ENFORCE_QUOTA,
+        .digest_every = 20 + t->w.seed % 200,
+        .digest_ms = 200 + (uint32_t)(t->w.seed % 1500),
         .super_digest = TOWN_SUPER_DIGEST,
     };
-    const struct store_load load = {s, load_state, load_snapshot, load_entry};
 
     CHECK(s->member == NULL);
     s->exists = true;
@@ -218,8 +301,7 @@ void server_start(struct server *s)
         server_restart_later(s, s->absent_until_us - t->w.now_us);
         return;
     }
-    s->member = member_new(&o, &io);
-    box_start(&s->box, &load);
+    open_store(s, &o, &io);
     s->timer_us = WORLD_NEVER;
     s->checked_index = 0;
     raft_watch_restarted(t->watch, s->n);
@@ -232,11 +314,16 @@ void server_start(struct server *s)
         town_agent_start(t, s->n);
 }
 
-void server_crash(struct server *s, bool power_loss)
+enum ending { ENDING_KILL, ENDING_POWER, ENDING_STOP };
+
+static void end(struct server *s, enum ending how)
 {
+    static const char *const names[] = {"kill -9", "power off", "stopped"};
+    bool power_loss = how == ENDING_POWER;
+
     if (s->member == NULL)
         return;
-    world_note(&s->town->w, "server %u: %s", s->n, power_loss ? "power off" : "kill -9");
+    world_note(&s->town->w, "server %u: %s", s->n, names[how]);
     if (s->n < s->town->agents_n) /* one process */
         town_agent_stop(s->town, s->n, power_loss);
     links_of_server_end(s, !power_loss);
@@ -244,9 +331,19 @@ void server_crash(struct server *s, bool power_loss)
         pipe_break(&s->peers[i]);
         pipe_break(&s->town->servers[i].peers[s->n]);
     }
-    box_crash(&s->box, power_loss);
+    if (how == ENDING_STOP)
+        box_stop(&s->box);
+    else
+        box_crash(&s->box, power_loss);
+    s->is_lost = s->is_lost || s->is_wiped;
+    s->is_wiped = false;
     member_free(s->member);
     s->member = NULL;
+}
+
+void server_crash(struct server *s, bool power_loss)
+{
+    end(s, power_loss ? ENDING_POWER : ENDING_KILL);
 }
 
 static void restart_due(void *ctx, uint64_t a, uint64_t b)
@@ -292,13 +389,37 @@ static void timer_due(void *ctx, uint64_t life, uint64_t due_us)
     server_turn(s);
 }
 
+/* What the process does with a server that may not go on. */
+static void condemned_due(void *ctx, uint64_t life, uint64_t unused)
+{
+    struct server *s = ctx;
+
+    (void)unused;
+    if (s->member == NULL || s->box.life != life)
+        return;
+    if (!s->is_spoiled)
+        world_fail(&s->town->w, "server %u is right and was condemned: %s", s->n,
+                   member_condemned(s->member));
+    end(s, ENDING_STOP);
+    begin_new_life(s, "condemned");
+    s->is_lost = true;
+    server_start(s);
+}
+
 void server_turn(struct server *s)
 {
     struct world *w = &s->town->w;
 
     member_flush(s->member);
     box_work(&s->box);
+    if (member_condemned(s->member) != NULL) {
+        world_note(w, "server %u: %s", s->n, member_condemned(s->member));
+        world_at(w, w->now_us, condemned_due, s, s->box.life, 0);
+    }
+    if (raft_members(member_raft(s->member))->n > 0)
+        s->known = *raft_members(member_raft(s->member));
     town_check_server(s);
+    town_faults_look(s);
     uint64_t due_us = world_host_due(w, s->host, member_deadline(s->member));
     if (due_us < s->timer_us) {
         s->timer_us = due_us;
@@ -306,39 +427,116 @@ void server_turn(struct server *s)
     }
 }
 
-void server_lose_disk(struct server *s)
+/* What a disk holds may be lost only if no other one is being made good, and never of two
+ * voters. */
+static bool may_lose_disk(struct town *t)
 {
-    struct town *t = s->town;
     struct server *leader = server_leader(t);
     const struct raft_members *m;
     unsigned voters = 0;
 
     if (leader == NULL || leader->member == NULL || t->loses_members ||
         !raft_may_change(member_raft(leader->member)))
-        return;
+        return false;
     m = raft_members(member_raft(leader->member));
     for (unsigned i = 0; i < t->servers_n; i++) {
         struct server *o = &t->servers[i];
+        if (o->is_spoiled)
+            return false;
         o->is_lost = o->is_lost && raft_member_find(m, o->n + 1) != NULL &&
                      (o->member == NULL || raft_is_stranger(member_raft(o->member)));
-        if (o->is_lost)
-            return;
+        if (o->is_lost || o->is_wiped)
+            return false;
     }
     for (unsigned i = 0; i < m->n; i++) {
         if (m->v[i].auto_promote)
-            return; /* one of fewer voters is too many */
+            return false; /* one of fewer voters is too many */
         voters += m->v[i].voter;
     }
-    if (voters < 3)
+    return voters >= 3;
+}
+
+void server_lose_disk(struct server *s)
+{
+    struct town *t = s->town;
+
+    if (!may_lose_disk(t))
         return;
     t->loses_disks = true;
     server_crash(s, true);
-    world_note(&t->w, "server %u: its disk is lost", s->n);
     box_replace(&s->box);
     s->is_lost = true;
+    s->aside_birth = s->birth;
+    if (t->w.seed % 2 == 0 && s->known.n > 0) {
+        world_note(&t->w, "server %u: its store is lost", s->n);
+        server_restart_later(s, world_below(&t->w, t->restart_us));
+        return;
+    }
+    world_note(&t->w, "server %u: its disk is lost", s->n);
     s->birth = 1 + (rng_next(&t->w.rng) >> 3);
+    s->has_begun = false; /* this was on the disk, too */
     s->absent_until_us = t->w.now_us + 1000 * (uint64_t)FOUND_LATE_MS;
     server_restart_later(s, 1000 * (uint64_t)FOUND_LATE_MS + world_below(&t->w, t->restart_us));
+}
+
+void server_wipe(struct server *s)
+{
+    struct town *t = s->town;
+
+    if (!may_lose_disk(t) || s->member == NULL || s->known.n == 0)
+        return;
+    t->loses_disks = true;
+    world_note(&t->w, "server %u: its directory is wiped", s->n);
+    sim_disk_wipe(s->box.disk);
+    s->is_wiped = true;
+}
+
+void server_spoil(struct server *s)
+{
+    struct town *t = s->town;
+
+    if (!may_lose_disk(t) || s->member == NULL || member_condemned(s->member) != NULL)
+        return;
+    struct tree *tree = (struct tree *)member_tree(s->member);
+    const char *path = "/zookeeper/quota";
+    size_t len = strlen(path);
+    uint32_t id = nodes_find(&tree->nodes, path, len);
+    t->loses_disks = true;
+    s->is_spoiled = true;
+    tree->digest -= tree_digest_self(tree, id, path, len);
+    nodes_at(&tree->nodes, id)->mtime++; /* which no client looks at */
+    tree->digest += tree_digest_self(tree, id, path, len);
+    world_note(&t->w, "server %u: its tree is spoiled", s->n);
+}
+
+void server_put_back(struct server *s)
+{
+    struct town *t = s->town;
+    uint64_t birth = s->birth;
+
+    if (!may_lose_disk(t) || s->member == NULL || s->box.aside == NULL)
+        return;
+    server_crash(s, true);
+    CHECK(box_put_back(&s->box));
+    world_note(&t->w, "server %u: the disk of its earlier life is put back", s->n);
+    s->is_lost = true;
+    s->birth = s->aside_birth;
+    s->aside_birth = birth;
+    server_restart_later(s, world_below(&t->w, t->restart_us));
+}
+
+void server_rot(struct server *s)
+{
+    struct town *t = s->town;
+
+    if (!may_lose_disk(t) || s->member == NULL || s->known.n == 0)
+        return;
+    t->loses_disks = true;
+    end(s, (enum ending)world_below(&t->w, 3));
+    for (unsigned i = 0; i < ROT_TRIES; i++)
+        if (box_rot(&s->box))
+            s->is_lost = true; /* perhaps: the next start says */
+    server_restart_later(s, world_below(&t->w, t->restart_us));
 }
 
 struct server *server_leader(struct town *t)
