@@ -3,7 +3,7 @@
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
     run.py [PART...]     gcc units clang sim mutants fuzz lint words differ clients
-                         patroni moving zoo commands input cluster ensemble; none: all
+                         patroni moving zoo commands input cluster ensemble chaos; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -282,6 +282,13 @@ def ensemble(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/ensemble.py", env=SANITIZED)
 
 
+def chaos(part):
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/chaos/test_history.py")
+        part.report_lines("/usr/bin/python3", "tests/chaos/chaos.py", "--short", "--minutes",
+                          os.environ.get("MUSTER_CHAOS_MINUTES", "2"), env=SANITIZED)
+
+
 def lint(part):
     part.report_lines("tests/lint/lint.sh")
 
@@ -289,7 +296,7 @@ def lint(part):
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
          "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
          "patroni": patroni, "moving": moving, "zoo": zoo, "commands": commands,
-         "input": bad_input, "cluster": cluster, "ensemble": ensemble}
+         "input": bad_input, "cluster": cluster, "ensemble": ensemble, "chaos": chaos}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
 

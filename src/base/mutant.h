@@ -64,6 +64,12 @@
     M(disk_leader_stays, "a leader with a sick disk keeps leading")                         \
     M(disk_heartbeat_waits, "a heartbeat waits for the disk")                               \
     M(disk_lagging_serves, "a server whose disk has fallen behind keeps its clients")       \
+    M(backup_checksum_ignored, "a record of a backup with a wrong checksum is taken")       \
+    M(backup_uncommitted, "what is not known to be committed gets into a backup")           \
+    M(epoch_old_served, "a server goes on though it has met a newer epoch")                 \
+    M(epoch_no_jump, "a recovered server's zxids go on where its log ended")                \
+    M(epoch_tail_dropped, "a recovered server keeps only what it knew to be committed")     \
+    M(epoch_old_votes, "a server of an old epoch comes back with its old votes")            \
     M(tree_ephemeral_kept, "closing a session leaves its last ephemeral")                   \
     M(tree_moved_ignored, "a write through a session's old connection is applied")          \
     M(tree_multi_partial, "a failed multi leaves its first operation")                      \
@@ -74,7 +80,17 @@
     M(tree_acl_ignored, "an access list does not keep anybody out")                         \
     M(watch_lost, "a one-shot watch is lost when data and child watch fire together")        \
     M(watch_acl_ignored, "an event is shown to who may not read the znode")                 \
-    M(watch_persistent_once, "a persistent watch is gone after its first event")
+    M(watch_persistent_once, "a persistent watch is gone after its first event")             \
+    M(watch_missed_untold, "setting a watch again does not tell what was missed")           \
+    M(watch_stays, "a one-shot watch stays after its event")                                \
+    M(watch_recursive_shallow, "a recursive watch sees nothing below its children")         \
+    M(client_recursive_forgotten, "a recursive watch is not set again on a new connection") \
+    M(tree_seq_not_saved, "sequence counters are not in the snapshot")                      \
+    M(tree_version_ignored, "a set does not look at the version that it was asked for")     \
+    M(tree_lapse_blindly, "a container goes though it has got a child meanwhile")           \
+    M(tree_multi_told, "a transaction that failed tells its watches")                       \
+    M(member_sessions_forgotten, "a new leader does not know the sessions that there are")  \
+    M(member_forward_taken_twice, "a forward that comes twice is proposed twice")
 /* clang-format on */
 
 #ifdef MUSTER_MUTANTS

@@ -15,6 +15,9 @@ struct run {
     uv_signal_t term, interrupt;
     bool stopping;
     int exit_code;
+    bool is_told;     /* by a signal to stop */
+    bool is_outdated; /* a newer epoch was met: when all has stopped, it begins anew */
+    struct epoch newer;
     void *more; /* of the caller */
     /* When the server has started; not 0: an exit code, it has been said why. May be NULL. */
     int (*after_start)(struct run *r);

@@ -336,7 +336,7 @@ static int found(struct zoo_run *z, struct buf *why)
     int err = 0;
 
     if (!zoo_config_server(&z->config, z->myid)->is_observer)
-        err = founding_run(z->run.loop, &o, &verdict, why);
+        err = founding_run(z->run.loop, &o, &verdict, &self->epoch, why);
     if (err != 0)
         return err;
     log_event(LOG_NOTICE, verdict == FOUND_BEGIN ? "ensemble_begins" : "ensemble_follows",
@@ -376,6 +376,8 @@ static int take_known(struct zoo_run *z, const struct identity *known, struct bu
     }
     self->birth = known->birth;
     self->has_begun = known->has_begun;
+    self->epoch = known->epoch;
+    memcpy(self->store, known->store, sizeof self->store);
     compare_servers(z, &known->peers);
     self->peers = known->peers;
     return 0;

@@ -2,6 +2,7 @@
 /* Roles, terms and votes: [R] 5.1, 5.2, 5.4.1; [D] 4.2.3 (stickiness), 9.6 (pre-vote). */
 #include "base/check.h"
 #include "base/err.h"
+#include "base/reached.h"
 #include "raft/internal.h"
 
 #define TERMS_SHORT 2  /* terms without a leader that have the usual patience */
@@ -152,6 +153,7 @@ void raft_election_due(struct raft *r)
     } else if (r->role == RAFT_CANDIDATE && !r->has_asked) {
         /* The disk is slower than our patience. Beginning anew would only begin the wait
          * anew, for ever. */
+        REACHED(raft_slow_candidate);
         raft_patience_draw(r);
     } else {
         campaign_if_welcome(r);
@@ -197,6 +199,8 @@ static void on_prevote(struct raft *r, const struct raft_msg *m)
 {
     bool yes = m->term > r->term && is_up_to_date(r, m);
 
+    if (m->term > r->term && !yes)
+        REACHED(raft_prevote_refused);
     /* A refusal carries our term: who is behind catches up with it and asks again. */
     raft_send(r, m->from,
               &(struct raft_msg){.type = RAFT_MSG_PREVOTE_ANSWER,
@@ -219,6 +223,7 @@ int raft_on_vote(struct raft *r, const struct raft_msg *m)
     bool is_free = (r->role == RAFT_FOLLOWER || r->role == RAFT_PRE_CANDIDATE) &&
                    (r->vote == RAFT_NOBODY || r->vote == m->from || MUTANT(raft_vote_twice));
     if (m->term < r->term || !is_free || !is_up_to_date(r, m)) {
+        REACHED(raft_vote_refused);
         answer_vote(r, m->from, false);
         return 0;
     }
@@ -264,6 +269,8 @@ int raft_on_vote_answer(struct raft *r, const struct raft_msg *m)
 void raft_on_timeout_now(struct raft *r, const struct raft_msg *m)
 {
     if (m->term == r->term && m->from == r->leader && r->role == RAFT_FOLLOWER &&
-        raft_is_voter(r, r->opt.id) && !raft_is_stranger(r))
+        raft_is_voter(r, r->opt.id) && !raft_is_stranger(r)) {
+        REACHED(raft_timeout_now);
         raft_campaign(r, true);
+    }
 }

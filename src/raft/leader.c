@@ -7,6 +7,7 @@
  */
 #include "base/check.h"
 #include "base/err.h"
+#include "base/reached.h"
 #include "raft/internal.h"
 
 /* ---- quorums ---- */
@@ -155,6 +156,8 @@ static void send_to(struct raft *r, struct peer *p, bool is_beat)
 {
     bool is_sent = false;
 
+    if (MUTANT(disk_heartbeat_waits) && r->flight.is_active)
+        return;
     switch (p->state) {
     case PEER_PROBE: send_probe(r, p, is_beat); break;
     case PEER_SNAPSHOT:
@@ -214,6 +217,8 @@ uint64_t raft_append(struct raft *r, enum raft_entry_type type, const void *payl
 void raft_lead(struct raft *r)
 {
     CHECK(r->role == RAFT_CANDIDATE && r->has_asked);
+    if (r->members_index > r->commit)
+        REACHED(raft_led_in_change);
     r->role = RAFT_LEADER;
     r->terms_lost = 0;
     r->leader = r->opt.id;
@@ -237,6 +242,8 @@ void raft_lead(struct raft *r)
 void raft_lead_end(struct raft *r)
 {
     CHECK(r->role == RAFT_LEADER);
+    if (r->members_index > r->commit)
+        REACHED(raft_fell_in_change);
     raft_reads_drop(r);
     raft_snapshot_out_drop(r, true);
     r->transfer_to = RAFT_NOBODY;
@@ -255,6 +262,7 @@ static void leave_when_removed(struct raft *r)
     if (r->members_index > r->commit || raft_is_voter(r, r->opt.id))
         return;
     const struct peer *best = NULL;
+    REACHED(raft_removed_leader);
     for (unsigned i = 0; i < r->members.n; i++) {
         if (r->members.v[i].voter && (best == NULL || r->peers[i].match > best->match))
             best = &r->peers[i];
@@ -274,8 +282,10 @@ void raft_commit_advance(struct raft *r)
 
     if (index <= r->commit || index > r->log.last)
         return;
-    if (raft_log_term(&r->log, index) != r->term && !MUTANT(raft_commit_old_term))
+    if (raft_log_term(&r->log, index) != r->term && !MUTANT(raft_commit_old_term)) {
+        REACHED(raft_old_term_waits);
         return;
+    }
     raft_commit_to(r, index);
     r->is_send_owed = true;
     raft_promote_ready(r);
@@ -322,13 +332,13 @@ void raft_leader_due(struct raft *r)
 {
     /* [D] 6.2: who cannot reach a quorum must not let clients wait for it. */
     if (r->now_ms - raft_quorum_contact_ms(r) >= r->opt.election_min_ms) {
+        REACHED(raft_alone);
         raft_follow(r, r->term, RAFT_NOBODY);
         return;
     }
     if (r->transfer_to != RAFT_NOBODY && r->now_ms >= r->transfer_until_ms)
         r->transfer_to = RAFT_NOBODY;
-    if (r->now_ms >= r->heartbeat_ms_next &&
-        !(MUTANT(disk_heartbeat_waits) && r->flight.is_active)) {
+    if (r->now_ms >= r->heartbeat_ms_next) {
         for (unsigned i = 0; i < r->members.n; i++) {
             struct peer *p = &r->peers[i];
             if (p->state == PEER_SNAPSHOT && !raft_peer_is_heard(r, p))

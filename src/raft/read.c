@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/reached.h"
 #include "raft/internal.h"
 
 static uint64_t round_of(const struct peer *p) { return p->round; }
@@ -74,6 +75,8 @@ void raft_reads_confirm(struct raft *r)
 
 void raft_reads_drop(struct raft *r)
 {
+    if (r->reads_n > 0)
+        REACHED(raft_reads_dropped);
     for (; r->reads_n > 0; r->reads_first++, r->reads_n--)
         answer(r, &r->reads[r->reads_first], 0);
 }

@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 
 #define MEMBER_ENTRY_KEPT 65536 /* bytes of the buffer that entries are put together in */
 #define STALL_MS 300            /* this late for our own deadline: we were not running */
@@ -200,6 +201,7 @@ static void apply(struct member *m, const struct raft_entry *e)
  * may our stream: they connect again, here or elsewhere, and catch up by setWatches. */
 static void install(struct member *m, struct raft_blob *b)
 {
+    REACHED(member_installed);
     conn_close_all(m);
     stream_drop(m);
     /* It was checked when it was made and again on the way; a tree that does not load now
@@ -276,7 +278,7 @@ static void lead_or_not(struct member *m)
 
 static void serve_or_not(struct member *m)
 {
-    if (m->disk.facts.is_lagging) {
+    if (m->disk.facts.is_lagging && !MUTANT(disk_lagging_serves)) {
         if (m->serving)
             conn_close_all(m);
         m->serving = false;

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/reached.h"
 #include "wire/wire.h"
 
 void limit_hit(struct member *m, enum member_limit limit) { m->facts.limited[limit]++; }
@@ -60,6 +61,7 @@ bool limits_must_hold(const struct member *m)
 void limits_hold(struct member *m, struct request *r)
 {
     CHECK(r->list == NULL);
+    REACHED(member_held);
     if (m->held_n++ == 0)
         limit_hit(m, MEMBER_LIMIT_THROTTLE);
     r->held_ms = m->now_ms;

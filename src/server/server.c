@@ -148,6 +148,38 @@ static void join_asked(void *ctx, uint64_t ticket, const struct raft_member *joi
     transport_join_answer(s->transport, ticket, ERR_BUSY, NULL);
 }
 
+/* ---- a newer epoch ---- */
+
+/* What this server may still say must not be heard: so the links go first, at once. */
+static void newer_epoch(void *ctx, const struct epoch *newer)
+{
+    struct server *s = ctx;
+
+    if (s->is_outdated)
+        return;
+    s->is_outdated = true;
+    s->newer = *newer;
+    log_event(LOG_ERROR, "epoch_over", LOG_U("epoch", s->options.self->epoch.number),
+              LOG_U("newer", newer->number),
+              LOG_S("why", "this machine was away when the quorum was given up for lost, and "
+                           "another one was recovered (muster recover)"),
+              LOG_S("effect", "this server serves and votes no more; its store is set aside, "
+                              "and it joins the others anew"));
+}
+
+static void leave_epoch(struct server *s)
+{
+    if (!s->is_outdated || s->stopping)
+        return;
+    if (s->transport != NULL)
+        transport_stop(s->transport);
+    s->transport = NULL;
+    if (s->options.outdated != NULL)
+        s->options.outdated(s->options.outdated_ctx, &s->newer);
+    else
+        s->options.failed(s->options.ctx, ERR_UNSAFE);
+}
+
 /* ---- the turn ---- */
 
 /* On the pool's thread: it waits for the disk. */
@@ -283,6 +315,7 @@ static void turn(uv_prepare_t *prepare)
     struct server *s = prepare->data;
     uint64_t now_ms = clock_now_ms();
 
+    leave_epoch(s);
     woken(s);
     joins_go_on(s);
     member_flush(s->member);
@@ -332,6 +365,8 @@ static void peer_received(void *ctx, uint64_t from, enum transport_channel chann
 {
     struct server *s = ctx;
 
+    if (s->is_outdated)
+        return;
     if (channel == CHANNEL_FOUND) {
         founding_asked(s, from, data, len);
         return;
@@ -350,14 +385,14 @@ static void peer_received(void *ctx, uint64_t from, enum transport_channel chann
 /* ---- life ---- */
 
 static int open_store(struct disk **disk, struct store **store, const char *dir,
-                      const struct settings *set, const struct store_load *load,
-                      struct buf *why)
+                      const struct identity *self, const struct settings *set,
+                      const struct store_load *load, struct buf *why)
 {
     struct buf path = {0};
     struct store_options options = {.snapshots_kept = (unsigned)set->snapshots_kept,
                                     .reserve_bytes = STORE_RESERVE_BYTES};
 
-    buf_printf(&path, "%s/store", dir);
+    identity_store_path(self, dir, &path);
     secret_random(&options.salt, sizeof options.salt);
     int err = disk_posix_new(disk, buf_text(&path));
     if (err != 0)
@@ -369,12 +404,12 @@ static int open_store(struct disk **disk, struct store **store, const char *dir,
 }
 
 /* A directory without a machine may hold what an attempt has left: torn, and nobody's. */
-static int clear_store(const char *dir, struct buf *why)
+static int clear_store(const char *dir, const struct identity *self, struct buf *why)
 {
     struct buf path = {0}, names = {0};
     struct disk *disk;
 
-    buf_printf(&path, "%s/store", dir);
+    identity_store_path(self, dir, &path);
     int err = disk_posix_new(&disk, buf_text(&path));
     if (err == 0) {
         err = disk->ops->list(disk, &names);
@@ -394,10 +429,9 @@ static int clear_store(const char *dir, struct buf *why)
 
 /* Takes over t, whose state becomes the snapshot that the log begins behind. */
 static int create_store(const char *dir, const struct identity *self, struct tree *t,
-                        struct buf *why)
+                        uint64_t index, uint64_t term, struct buf *why)
 {
-    uint64_t index = tree_zxid(t) > 0 ? (uint64_t)tree_zxid(t) : 1;
-    struct raft_save vote = {.hard = true, .term = 1, .vote = self->id};
+    struct raft_save vote = {.hard = true, .term = term, .vote = self->id};
     struct disk *disk;
     struct store *store;
     struct buf snapshot = {0};
@@ -413,17 +447,17 @@ static int create_store(const char *dir, const struct identity *self, struct tre
         return ERR_TOO_BIG;
     }
     const struct settings set = settings_default();
-    int err = open_store(&disk, &store, dir, &set, &(const struct store_load){0}, why);
+    int err = open_store(&disk, &store, dir, self, &set, &(const struct store_load){0}, why);
     if (err == 0) {
         CHECK(snapshot.gone == 0); /* so it begins where it was allocated */
         struct raft_blob *b =
-            raft_blob_new_take(index, 1, &self->peers, snapshot.data, snapshot.len);
+            raft_blob_new_take(index, term, &self->peers, snapshot.data, snapshot.len);
         snapshot = (struct buf){0};
         err = store_save(store, &vote);
         if (err == 0)
             err = store_snapshot(store, b, 0);
         if (err != 0)
-            buf_printf(why, "%s/store: %s", dir, err_text(err));
+            buf_printf(why, "%s: the store: %s", dir, err_text(err));
         raft_blob_unref(b);
         store_close(store);
         disk_posix_free(disk);
@@ -432,22 +466,42 @@ static int create_store(const char *dir, const struct identity *self, struct tre
     return err;
 }
 
-int server_create_take(const char *dir, const struct identity *self, struct tree *t,
-                       struct buf *why)
+int server_restore_take(const char *dir, const struct identity *self, struct tree *t,
+                        uint64_t index, struct buf *why)
 {
     struct identity begun = *self;
     int err = identity_prepare(self, dir, why);
 
     if (err == 0)
-        err = clear_store(dir, why);
+        err = clear_store(dir, self, why);
     if (err == 0)
-        err = create_store(dir, self, t, why);
+        err = create_store(dir, self, t, index, 1, why);
     else
         tree_free(t);
     begun.has_begun = true;
     if (err == 0)
         err = identity_finish(&begun, dir, why);
     return err;
+}
+
+int server_recover_take(const char *dir, const struct identity *self, struct tree *t,
+                        uint64_t index, uint64_t term, struct buf *why)
+{
+    int err = create_store(dir, self, t, index, term, why);
+
+    if (err == 0)
+        err = identity_finish(self, dir, why);
+    if (err == 0 && (err = identity_save_peers(dir, &self->peers)) != 0)
+        buf_printf(why, "%s/peers: %s", dir, err_text(err));
+    return err;
+}
+
+int server_create_take(const char *dir, const struct identity *self, struct tree *t,
+                       struct buf *why)
+{
+    uint64_t index = tree_zxid(t) > 0 ? (uint64_t)tree_zxid(t) : 1;
+
+    return server_restore_take(dir, self, t, index, why);
 }
 
 int server_create(const char *dir, const struct identity *self, struct buf *why)
@@ -460,7 +514,7 @@ int server_create_joined(const char *dir, const struct identity *self, struct bu
     int err = identity_prepare(self, dir, why);
 
     if (err == 0)
-        err = clear_store(dir, why);
+        err = clear_store(dir, self, why);
     if (err == 0)
         err = identity_finish(self, dir, why);
     return err;
@@ -484,8 +538,13 @@ static int listen_all(struct server *s, struct buf *why)
     const struct clients_options c = {o->client_address, o->client_port, s->member, s, woken,
                                       server_word,       &o->settings};
     const struct transport_options t = {
-        o->self, o->peer_address, o->peer_port != 0 ? o->peer_port : (uint16_t)SERVER_PEER_PORT,
-        s,       peer_received,   join_asked};
+        o->self,
+        o->peer_address,
+        o->peer_port != 0 ? o->peer_port : (uint16_t)SERVER_PEER_PORT,
+        s,
+        peer_received,
+        join_asked,
+        newer_epoch};
     int err = clients_start(&s->clients, s->loop, &c, why);
 
     if (err == 0 && o->peer_address != NULL)
@@ -524,13 +583,14 @@ static int load(struct server *s, const struct member_options *m, const struct m
     s->load_err = 0;
     s->entries_loaded = 0;
     s->member = member_new(m, io);
-    int err = open_store(&s->disk, &s->store, s->options.dir, &s->options.settings, &into, why);
+    int err = open_store(&s->disk, &s->store, s->options.dir, s->options.self,
+                         &s->options.settings, &into, why);
     if (err != 0) {
         s->disk = NULL;
         s->store = NULL;
     } else if (s->load_err != 0) {
         err = s->load_err;
-        buf_printf(why, "%s/store: what it holds %s", s->options.dir,
+        buf_printf(why, "%s: what it holds %s", s->store_dir,
                    err == ERR_CORRUPT ? "does not fit together"
                                       : "was written by another version of muster");
     } else {
@@ -635,7 +695,10 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
     secret_random(&m.raft.seed, sizeof m.raft.seed);
     s->started_ms = clock_now_ms();
     s->trace_mask = TRACE_MASK_DEFAULT;
-    snprintf(s->store_dir, sizeof s->store_dir, "%s/store", options->dir);
+    struct buf store_dir = {0};
+    identity_store_path(options->self, options->dir, &store_dir);
+    snprintf(s->store_dir, sizeof s->store_dir, "%s", buf_text(&store_dir));
+    buf_free(&store_dir);
     server_pages(s);
     int err = load_or_repair(s, &m, &io, why);
     summary_add(&s->load_ms, clock_now_ms() - s->started_ms);
@@ -698,7 +761,7 @@ void server_stop(struct server *s, void (*done)(void *ctx), void *ctx)
     s->stopped_ctx = ctx;
     s->stopping = true;
     s->stop_until_ms = clock_now_ms();
-    if (raft_role(r) == RAFT_LEADER && s->members.n > 1) {
+    if (raft_role(r) == RAFT_LEADER && s->members.n > 1 && !s->is_outdated) {
         member_step_down(s->member);
         s->stop_until_ms += STOP_MS;
     }

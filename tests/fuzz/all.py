@@ -24,10 +24,14 @@ import time
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 KEPT = os.path.join(TOP, "tests", "fuzz", "corpus")
 # What strangers reach first, and what holds the most state, gets more. All others: 1.
-WEIGHTS = {"fuzz_clients": 4, "fuzz_member": 3, "fuzz_raft": 3, "fuzz_store": 3, "fuzz_tree": 3,
-           "fuzz_client": 2, "fuzz_agent": 2}
+WEIGHTS = {"fuzz_session": 4, "fuzz_clients": 4, "fuzz_ensemble": 4, "fuzz_transport": 2,
+           "fuzz_member": 2, "fuzz_store": 3, "fuzz_tree": 3, "fuzz_client": 2, "fuzz_mirror": 2,
+           "fuzz_agent": 3}
 # Longer inputs are slower and find nothing that shorter ones do not. All others: 4096.
 MAX_LEN = {"fuzz_store": 8192, "fuzz_zkdata": 8192, "fuzz_tree": 8192, "fuzz_site": 8192}
+# Inputs that are tapes of choices: from the beginning of any length.
+TAPES = ("fuzz_session", "fuzz_clients", "fuzz_transport", "fuzz_ensemble", "fuzz_agent",
+         "fuzz_mirror")
 UNIT_SECONDS = 20  # longer than this for one input is a hang
 MEMORY_MB = 2048
 MALLOC_MB = 256    # no input chooses an allocation larger than this
@@ -54,6 +58,7 @@ class Turn:
                  f"-rss_limit_mb={MEMORY_MB}", f"-malloc_limit_mb={MALLOC_MB}", "-detect_leaks=1",
                  "-print_final_stats=1",
                  f"-artifact_prefix={os.path.join(options.into, 'crashes', target)}-", corpus]
+        words[1:1] = ["-len_control=0"] if target in TAPES else []
         words += [kept] if os.path.isdir(kept) else []
         self.log = os.path.join(options.into, "log", f"{target}.txt")
         self.pid = os.fork()

@@ -304,9 +304,9 @@ static const char *servers_not_live(struct town *t)
     wrong = town_agent_not_live(t);
     if (wrong != NULL)
         return wrong;
-    if (f.sessions != t->clients_n + t->agents_n)
+    if (f.sessions != t->clients_n + t->agents_n + t->walkers_n)
         return "sessions are left over, or missing";
-    return NULL;
+    return town_walkers_not_lapsed(t);
 }
 
 /* What one looks for first when nobody leads. */
@@ -360,6 +360,7 @@ static void run_all(struct town *t)
     wait_for(t, servers_not_live);
     wait_for(t, town_client_not_live); /* whose server may have been removed */
     town_client_end(t);
+    town_walkers_end(t);
     town_check_end(t);
 }
 
@@ -430,6 +431,8 @@ static void found(struct town *t)
         server_start(&t->servers[i]);
     for (unsigned i = 0; i < clients; i++)
         town_client_add(t);
+    if (t->w.seed % 2 == 0)
+        town_walkers_add(t);
     if (t->read_only_after_ms > 0)
         town_visitor_add(t);
     world_at(&t->w, t->w.now_us + 500000, fault_due, t, 0, 0);
@@ -439,6 +442,7 @@ static void free_all(struct town *t)
 {
     town_agent_free(t);
     town_client_free(t);
+    town_walkers_free(t);
     town_visitor_free(t);
     town_operator_free(t);
     for (unsigned i = 0; i < t->servers_n; i++)

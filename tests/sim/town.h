@@ -6,7 +6,9 @@
  *   town_link.c     connections of clients to servers
  *   town_client.c   clients: the production client core, what they do, what they check
  *   town_operator.c who changes the servers by reconfig
+ *   town_walker.c   two clients with watches, containers, transactions (town_mirror.h)
  *   town_visitor.c  a client that reads at servers without a quorum
+ *   town_history.c  what the clients asked and were answered, looked at at the end
  *   town_check.c    what holds for all servers at each step
  *   town_agent.c    machines' agents, and the kernel that holds their addresses
  */
@@ -15,11 +17,12 @@
 
 #include "box.h"
 #include "client/client.h"
+#include "history.h"
 #include "raft_watch.h"
 #include "server/member.h"
 #include "world.h"
 
-enum { TOWN_SERVERS_MAX = 6, TOWN_CLIENTS_MAX = 6 };
+enum { TOWN_SERVERS_MAX = 6, TOWN_CLIENTS_MAX = 6, TOWN_WALKERS_MAX = 2 };
 
 struct town;
 
@@ -76,6 +79,8 @@ struct shell {
 struct town_client;
 struct town_visitor;
 struct town_agent;
+struct town_history;
+struct walker;
 
 struct town {
     struct world w;
@@ -97,6 +102,9 @@ struct town {
      * each alone is not: in a world there is one of the two. */
     bool loses_disks, loses_members;
     struct town_shared *shared; /* town_client.c: what all clients know together */
+    struct town_history *history;
+    struct walker *walkers[TOWN_WALKERS_MAX];
+    unsigned walkers_n;
     unsigned weights[24];
     uint32_t faults_us, restart_us, save_min_us, save_max_us;
     uint64_t snapshot_every, keep, reserve_bytes; /* reserve_bytes 0: drawn */
@@ -176,6 +184,25 @@ void town_agent_free(struct town *t);
 void town_operator_reconfig(struct town *t);
 const char *town_operator_not_live(struct town *t);
 void town_operator_free(struct town *t);
+
+/* ---- walkers ---- */
+void town_walkers_add(struct town *t);
+void town_walkers_quiet(struct town *t);
+const char *town_walkers_not_live(struct town *t);
+const char *town_walkers_not_lapsed(struct town *t);
+void town_walkers_end(struct town *t); /* the last looks */
+void town_walkers_free(struct town *t);
+
+/* ---- the history ---- */
+/* Number of a record that is begun. It ends with a reply, or nobody knows. */
+size_t town_history_begin(struct town *t, enum history_f f, const char *key, uint64_t process,
+                          int64_t value);
+void town_history_end(struct town *t, size_t record, int64_t session, bool is_list,
+                      const struct client_reply *r);
+void town_history_plain(struct town *t, size_t record); /* a read whose sync has failed */
+int64_t town_history_number(const char *name);          /* of a sequential znode */
+void town_history_check(struct town *t);
+void town_history_free(struct town *t);
 
 /* ---- checks ---- */
 void town_check_new(struct town *t);

@@ -278,7 +278,8 @@ void server_start(struct server *s)
         .read_only_after_ms = t->read_only_after_ms,
         .throttle_max = t->throttle_max,
         .snapshot_every = t->snapshot_every,
-        .rules = TREE_RULE_RECONFIG,
+        .lapse_check_ms = 500,
+        .rules = TREE_RULE_RECONFIG | TREE_RULE_EXTENDED_TYPES | TREE_RULE_ENFORCE_QUOTA,
         .super_digest = TOWN_SUPER_DIGEST,
     };
 
