@@ -57,6 +57,11 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
 void server_stop(struct server *s, void (*done)(void *ctx), void *ctx);
 
 const struct member *server_member(const struct server *s);
+/* How long saves take: the last, the longest and the average since the start. */
+struct server_saves {
+    uint64_t last_ms, most_ms, average_us;
+};
+void server_saves(const struct server *s, struct server_saves *out);
 void server_send_agent(struct server *s, const char *machine, const uint8_t *data, size_t len);
 /* Since another machine was last heard; UINT64_MAX: never. */
 uint64_t server_silence_ms(const struct server *s, uint64_t id);
