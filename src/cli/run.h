@@ -37,7 +37,8 @@ void run_save_status(const char *dir, const struct buf *json);
 int run_zoo_config(const char *file, bool check_only);
 /* For server_options.failed: ends the process. */
 void run_disk_failed(void *ctx, int err);
-/* What becomes of a server that may not go on: another one, with another birth, in its place. */
+/* What becomes of a server that may not go on: another one, with another birth, in its place.
+ */
 void run_begin_again(struct run *r, const char *why);
 
 #endif

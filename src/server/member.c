@@ -227,9 +227,9 @@ struct raft_blob *member_snapshot_now(struct member *m)
     /* Memory has changed by itself, or an operation forgets to count: nobody shall have it. */
     if (anew != tree_digest(m->tree))
         buf_printf(member_condemn(m),
-                       "its tree has changed by itself: the digest of all that is in it is "
-                       "%016" PRIx64 ", that of all changes %016" PRIx64,
-                       anew, tree_digest(m->tree));
+                   "its tree has changed by itself: the digest of all that is in it is "
+                   "%016" PRIx64 ", that of all changes %016" PRIx64,
+                   anew, tree_digest(m->tree));
 
     tree_save(m->tree, &b);
     uint8_t *data = mem_dup(b.data, b.len);
@@ -290,10 +290,9 @@ static int condemned_by(struct member *m, uint64_t from, const uint8_t *data, si
         return ERR_MALFORMED;
     if (from == raft_leader(m->raft) && be64_get(data) == m->options.raft.birth)
         buf_printf(member_condemn(m),
-                       "its disk is an older one: it had acknowledged entry %" PRIu64
-                       ", and now its log agrees with the leader's up to %" PRIu64
-                       " at the most",
-                       be64_get(data + 8), be64_get(data + 16));
+                   "its disk is an older one: it had acknowledged entry %" PRIu64
+                   ", and now its log agrees with the leader's up to %" PRIu64 " at the most",
+                   be64_get(data + 8), be64_get(data + 16));
     return 0;
 }
 

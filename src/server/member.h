@@ -82,8 +82,8 @@ struct member_options {
     int32_t large_from;                     /* bytes of a large request; 0 or less: none is */
     uint32_t large_bytes_max;               /* of all large ones in flight */
     const char
-        *enforce_auth;    /* schemes, with commas: who has proven none is refused; or NULL */
-    uint64_t watches_max; /* of one connection; default MEMBER_WATCHES_MAX */
+        *enforce_auth;     /* schemes, with commas: who has proven none is refused; or NULL */
+    uint64_t watches_max;  /* of one connection; default MEMBER_WATCHES_MAX */
     uint64_t digest_every; /* entries after which the replicas compare; default 1000 */
     uint32_t digest_ms;    /* and after a change, at the latest; default 10000 */
     uint32_t read_only_after_ms; /* without a quorum: member_is_read_only(); 0: never */
@@ -152,6 +152,7 @@ struct member_facts {
     /* The last entry at which a majority had the same tree as we, and its digest. */
     uint64_t digest_agreed_index, digest_agreed;
     uint64_t digest_mismatches_total;  /* our tree was another: 0, or we end */
+    uint64_t snapshots_unseen_total;   /* as a leader: sent though nobody could compare */
     uint64_t digests_unresolved_total; /* as a leader: trees differ, and no majority agrees */
     uint64_t limited[MEMBER_LIMITS_N];
 };

@@ -190,7 +190,7 @@ struct local {
 struct digests {
     struct {
         uint64_t index, digest;
-    } own[DIGESTS_KEPT];          /* ours at the marks applied last */
+    } own[DIGESTS_KEPT]; /* ours at the marks applied last */
     unsigned own_n;
     uint64_t changed, changed_ms; /* entries since the last mark; when the first was applied */
     /* As a leader. */
@@ -202,6 +202,8 @@ struct digests {
     } told[RAFT_MEMBERS_MAX];
     unsigned told_n;
     struct raft_blob *blob; /* taken at the open mark, for others; or NULL */
+    bool is_split;          /* the last mark's have differed, and no majority has agreed */
+    uint64_t wanted_ms;     /* since when others wait for one; 0: none does */
 };
 
 struct member {

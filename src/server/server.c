@@ -532,8 +532,8 @@ static int load(struct server *s, const struct member_options *m, const struct m
     return err;
 }
 
-/* The store is damaged, or gone, or what it leads to is wrong: see member_repair.h. reason NULL:
- * it is gone. */
+/* The store is damaged, or gone, or what it leads to is wrong: see member_repair.h. reason
+ * NULL: it is gone. */
 static int begin_again(const char *dir, struct identity *self, const char *reason,
                        struct buf *why)
 {

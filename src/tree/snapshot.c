@@ -12,8 +12,8 @@
  *   a reconfig, if one is under way: zxid i64, server lines bytes
  *   crc32c of everything before, i32
  *
- * The digest is the tree's own of when it was saved (tree_digest()); what is loaded must come to
- * the same.
+ * The digest is the tree's own of when it was saved (tree_digest()); what is loaded must come
+ * to the same.
  *
  * Znodes and ACLs are named by their place in the list. Loading trusts nothing: the
  * checksum is looked at first, yet every field is checked as well.
@@ -161,8 +161,8 @@ struct loader {
     struct tree *t;
     struct wire_in in;
     uint32_t acls_n, nodes_n;
-    uint32_t *acls;    /* by place: the number, with a reference of the loader's */
-    uint32_t *nodes;   /* by place: the number */
+    uint32_t *acls;  /* by place: the number, with a reference of the loader's */
+    uint32_t *nodes; /* by place: the number */
     int32_t version;
     uint64_t digest;   /* as saved */
     size_t ephemerals; /* znodes that wait for their session */

@@ -260,7 +260,6 @@ uint64_t tree_digest_anew(const struct tree *t)
     return with_reconfig(t, digest);
 }
 
-
 void tree_facts(const struct tree *t, struct tree_facts *out)
 {
     *out = (struct tree_facts){

@@ -36,7 +36,7 @@ struct server {
     int load_err;
     uint64_t absent_until_us; /* it is not started before */
     bool is_lost;             /* its disk was, and it does not vote again yet */
-    bool is_spoiled;           /* its tree differs from the others' */
+    bool is_spoiled;          /* its tree differs from the others' */
     uint64_t timer_us;
     uint64_t conns; /* numbers given to connections in this life */
     struct pipe peers[TOWN_SERVERS_MAX];
@@ -98,6 +98,7 @@ struct town {
     /* A disk that is lost while others lose their vote may be what is one too many, though
      * each alone is not: in a world there is one of the two. */
     bool loses_disks, loses_members;
+    bool is_tainted; /* a spoiled leader had to give its tree to others: see town_check.c */
     struct town_shared *shared; /* town_client.c: what all clients know together */
     unsigned weights[24];
     uint32_t faults_us, restart_us, save_min_us, save_max_us;
