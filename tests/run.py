@@ -3,7 +3,7 @@
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
     run.py [PART...]     gcc units clang sim mutants fuzz lint words differ clients
-                         patroni moving zoo commands input cluster ensemble; none: all
+                         patroni moving zoo repair commands input cluster ensemble; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -256,6 +256,10 @@ def zoo(part):
     part.report_lines("/usr/bin/python3", "tests/clients/ensemble.py", env=SANITIZED)
 
 
+def repair(part):
+    part.report_lines("/usr/bin/python3", "tests/cluster/repair.py", env=SANITIZED)
+
+
 def differ(part):
     part.report_lines("/usr/bin/python3", "tests/peer/differ.py", "--short", env=SANITIZED)
 
@@ -288,7 +292,8 @@ def lint(part):
 
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
          "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
-         "patroni": patroni, "moving": moving, "zoo": zoo, "commands": commands,
+         "patroni": patroni, "moving": moving, "zoo": zoo, "repair": repair,
+         "commands": commands,
          "input": bad_input, "cluster": cluster, "ensemble": ensemble}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]

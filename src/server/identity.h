@@ -20,7 +20,8 @@ struct identity {
     char name[RAFT_NAME_MAX];
     char address[RAFT_ADDRESS_MAX]; /* without a port */
     uint64_t birth;                 /* raft_options.birth */
-    bool has_begun;            /* its store has been written to: an empty one is a lost one */
+    bool has_begun; /* its store has been written to: an empty one is a lost one */
+    uint64_t new_lives, mismatches; /* in memory: births, wrong trees since the process began */
     struct raft_members peers; /* the last known; how a machine that starts finds the others */
 };
 

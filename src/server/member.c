@@ -585,4 +585,5 @@ void member_facts(const struct member *m, struct member_facts *out)
     *out = m->facts;
     out->watches = watches_count(m->watches);
     out->local_sessions = m->locals.count;
+    out->digests_are_split = m->digests.is_split;
 }

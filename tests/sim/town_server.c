@@ -382,6 +382,34 @@ static void condemned_due(void *ctx, uint64_t life, uint64_t unused)
     server_start(s);
 }
 
+/* Two trees differ, and the third server waits for one of them: no majority can say which is
+ * right (decision 007). A person does, when the leader has said so. */
+static void person_due(void *ctx, uint64_t life, uint64_t unused)
+{
+    struct server *s = ctx;
+
+    (void)unused;
+    if (s->member == NULL || s->box.life != life || !s->is_spoiled)
+        return;
+    world_note(&s->town->w, "server %u: somebody sets its store aside", s->n);
+    end(s, ENDING_STOP);
+    begin_new_life(s, "the trees differ");
+    s->is_lost = true;
+    server_start(s);
+}
+
+static void look_for_split(struct server *s)
+{
+    struct town *t = s->town;
+    struct member_facts f;
+
+    member_facts(s->member, &f);
+    for (unsigned i = 0; t->quiet && f.digests_unresolved_total > 0 && i < t->servers_n; i++)
+        if (t->servers[i].is_spoiled)
+            world_at(&t->w, t->w.now_us + 1000, person_due, &t->servers[i],
+                     t->servers[i].box.life, 0);
+}
+
 void server_turn(struct server *s)
 {
     struct world *w = &s->town->w;
@@ -395,6 +423,7 @@ void server_turn(struct server *s)
     if (raft_members(member_raft(s->member))->n > 0)
         s->known = *raft_members(member_raft(s->member));
     town_check_server(s);
+    look_for_split(s);
     uint64_t due_us = world_host_due(w, s->host, member_deadline(s->member));
     if (due_us < s->timer_us) {
         s->timer_us = due_us;
