@@ -224,6 +224,7 @@ static void open_store(struct server *s, struct member_options *o, const struct 
     const struct store_load load = {s, load_state, load_snapshot, load_entry};
     struct store_facts f;
     struct buf why = {0};
+    bool has_begun_again = false;
 
     for (;;) {
         struct repair_question q = {
@@ -249,11 +250,13 @@ static void open_store(struct server *s, struct member_options *o, const struct 
         if (s->box.store != NULL)
             box_stop(&s->box);
         member_free(s->member);
-        s->is_lost = true;
+        s->is_lost = has_begun_again = true;
         begin_new_life(s, q.err == 0 ? "it is gone" : buf_text(&why));
     }
     s->has_begun = true;
     buf_free(&why);
+    if (has_begun_again && !raft_is_stranger(member_raft(s->member)))
+        world_fail(&s->town->w, "server %u has lost what it promised, and votes", s->n);
 }
 
 void server_start(struct server *s)
