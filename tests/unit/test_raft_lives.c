@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Disks that come back: of an earlier life, or older ones of the same. */
+#include "mutant_env.h"
 #include "test_raft_lone.h"
 
 /* 3 is in its life 77, by a configuration at entry 5 of term 2. */
@@ -172,5 +173,6 @@ int main(void)
     };
 
     lone_used();
+    mutant_from_env();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
