@@ -3,8 +3,8 @@
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
     run.py [PART...]     gcc units clang sim mutants fuzz lint words differ clients
-                         patroni moving zoo commands input cluster disk ensemble chaos
-                         confined backup; none: all
+                         patroni moving zoo repair commands input cluster disk ensemble
+                         chaos confined backup; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -257,6 +257,10 @@ def zoo(part):
     part.report_lines("/usr/bin/python3", "tests/clients/ensemble.py", env=SANITIZED)
 
 
+def repair(part):
+    part.report_lines("/usr/bin/python3", "tests/cluster/repair.py", env=SANITIZED)
+
+
 def differ(part):
     part.report_lines("/usr/bin/python3", "tests/peer/differ.py", "--short", env=SANITIZED)
 
@@ -310,7 +314,8 @@ def lint(part):
 
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
          "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
-         "patroni": patroni, "moving": moving, "zoo": zoo, "commands": commands,
+         "patroni": patroni, "moving": moving, "zoo": zoo, "repair": repair,
+         "commands": commands,
          "input": bad_input, "cluster": cluster, "disk": disk,
          "ensemble": ensemble, "chaos": chaos,
          "confined": confined, "backup": backup}
