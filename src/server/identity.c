@@ -96,6 +96,20 @@ static int write_file(const char *dir, const char *name, const struct buf *data,
     return err;
 }
 
+/* A digit that has changed would make it another machine. Files from before there was a
+ * checksum have none. */
+static bool is_damaged(const char *text)
+{
+    char crc[16], right[16];
+    const char *line = strstr(text, "\ncrc=");
+
+    if (line == NULL)
+        return false;
+    value_of(text, "crc", crc, sizeof crc);
+    snprintf(right, sizeof right, "%08" PRIx32, crc32c(0, text, (size_t)(line + 1 - text)));
+    return strcmp(crc, right) != 0;
+}
+
 static bool store_is_valid(const char *name)
 {
     size_t len = strlen(STORE_NAME_FIRST);
@@ -119,21 +133,7 @@ static int parse_epoch(struct epoch *e, const char *text)
     return 0;
 }
 
-/* A digit that has changed would make it another machine. Files from before there was a
- * checksum have none. */
-static bool is_damaged(const char *text)
-{
-    char crc[16], right[16];
-    const char *line = strstr(text, "\ncrc=");
-
-    if (line == NULL)
-        return false;
-    value_of(text, "crc", crc, sizeof crc);
-    snprintf(right, sizeof right, "%08" PRIx32, crc32c(0, text, (size_t)(line + 1 - text)));
-    return strcmp(crc, right) != 0;
-}
-
-static int parse_machine(struct identity *id, const char *text)
+int identity_machine_parse(struct identity *id, const char *text)
 {
     char number[32], birth[32], begun[8], cluster[64], epoch[2 * EPOCH_BYTES_MAX + 2];
     char *end, *birth_end;
@@ -156,7 +156,7 @@ static int parse_machine(struct identity *id, const char *text)
     return parse_epoch(&id->epoch, epoch);
 }
 
-static int parse_peers(struct raft_members *peers, const char *text)
+int identity_peers_parse(struct raft_members *peers, const char *text)
 {
     uint64_t id;
     unsigned voter;
@@ -179,6 +179,14 @@ static int parse_peers(struct raft_members *peers, const char *text)
     return 0;
 }
 
+int identity_secret_parse(struct identity *id, const char *text)
+{
+    char line[2 * SECRET_LEN + 2];
+
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(text, "\n"), text);
+    return unhex(line, id->secret, SECRET_LEN);
+}
+
 int identity_load(struct identity *id, const char *dir, struct buf *why)
 {
     struct buf machine = {0}, secret = {0}, peers = {0};
@@ -189,20 +197,15 @@ int identity_load(struct identity *id, const char *dir, struct buf *why)
         buf_printf(why, "%s/machine: its checksum is wrong: a byte of it has changed", dir);
         err = ERR_CORRUPT;
     }
-    if (err == 0 && (err = parse_machine(id, buf_text(&machine))) != 0)
+    if (err == 0 && (err = identity_machine_parse(id, buf_text(&machine))) != 0)
         buf_printf(why,
                    "%s/machine: it must have valid lines id=, cluster=, name=, address=", dir);
     if (err == 0)
         err = read_file(dir, "secret", &secret, why);
-    if (err == 0) {
-        char text[2 * SECRET_LEN + 2];
-        snprintf(text, sizeof text, "%.*s", (int)strcspn(buf_text(&secret), "\n"),
-                 buf_text(&secret));
-        if ((err = unhex(text, id->secret, SECRET_LEN)) != 0)
-            buf_printf(why, "%s/secret: it must be %d hexadecimal digits", dir, 2 * SECRET_LEN);
-    }
+    if (err == 0 && (err = identity_secret_parse(id, buf_text(&secret))) != 0)
+        buf_printf(why, "%s/secret: it must be %d hexadecimal digits", dir, 2 * SECRET_LEN);
     if (err == 0 && read_file(dir, "peers", &peers, NULL) == 0 &&
-        (err = parse_peers(&id->peers, buf_text(&peers))) != 0)
+        (err = identity_peers_parse(&id->peers, buf_text(&peers))) != 0)
         buf_printf(why, "%s/peers: a line must be: id voter(0|1) name address:port", dir);
     buf_free(&machine);
     buf_free(&secret);
@@ -260,6 +263,8 @@ int identity_save(const struct identity *id, const char *dir, struct buf *why)
                2 * CLUSTER_LEN, digits, id->name, id->address);
     if (id->birth != 0)
         buf_printf(&text, "birth=%" PRIu64 "\n", id->birth);
+    if (id->has_begun)
+        buf_add_str(&text, "begun=1\n");
     if (id->store[0] != 0)
         buf_printf(&text, "store=%s\n", id->store);
     if (id->epoch.number != 0) {
@@ -270,12 +275,15 @@ int identity_save(const struct identity *id, const char *dir, struct buf *why)
         buf_printf(&text, "epoch=%s\n", hexed);
         buf_free(&bytes);
     }
-    if (id->has_begun)
-        buf_add_str(&text, "begun=1\n");
     buf_printf(&text, "crc=%08" PRIx32 "\n", crc32c(0, text.data, text.len));
     int err = write_file(dir, "machine", &text, why);
     buf_free(&text);
     return err;
+}
+
+int identity_finish(const struct identity *id, const char *dir, struct buf *why)
+{
+    return identity_save(id, dir, why);
 }
 
 void identity_store_path(const struct identity *id, const char *dir, struct buf *out)
@@ -296,11 +304,6 @@ void identity_next_store(struct identity *id, const char *dir)
             break;
     }
     buf_free(&path);
-}
-
-int identity_finish(const struct identity *id, const char *dir, struct buf *why)
-{
-    return identity_save(id, dir, why);
 }
 
 int identity_create(const struct identity *id, const char *dir, struct buf *why)

@@ -105,6 +105,10 @@ static int set_aside(const char *dir, const struct identity *self, const char *r
     (void)file_write(buf_text(&from), note.data, note.len, 0600);
     buf_clear(&from);
     identity_store_path(self, dir, &from);
+    buf_add_str(&from, "/reserve"); /* room that nobody would give up any more */
+    (void)unlink(buf_text(&from));
+    buf_clear(&from);
+    identity_store_path(self, dir, &from);
     buf_printf(aside, PREFIX "%" PRIu64, highest + 1);
     buf_printf(&to, "%s/%s", dir, buf_text(aside));
     int err = rename(buf_text(&from), buf_text(&to)) == 0 ? 0 : file_error(errno);
@@ -128,7 +132,7 @@ int new_life_begin(const char *dir, struct identity *self, const char *reason,
     next.birth = repair_birth(self->birth, random);
     next.has_begun = false;
     int err = identity_save(&next, dir, why);
-    if (err == 0 && reason != NULL && (err = set_aside(dir, self, reason, aside)) != 0)
+    if (err == 0 && reason != NULL && (err = set_aside(dir, &next, reason, aside)) != 0)
         buf_printf(why, "%s: the store cannot be set aside: %s", dir, err_text(err));
     if (err == 0)
         *self = next;

@@ -131,7 +131,8 @@ def targets(tree):
         yield "muster", "muster", tree.closure(["main"])[1:], tree.rooms["main"]
     for kind, pattern in (("unit", "tests/unit/test_*.c"), ("sim", "tests/sim/*.c"),
                           ("fuzz", "tests/fuzz/*.c"), ("tool", "tests/cluster/*.c"),
-                          ("tool", "tests/peer/*.c"), ("tool", "bench/*.c"),
+                          ("tool", "tests/peer/*.c"), ("tool", "tests/chaos/*.c"),
+                          ("tool", "bench/*.c"),
                           ("client", "tests/clients/*.c")):
         for p in sorted(glob.glob(pattern)):
             entry = kind == "fuzz" and "LLVMFuzzerTestOneInput" in tree.text[p]
