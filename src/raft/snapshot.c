@@ -49,11 +49,11 @@ void raft_blob_unref(struct raft_blob *b)
 
 /* ---- the leader ---- */
 
-static size_t piece_len(const struct raft *r, const struct raft_blob *b, uint64_t offset)
+static size_t piece_len(const struct raft_blob *b, uint64_t offset)
 {
     size_t left = b->len - (size_t)offset;
 
-    return left < r->opt.chunk_max ? left : r->opt.chunk_max;
+    return left < RAFT_SNAPSHOT_CHUNK ? left : RAFT_SNAPSHOT_CHUNK;
 }
 
 void raft_snapshot_send(struct raft *r, struct peer *p)
@@ -90,7 +90,7 @@ bool raft_chunk_fill(const struct raft *r, struct raft_msg *m, struct buf *membe
         m->members_len = members->len;
     }
     m->data = b->data + m->offset;
-    m->len = piece_len(r, b, m->offset);
+    m->len = piece_len(b, m->offset);
     return true;
 }
 
