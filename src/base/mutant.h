@@ -67,6 +67,7 @@
     M(client_read_counts, "an answer to a read counts as a leader's")                       \
     M(client_foreign_ping_counts, "a foreign server's answer to a ping is believed")        \
     M(address_sign_ignored, "a foreign session's end is believed without waiting")          \
+    M(zkdata_sum_ignored, "the checksums of ZooKeeper's log entries are not looked at")    \
     M(store_no_sync, "a save returns before the disk has it")                               \
     M(store_vote_not_written, "a vote is only kept in memory")                              \
     M(store_torn_accepted, "checksums of log records are not looked at")                    \
@@ -80,11 +81,12 @@
     M(disk_heartbeat_waits, "a heartbeat waits for the disk")                               \
     M(disk_lagging_serves, "a server whose disk has fallen behind keeps its clients")       \
     M(backup_checksum_ignored, "a record of a backup with a wrong checksum is taken")       \
-    M(backup_uncommitted, "what is not known to be committed gets into a backup")           \
-    M(epoch_old_served, "a server goes on though it has met a newer epoch")                 \
+    M(scan_cut_ignored, "what a new leader has replaced in the log gets into a backup")     \
+    M(epoch_ignored, "servers of different epochs speak with each other")                   \
     M(epoch_no_jump, "a recovered server's zxids go on where its log ended")                \
-    M(epoch_tail_dropped, "a recovered server keeps only what it knew to be committed")     \
-    M(epoch_old_votes, "a server of an old epoch comes back with its old votes")            \
+    M(epoch_tail_dropped, "a recovered server's last entries are not taken over")           \
+    M(epoch_others_vote, "in a new epoch the lost servers still count")                     \
+    M(epoch_sessions_kept, "sessions outlive a recovery that may have lost what they were told") \
     M(tree_ephemeral_kept, "closing a session leaves its last ephemeral")                   \
     M(tree_moved_ignored, "a write through a session's old connection is applied")          \
     M(tree_multi_partial, "a failed multi leaves its first operation")                      \

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "disk_world.h"
+#include "epoch_world.h"
 #include "raft_world.h"
 #include "runner.h"
 #include "town.h"
@@ -517,9 +518,8 @@ static bool site_seed(uint64_t seed, bool verbose, char *failure, size_t room)
 int main(int argc, char **argv)
 {
     static const struct runner_world worlds[] = {
-        {"site", "", site_seed},
-        {"raft", "raft_ store_", raft_seed},
-        {"disk", "disk_", disk_seed},
+        {"site", "", site_seed},      {"raft", "raft_ store_", raft_seed},
+        {"disk", "disk_", disk_seed}, {"epoch", "epoch_", epoch_seed},
         {NULL, NULL, NULL},
     };
 
