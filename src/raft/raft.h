@@ -113,6 +113,8 @@ struct raft_options {
     /* Entries of one append and of one save; default (and at most) RAFT_MESSAGE_ENTRIES_MAX.
      * Tests make it small: more can happen between two messages. */
     uint32_t batch_max;
+    /* Bytes of one piece of a snapshot; default (and at most) RAFT_SNAPSHOT_CHUNK. Likewise. */
+    uint32_t piece_max;
 };
 
 /* ---- life ---- */

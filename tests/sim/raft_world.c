@@ -153,10 +153,12 @@ static void load_entry(void *ctx, struct raft_entry *e)
 static void start(struct server *s)
 {
     struct sim *sim = s->sim;
-    const struct raft_options o = {.id = s->n + 1,
-                                   .seed = rng_next(&sim->w.rng),
-                                   .batch_max = sim->batch_max,
-                                   .birth = s->birth};
+    const struct raft_options o = {
+        .id = s->n + 1,
+        .seed = rng_next(&sim->w.rng),
+        .batch_max = sim->batch_max,
+        .birth = s->birth,
+        .piece_max = sim->w.seed % 3 == 1 ? 50 + (uint32_t)(sim->w.seed % 1000) : 0};
     const struct store_load load = {s, load_state, load_snapshot, load_entry};
 
     CHECK(s->raft == NULL);

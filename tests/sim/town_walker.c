@@ -18,7 +18,7 @@
 #include "town_mirror.h"
 #include "wire/wire.h"
 
-enum { WALKERS = 2, OUTSTANDING_MAX = 6, THINK_US = 60000, LAPSING_MAX = 60 };
+enum { WALKERS = 2, OUTSTANDING_MAX = 6, THINK_US = 130000, LAPSING_MAX = 60 };
 enum { TTL_MIN_MS = 100, TTL_MAX_MS = 2500 };
 
 static const char *const names[MIRROR_PATHS] = {"/r",     "/r/a",   "/r/b", "/r/a/x",
