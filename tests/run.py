@@ -21,7 +21,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOG = os.path.join(TOP, "build", "log")
 JOBS = os.environ.get("JOBS", "2")
 SEEDS = int(os.environ.get("MUSTER_SEEDS", "1000"))
-FUZZ_SECONDS = int(os.environ.get("MUSTER_FUZZ_SECONDS", "5"))
+FUZZ_SECONDS = int(os.environ.get("MUSTER_FUZZ_SECONDS", "3"))
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
