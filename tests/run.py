@@ -3,8 +3,8 @@
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
     run.py [PART...]     gcc units clang sim mutants fuzz lint words differ clients
-                         patroni moving zoo commands input cluster ensemble chaos confined; none:
-                         all
+                         patroni moving zoo commands input cluster ensemble chaos confined
+                         backup; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -295,6 +295,10 @@ def chaos(part):
                           os.environ.get("MUSTER_CHAOS_MINUTES", "2"), env=SANITIZED)
 
 
+def backup(part):
+    part.report_lines("/usr/bin/python3", "tests/cluster/backup.py", env=SANITIZED)
+
+
 def lint(part):
     part.report_lines("tests/lint/lint.sh")
 
@@ -303,7 +307,7 @@ PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": muta
          "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
          "patroni": patroni, "moving": moving, "zoo": zoo, "commands": commands,
          "input": bad_input, "cluster": cluster, "ensemble": ensemble, "chaos": chaos,
-         "confined": confined}
+         "confined": confined, "backup": backup}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
 

@@ -5,14 +5,21 @@
 #include "base/reached.h"
 #include "raft/internal.h"
 
+#define TERMS_SHORT 2  /* terms without a leader that have the usual patience */
+#define PATIENCE_MAX 3 /* in further ones it is doubled, so many times at most */
+
 void raft_patience_draw(struct raft *r)
 {
-    uint64_t min = r->opt.election_min_ms;
+    uint64_t min = r->opt.election_min_ms, ms = min + rng_below(&r->rng, min);
 
+    /* The disks may be slower than our patience: then every campaign is ended by the next one
+     * just before it is won (disk 2, 70). */
+    if (r->leader == RAFT_NOBODY && r->terms_lost > TERMS_SHORT) {
+        unsigned more = r->terms_lost - TERMS_SHORT;
+        ms <<= more < PATIENCE_MAX ? more : PATIENCE_MAX;
+    }
     /* Only a voter campaigns. To the others the timeout says that the leader is lost. */
-    r->election_ms = r->now_ms + min + rng_below(&r->rng, min);
-    if (r->is_reluctant)
-        r->election_ms += 2 * min;
+    r->election_ms = r->now_ms + ms + (r->is_reluctant ? 2 * min : 0);
 }
 
 void raft_reluctant(struct raft *r, bool is_reluctant) { r->is_reluctant = is_reluctant; }
@@ -28,6 +35,10 @@ void raft_follow(struct raft *r, uint64_t term, uint64_t leader)
     /* Also while the new term has no leader yet: a refusal sent meanwhile (to the old one)
      * must not carry a round of the old term, which the new leader may come to count as one
      * of its own and confirm a read by it. */
+    if (leader != RAFT_NOBODY)
+        r->terms_lost = 0;
+    else if (term > r->term)
+        r->terms_lost++;
     if (term > r->term || leader != r->leader) {
         r->leader = leader;
         r->matched = r->answered_match = 0;
@@ -112,6 +123,7 @@ void raft_campaign(struct raft *r, bool is_forced)
         return;
     r->term++;
     r->vote = r->opt.id;
+    r->terms_lost++;
     r->matched = r->answered_match = 0;
     r->round = r->answered_round = 0;
     r->is_answer_owed = false;

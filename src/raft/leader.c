@@ -19,7 +19,7 @@ uint64_t raft_quorum_value(const struct raft *r, uint64_t (*value)(const struct 
     unsigned n = 0;
 
     for (unsigned i = 0; i < r->members.n; i++) {
-        if (!r->members.v[i].voter)
+        if (!r->members.v[i].voter && !MUTANT(raft_learner_counts))
             continue;
         uint64_t v = r->peers[i].id == r->opt.id ? ours : value(&r->peers[i]);
         unsigned at = n++;
@@ -218,6 +218,7 @@ void raft_lead(struct raft *r)
     if (r->members_index > r->commit)
         REACHED(raft_led_in_change);
     r->role = RAFT_LEADER;
+    r->terms_lost = 0;
     r->leader = r->opt.id;
     r->election_ms = RAFT_NEVER;
     r->leader_since_ms = r->now_ms;

@@ -202,6 +202,8 @@ void raft_config_truncated(struct raft *r, uint64_t from)
 {
     size_t n = r->config_n;
 
+    if (MUTANT(raft_config_kept))
+        return;
     while (r->config_n > 0 && r->config_at[r->config_n - 1] >= from)
         r->config_n--;
     if (r->config_n == n)

@@ -53,7 +53,7 @@ static size_t piece_len(const struct raft *r, const struct raft_blob *b, uint64_
 {
     size_t left = b->len - (size_t)offset;
 
-    return left < r->opt.piece_max ? left : r->opt.piece_max;
+    return left < r->opt.chunk_max ? left : r->opt.chunk_max;
 }
 
 void raft_snapshot_send(struct raft *r, struct peer *p)
@@ -169,8 +169,9 @@ static bool is_incoming(const struct raft *r, const struct raft_msg *m)
 {
     const struct raft_blob *b = r->incoming.blob;
 
-    return b != NULL && r->incoming.term == m->term && b->index == m->index &&
-           b->term == m->index_term && b->len == m->size;
+    return b != NULL && (MUTANT(raft_chunk_of_another) ||
+                         (r->incoming.term == m->term && b->index == m->index &&
+                          b->term == m->index_term && b->len == m->size));
 }
 
 static void incoming_begin(struct raft *r, const struct raft_msg *m)
@@ -263,7 +264,7 @@ int raft_on_chunk(struct raft *r, const struct raft_msg *m)
         REACHED(raft_snapshot_pieces);
     if (m->offset != r->incoming.have)
         REACHED(raft_snapshot_piece_twice);
-    if (m->offset == r->incoming.have)
+    if (m->offset == r->incoming.have || MUTANT(raft_chunk_any_place))
         incoming_add(r, m);
     answer_chunk(r, m, r->incoming.have);
     if (r->incoming.have == r->incoming.blob->len) {

@@ -244,8 +244,9 @@ struct raft_blob *member_snapshot_now(struct member *m)
     uint8_t *data = mem_dup(b.data, b.len);
     size_t len = b.len;
     buf_free(&b);
-    return raft_blob_new_take(raft_applied(m->raft), raft_applied_term(m->raft),
-                              raft_members_applied(m->raft), data, len);
+    uint64_t index = raft_applied(m->raft) - (MUTANT(member_snapshot_apart) ? 1 : 0);
+    return raft_blob_new_take(index, raft_applied_term(m->raft), raft_members_applied(m->raft),
+                              data, len);
 }
 
 static void snapshots(struct member *m)
@@ -362,7 +363,8 @@ static void serve_or_not(struct member *m)
                raft_applied_term(m->raft) == raft_term(m->raft)) {
         m->serving_ms = m->now_ms;
         m->serving = true;
-    } else if (m->serving && m->now_ms >= m->serving_ms + MEMBER_LEADERLESS_MS) {
+    } else if (m->serving && m->now_ms >= m->serving_ms + MEMBER_LEADERLESS_MS &&
+               !MUTANT(member_removed_serves)) {
         m->serving = false;
         conn_close_all(m);
     }

@@ -503,10 +503,12 @@ int server_restore_take(const char *dir, const struct identity *self, struct tre
 int server_recover_take(const char *dir, const struct identity *self, struct tree *t,
                         uint64_t index, uint64_t term, struct buf *why)
 {
+    struct identity begun = *self;
     int err = create_store(dir, self, t, index, term, why);
 
+    begun.has_begun = true;
     if (err == 0)
-        err = identity_finish(self, dir, why);
+        err = identity_save(&begun, dir, why);
     if (err == 0 && (err = identity_save_peers(dir, &self->peers)) != 0)
         buf_printf(why, "%s/peers: %s", dir, err_text(err));
     return err;
