@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
-    run.py [PART...]     gcc units clang sim mutants fuzz lint words differ clients
+    run.py [PART...]     gcc units clang sim coverage mutants fuzz lint words differ clients
                          patroni moving zoo repair commands input cluster disk ensemble
                          chaos confined backup; none: all
 
@@ -188,6 +188,13 @@ def sim(part):
              str(max(20, SEEDS // 20)), env=SANITIZERS)
 
 
+def coverage(part):
+    code, out = part.run("./dev", "sim", "--coverage", "--states", "--worlds", "site,raft",
+                         "--seeds", str(SEEDS), timeout=3600)
+    never = [line for line in out.splitlines() if line.startswith("never reached: ")]
+    part.result(code == 0, f"states reached: {never[0] if never else last_line(out)}")
+
+
 def mutants(part):
     directory = part.build("--mutants")
     code, out = part.run("tests/sim/mutants.sh", directory)
@@ -312,7 +319,8 @@ def lint(part):
     part.report_lines("tests/lint/lint.sh")
 
 
-PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
+PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim,
+         "coverage": coverage, "mutants": mutants,
          "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
          "patroni": patroni, "moving": moving, "zoo": zoo, "repair": repair,
          "commands": commands,
