@@ -82,6 +82,32 @@ void run_stop_server(struct run *r)
         server_stopped(r);
 }
 
+static void condemned_stopped(void *ctx)
+{
+    struct run *r = ctx;
+    struct buf why = {0};
+
+    r->server = NULL;
+    int err = server_begin_again(r->options->dir, &r->self, buf_text(&r->condemned), &why);
+    if (err == 0)
+        err = server_start(&r->server, r->loop, r->options, &why);
+    if (err == 0) {
+        log_event(LOG_NOTICE, "started", LOG_S("dir", r->options->dir),
+                  LOG_S("version", MUSTER_VERSION));
+        buf_free(&why);
+        return;
+    }
+    log_event(LOG_CRIT, "not_started", LOG_S("why", buf_text(&why)));
+    exit(EXIT_FAILED);
+}
+
+void run_begin_again(struct run *r, const char *why)
+{
+    buf_clear(&r->condemned);
+    buf_add_str(&r->condemned, why);
+    server_stop(r->server, condemned_stopped, r);
+}
+
 void run_save_status(const char *dir, const struct buf *json)
 {
     struct buf path = {0};
@@ -218,6 +244,7 @@ int run_until_stopped(struct run *r, const struct server_options *options)
 
     o.outdated = outdated;
     o.outdated_ctx = r;
+    r->options = &o;
     log_init(stderr, r->self.name, LOG_NOTICE, clock_wall_ms);
     may_open_files();
     int err = server_start(&r->server, r->loop, &o, &why);
@@ -293,6 +320,8 @@ static int make_alone(struct identity *self, const char *dir)
     return err == 0 ? 0 : err == ERR_UNSAFE ? EXIT_UNSAFE : EXIT_FAILED;
 }
 
+static void condemned(void *ctx, const char *why) { run_begin_again(ctx, why); }
+
 int cmd_server(struct cmd_env *env, int argc, char **argv)
 {
     struct machine_options o;
@@ -337,6 +366,7 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
         .version = MUSTER_VERSION,
         .ctx = &r,
         .failed = run_disk_failed,
+        .condemned = condemned,
     };
     return run_until_stopped(&r, &s);
 }

@@ -453,6 +453,10 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
         doom(m, c);
         return;
     }
+    struct tree_session known;
+    if (MUTANT(member_attach_elsewhere) && tree_session_get(m->tree, q.session_id, &known) &&
+        known.origin.server != m->incarnation)
+        q.session_id = INT64_MAX; /* nobody's */
     if (q.session_id == 0 && !limits_one_more_session(m)) {
         doom(m, c);
         return;

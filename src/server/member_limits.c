@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/mutant.h"
 #include "base/reached.h"
 #include "wire/wire.h"
 
@@ -154,7 +155,7 @@ void limits_watches(struct member *m, struct conn *c)
 
 void limits_gone(struct member *m, uint64_t conn)
 {
-    if (watches_forget_some(m->watches, conn, MEMBER_FORGET_MAX))
+    if (MUTANT(watch_leak) || watches_forget_some(m->watches, conn, MEMBER_FORGET_MAX))
         return;
     mem_grow(m->gone, m->gone_cap, m->gone_n + 1);
     m->gone[m->gone_n++] = conn;

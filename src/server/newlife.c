@@ -105,6 +105,10 @@ static int set_aside(const char *dir, const struct identity *self, const char *r
     (void)file_write(buf_text(&from), note.data, note.len, 0600);
     buf_clear(&from);
     identity_store_path(self, dir, &from);
+    buf_add_str(&from, "/reserve"); /* room that nobody would give up any more */
+    (void)unlink(buf_text(&from));
+    buf_clear(&from);
+    identity_store_path(self, dir, &from);
     buf_printf(aside, PREFIX "%" PRIu64, highest + 1);
     buf_printf(&to, "%s/%s", dir, buf_text(aside));
     int err = rename(buf_text(&from), buf_text(&to)) == 0 ? 0 : file_error(errno);

@@ -140,7 +140,7 @@ static void own_set_done(struct town_client *c, struct op *op, const struct clie
         c->own_unsure++;
         return;
     }
-    if (r->err == ERR_SESSION_EXPIRED || r->err == ERR_NO_NODE)
+    if (r->err == ERR_SESSION_EXPIRED || r->err == ERR_NO_NODE || r->err == ERR_NO_ROOM)
         return;
     if (r->err != 0)
         FAIL(c, "client %u: its set fails with %s", c->n, err_name(r->err));
@@ -378,6 +378,7 @@ static void done(void *ctx, const struct client_reply *r)
     case ERR_SESSION_EXPIRED:
     case ERR_NO_NODE:
     case ERR_NODE_EXISTS:
+    case ERR_NO_ROOM:
     case ERR_BAD_VERSION: break;
     default:
         FAIL(c, "client %u: operation %u is answered with %s", c->n, op->type,
@@ -815,6 +816,9 @@ void town_client_sessions(struct town *t, struct server *s)
                 FAIL(c, "client %u: its ephemeral is gone, but not its session", c->n);
         }
         if (is_there || applied < x->first_index || x->id != client_session(c->shell.client))
+            continue;
+        /* Where the clock has stood, nothing can know. */
+        if (world_clock_stood(&t->w, c->host, client_timeout_ms(c->shell.client) * 1010ull))
             continue;
         /* The clocks of client and leader drift apart: what leases add a guard for. */
         uint64_t slack = client_timeout_ms(c->shell.client) * DRIFT_PERMILLE / 1000 + TICK_MS;
