@@ -175,12 +175,13 @@ int identity_load(struct identity *id, const char *dir, struct buf *why)
                  buf_text(&secret));
         if ((err = unhex(text, id->secret, SECRET_LEN)) != 0)
             buf_printf(why, "%s/secret: it must be %d hexadecimal digits", dir, 2 * SECRET_LEN);
+        explicit_bzero(text, sizeof text);
     }
     if (err == 0 && read_file(dir, "peers", &peers, NULL) == 0 &&
         (err = parse_peers(&id->peers, buf_text(&peers))) != 0)
         buf_printf(why, "%s/peers: a line must be: id voter(0|1) name address:port", dir);
     buf_free(&machine);
-    buf_free(&secret);
+    buf_wipe(&secret);
     buf_free(&peers);
     return err;
 }
@@ -221,7 +222,8 @@ int identity_prepare(const struct identity *id, const char *dir, struct buf *why
     buf_printf(&text, "%s\n", digits);
     if (err == 0)
         err = write_file(dir, "secret", &text, why);
-    buf_free(&text);
+    explicit_bzero(digits, sizeof digits);
+    buf_wipe(&text);
     return err;
 }
 
