@@ -21,6 +21,7 @@
 #include "host/clock.h"
 #include "host/files.h"
 #include "host/notify.h"
+#include "server/aside.h"
 #include "server/clients.h"
 #include "server/secret.h"
 
@@ -81,6 +82,32 @@ void run_stop_server(struct run *r)
         server_stopped(r);
 }
 
+static void condemned_stopped(void *ctx)
+{
+    struct run *r = ctx;
+    struct buf why = {0};
+
+    r->server = NULL;
+    int err = server_begin_again(r->options->dir, &r->self, buf_text(&r->condemned), &why);
+    if (err == 0)
+        err = server_start(&r->server, r->loop, r->options, &why);
+    if (err == 0) {
+        log_event(LOG_NOTICE, "started", LOG_S("dir", r->options->dir),
+                  LOG_S("version", MUSTER_VERSION));
+        buf_free(&why);
+        return;
+    }
+    log_event(LOG_CRIT, "not_started", LOG_S("why", buf_text(&why)));
+    exit(EXIT_FAILED);
+}
+
+void run_begin_again(struct run *r, const char *why)
+{
+    buf_clear(&r->condemned);
+    buf_add_str(&r->condemned, why);
+    server_stop(r->server, condemned_stopped, r);
+}
+
 void run_save_status(const char *dir, const struct buf *json)
 {
     struct buf path = {0};
@@ -88,6 +115,72 @@ void run_save_status(const char *dir, const struct buf *json)
     buf_printf(&path, "%s/status.json", dir);
     (void)file_replace(buf_text(&path), json->data, json->len, 0600);
     buf_free(&path);
+}
+
+static void stop_all(struct run *r)
+{
+    r->stopping = true;
+    if (r->before_stop != NULL)
+        r->before_stop(r);
+    else
+        run_stop_server(r);
+}
+
+static void outdated(void *ctx, const struct epoch *newer)
+{
+    struct run *r = ctx;
+
+    if (r->is_outdated)
+        return;
+    r->is_outdated = true;
+    r->newer = *newer;
+    if (!r->stopping)
+        stop_all(r);
+}
+
+/* The program that we are, with the arguments that it was given, from its beginning. */
+static int begin_anew(void)
+{
+    struct buf line = {0};
+    char *argv[64];
+    unsigned n = 0;
+
+    if (file_read("/proc/self/cmdline", 65536, &line) == 0)
+        for (size_t at = 0; at < line.len && n + 1 < sizeof argv / sizeof argv[0];
+             at += strlen((char *)line.data + at) + 1)
+            argv[n++] = (char *)line.data + at;
+    argv[n] = NULL;
+    if (n > 0)
+        (void)execv("/proc/self/exe", argv);
+    log_event(LOG_ERROR, "not_restarted", LOG_S("why", strerror(errno)),
+              LOG_S("next", "start it again, as before"));
+    buf_free(&line);
+    return EXIT_FAILED;
+}
+
+/* All of it has stopped. Its store is of an epoch that is over. */
+static int join_newer_epoch(struct run *r, const char *dir)
+{
+    struct store_ends ends;
+    uint64_t common;
+    struct buf why = {0}, path = {0};
+
+    identity_store_path(&r->self, dir, &path);
+    int err = aside_for_epoch(dir, &r->self, &r->newer, &ends, &common, &why);
+    if (err != 0) {
+        log_event(LOG_ERROR, "not_set_aside", LOG_S("why", buf_text(&why)),
+                  LOG_S("effect", "this machine takes no part until it can be"),
+                  LOG_S("next", "mend that, and start muster again"));
+        buf_free(&why);
+        buf_free(&path);
+        return EXIT_FAILED;
+    }
+    log_event(LOG_WARNING, "set_aside", LOG_S("store", buf_text(&path)),
+              LOG_U("common", common), LOG_U("last", ends.last),
+              LOG_U("only_here", ends.last > common ? ends.last - common : 0),
+              LOG_S("next", "muster recover --inspect shows what only it has"));
+    buf_free(&path);
+    return begin_anew();
 }
 
 static void stop(uv_signal_t *signal, int number)
@@ -98,13 +191,10 @@ static void stop(uv_signal_t *signal, int number)
         log_event(LOG_WARNING, "stopped_at_once", LOG_U("signal", number));
         exit(128 + number);
     }
-    r->stopping = true;
     log_event(LOG_NOTICE, "stopping", LOG_U("signal", number));
     (void)notify_send("STOPPING=1");
-    if (r->before_stop != NULL)
-        r->before_stop(r);
-    else
-        run_stop_server(r);
+    r->is_told = true;
+    stop_all(r);
 }
 
 /* From the loop: when that hangs, this stays away. */
@@ -149,11 +239,15 @@ static int go_on(struct run *r, const char *dir)
 
 int run_until_stopped(struct run *r, const struct server_options *options)
 {
+    struct server_options o = *options;
     struct buf why = {0};
 
+    o.outdated = outdated;
+    o.outdated_ctx = r;
+    r->options = &o;
     log_init(stderr, r->self.name, LOG_NOTICE, clock_wall_ms);
     may_open_files();
-    int err = server_start(&r->server, r->loop, options, &why);
+    int err = server_start(&r->server, r->loop, &o, &why);
     if (err == ERR_CORRUPT) {
         struct buf what = {0};
         buf_printf(&what, "%s: the store is damaged", options->dir);
@@ -173,7 +267,8 @@ int run_until_stopped(struct run *r, const struct server_options *options)
         buf_free(&why);
         return EXIT_FAILED;
     }
-    return go_on(r, options->dir);
+    int code = go_on(r, options->dir);
+    return r->is_outdated && !r->is_told ? join_newer_epoch(r, options->dir) : code;
 }
 
 int run_without_server(struct run *r, const char *dir)
@@ -225,6 +320,8 @@ static int make_alone(struct identity *self, const char *dir)
     return err == 0 ? 0 : err == ERR_UNSAFE ? EXIT_UNSAFE : EXIT_FAILED;
 }
 
+static void condemned(void *ctx, const char *why) { run_begin_again(ctx, why); }
+
 int cmd_server(struct cmd_env *env, int argc, char **argv)
 {
     struct machine_options o;
@@ -269,6 +366,7 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
         .version = MUSTER_VERSION,
         .ctx = &r,
         .failed = run_disk_failed,
+        .condemned = condemned,
     };
     return run_until_stopped(&r, &s);
 }

@@ -15,7 +15,12 @@ struct run {
     uv_signal_t term, interrupt;
     uv_timer_t watchdog; /* systemd's */
     bool stopping;
+    const struct server_options *options; /* of the server; set by run_until_stopped() */
+    struct buf condemned;                 /* why it had to end; empty: it had not */
     int exit_code;
+    bool is_told;     /* by a signal to stop */
+    bool is_outdated; /* a newer epoch was met: when all has stopped, it begins anew */
+    struct epoch newer;
     void *more; /* of the caller */
     /* When the server has started; not 0: an exit code, it has been said why. May be NULL. */
     int (*after_start)(struct run *r);
@@ -37,5 +42,8 @@ void run_save_status(const char *dir, const struct buf *json);
 int run_zoo_config(const struct machine_options *o);
 /* For server_options.failed: ends the process. */
 void run_disk_failed(void *ctx, int err);
+/* What becomes of a server that may not go on: another one, with another birth, in its place.
+ */
+void run_begin_again(struct run *r, const char *why);
 
 #endif

@@ -337,7 +337,7 @@ static int found(struct zoo_run *z, struct buf *why)
     int err = 0;
 
     if (!zoo_config_server(&z->config, z->myid)->is_observer)
-        err = founding_run(z->run.loop, &o, &verdict, why);
+        err = founding_run(z->run.loop, &o, &verdict, &self->epoch, why);
     if (err != 0)
         return err;
     log_event(LOG_NOTICE, verdict == FOUND_BEGIN ? "ensemble_begins" : "ensemble_follows",
@@ -377,6 +377,8 @@ static int take_known(struct zoo_run *z, const struct identity *known, struct bu
     }
     self->birth = known->birth;
     self->has_begun = known->has_begun;
+    self->epoch = known->epoch;
+    memcpy(self->store, known->store, sizeof self->store);
     compare_servers(z, &known->peers);
     self->peers = known->peers;
     return 0;
@@ -444,6 +446,11 @@ static int after_start(struct run *r)
     return 0;
 }
 
+static void condemned(void *ctx, const char *why)
+{
+    run_begin_again(&((struct zoo_run *)ctx)->run, why);
+}
+
 static int start(struct zoo_run *z)
 {
     const struct settings *set = &z->config.settings;
@@ -474,6 +481,7 @@ static int start(struct zoo_run *z)
         .version = MUSTER_VERSION,
         .ctx = z,
         .failed = run_disk_failed,
+        .condemned = condemned,
     };
     return run_until_stopped(&z->run, &s);
 }

@@ -2,16 +2,24 @@
 /* Roles, terms and votes: [R] 5.1, 5.2, 5.4.1; [D] 4.2.3 (stickiness), 9.6 (pre-vote). */
 #include "base/check.h"
 #include "base/err.h"
+#include "base/reached.h"
 #include "raft/internal.h"
+
+#define TERMS_SHORT 2  /* terms without a leader that have the usual patience */
+#define PATIENCE_MAX 3 /* in further ones it is doubled, so many times at most */
 
 void raft_patience_draw(struct raft *r)
 {
-    uint64_t min = r->opt.election_min_ms;
+    uint64_t min = r->opt.election_min_ms, ms = min + rng_below(&r->rng, min);
 
+    /* The disks may be slower than our patience: then every campaign is ended by the next one
+     * just before it is won (disk 2, 70). */
+    if (r->leader == RAFT_NOBODY && r->terms_lost > TERMS_SHORT) {
+        unsigned more = r->terms_lost - TERMS_SHORT;
+        ms <<= more < PATIENCE_MAX ? more : PATIENCE_MAX;
+    }
     /* Only a voter campaigns. To the others the timeout says that the leader is lost. */
-    r->election_ms = r->now_ms + min + rng_below(&r->rng, min);
-    if (r->is_reluctant)
-        r->election_ms += 2 * min;
+    r->election_ms = r->now_ms + ms + (r->is_reluctant ? 2 * min : 0);
 }
 
 void raft_reluctant(struct raft *r, bool is_reluctant) { r->is_reluctant = is_reluctant; }
@@ -27,6 +35,10 @@ void raft_follow(struct raft *r, uint64_t term, uint64_t leader)
     /* Also while the new term has no leader yet: a refusal sent meanwhile (to the old one)
      * must not carry a round of the old term, which the new leader may come to count as one
      * of its own and confirm a read by it. */
+    if (leader != RAFT_NOBODY)
+        r->terms_lost = 0;
+    else if (term > r->term)
+        r->terms_lost++;
     if (term > r->term || leader != r->leader) {
         r->leader = leader;
         r->matched = r->answered_match = 0;
@@ -79,7 +91,10 @@ static void ask_voters(struct raft *r, enum raft_msg_type type, uint64_t term)
                          .term = term,
                          .index = r->log.last,
                          .index_term = raft_log_last_term(&r->log),
-                         .forced = r->is_forced};
+                         .forced = r->is_forced,
+                         .birth = r->opt.birth};
+
+    raft_config_position(r, &m.hint, &m.hint_term);
 
     for (unsigned i = 0; i < r->members.n; i++)
         if (r->members.v[i].voter && r->members.v[i].id != r->opt.id)
@@ -108,6 +123,7 @@ void raft_campaign(struct raft *r, bool is_forced)
         return;
     r->term++;
     r->vote = r->opt.id;
+    r->terms_lost++;
     r->matched = r->answered_match = 0;
     r->round = r->answered_round = 0;
     r->is_answer_owed = false;
@@ -140,6 +156,7 @@ void raft_election_due(struct raft *r)
     } else if (r->role == RAFT_CANDIDATE && !r->has_asked) {
         /* The disk is slower than our patience. Beginning anew would only begin the wait
          * anew, for ever. */
+        REACHED(raft_slow_candidate);
         raft_patience_draw(r);
     } else {
         campaign_if_welcome(r);
@@ -148,8 +165,10 @@ void raft_election_due(struct raft *r)
 
 static void answer_vote(struct raft *r, uint64_t to, bool yes)
 {
-    raft_send(r, to,
-              &(struct raft_msg){.type = RAFT_MSG_VOTE_ANSWER, .term = r->term, .yes = yes});
+    raft_send(
+        r, to,
+        &(struct raft_msg){
+            .type = RAFT_MSG_VOTE_ANSWER, .term = r->term, .yes = yes, .birth = r->opt.birth});
 }
 
 void raft_election_saved(struct raft *r)
@@ -185,18 +204,37 @@ static void on_prevote(struct raft *r, const struct raft_msg *m)
 {
     bool yes = m->term > r->term && is_up_to_date(r, m);
 
+    if (m->term > r->term && !yes)
+        REACHED(raft_prevote_refused);
     /* A refusal carries our term: who is behind catches up with it and asks again. */
     raft_send(r, m->from,
               &(struct raft_msg){.type = RAFT_MSG_PREVOTE_ANSWER,
                                  .term = yes ? m->term : r->term,
-                                 .yes = yes});
+                                 .yes = yes,
+                                 .birth = r->opt.birth});
+}
+
+/* It comes from the disk of an earlier life, which has been replaced since: that disk knows
+ * nothing of what was promised meanwhile. When it is we who are behind, it may be the other way
+ * round: a life that began after our configuration. Who knows the later configuration is
+ * right. Those that do not know of the new life are too few for the old one to be elected:
+ * the configuration that began it is on a majority of the others. */
+static bool is_of_earlier_life(const struct raft *r, const struct raft_msg *m)
+{
+    const struct raft_member *v = raft_member_find(&r->members, m->from);
+    uint64_t index, term;
+
+    if (v == NULL || v->birth == m->birth || MUTANT(raft_old_life_votes))
+        return false;
+    raft_config_position(r, &index, &term);
+    return term > m->hint_term || (term == m->hint_term && index >= m->hint);
 }
 
 /* A vote is asked of us. Also by who is no member, as far as we know: our configuration may
  * be the older one ([D] 4.1). */
 int raft_on_vote(struct raft *r, const struct raft_msg *m)
 {
-    if ((raft_is_sticky(r) && !m->forced) || raft_is_stranger(r))
+    if ((raft_is_sticky(r) && !m->forced) || raft_is_stranger(r) || is_of_earlier_life(r, m))
         return 0;
     if (m->type == RAFT_MSG_PREVOTE) {
         on_prevote(r, m);
@@ -207,6 +245,7 @@ int raft_on_vote(struct raft *r, const struct raft_msg *m)
     bool is_free = (r->role == RAFT_FOLLOWER || r->role == RAFT_PRE_CANDIDATE) &&
                    (r->vote == RAFT_NOBODY || r->vote == m->from || MUTANT(raft_vote_twice));
     if (m->term < r->term || !is_free || !is_up_to_date(r, m)) {
+        REACHED(raft_vote_refused);
         answer_vote(r, m->from, false);
         return 0;
     }
@@ -235,7 +274,9 @@ int raft_on_vote_answer(struct raft *r, const struct raft_msg *m)
         raft_follow(r, m->term, RAFT_NOBODY);
         return 0;
     }
-    if (!m->yes)
+    /* A vote of another life than the one that votes is none. */
+    if (!m->yes || (raft_member_find(&r->members, m->from)->birth != m->birth &&
+                    !MUTANT(raft_old_life_votes)))
         return 0;
     if (is_pre && r->role == RAFT_PRE_CANDIDATE && m->term == r->term + 1) {
         p->granted = true;
@@ -252,6 +293,8 @@ int raft_on_vote_answer(struct raft *r, const struct raft_msg *m)
 void raft_on_timeout_now(struct raft *r, const struct raft_msg *m)
 {
     if (m->term == r->term && m->from == r->leader && r->role == RAFT_FOLLOWER &&
-        raft_is_voter(r, r->opt.id) && !raft_is_stranger(r))
+        raft_is_voter(r, r->opt.id) && !raft_is_stranger(r)) {
+        REACHED(raft_timeout_now);
         raft_campaign(r, true);
+    }
 }

@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/reached.h"
 #include "raft/internal.h"
 
 #define CODING 1 /* version of the encoding */
@@ -145,6 +146,14 @@ struct peer *raft_peer_find(struct raft *r, uint64_t id)
     return NULL;
 }
 
+void raft_config_position(const struct raft *r, uint64_t *index, uint64_t *term)
+{
+    bool is_in_log = raft_log_has(&r->log, r->members_index);
+
+    *index = is_in_log ? r->members_index : r->log.base;
+    *term = raft_log_term(&r->log, *index);
+}
+
 /* ---- history ---- */
 
 /* What we know of members that stay is kept; both lists are sorted by id. */
@@ -193,10 +202,13 @@ void raft_config_truncated(struct raft *r, uint64_t from)
 {
     size_t n = r->config_n;
 
+    if (MUTANT(raft_config_kept))
+        return;
     while (r->config_n > 0 && r->config_at[r->config_n - 1] >= from)
         r->config_n--;
     if (r->config_n == n)
         return;
+    REACHED(raft_change_undone);
     if (r->config_n == 0) {
         struct raft_members base = r->members_base;
         use(r, &base, r->log.base);
@@ -226,8 +238,10 @@ bool raft_may_campaign(const struct raft *r)
      * from there on. */
     for (size_t n = r->config_n; n > 0; n--) {
         decode_entry(&m, raft_log_at(&r->log, r->config_at[n - 1]));
-        if (is_voter_of(&m, r->opt.id))
+        if (is_voter_of(&m, r->opt.id)) {
+            REACHED(raft_removed_may_lead);
             return true;
+        }
         if (r->config_at[n - 1] <= r->commit)
             return false;
     }
@@ -291,6 +305,16 @@ static bool is_alive(const struct raft *r, const struct raft_members *to)
                 heard += to->v[i].id == r->opt.id || raft_peer_is_heard(r, &r->peers[k]);
     }
     return heard > voters / 2 || MUTANT(raft_remove_blindly);
+}
+
+bool raft_can_spare(const struct raft *r, uint64_t id)
+{
+    struct raft_members to = r->members;
+
+    for (unsigned i = 0; i < to.n; i++)
+        if (to.v[i].id == id)
+            to.v[i].voter = false;
+    return is_alive(r, &to);
 }
 
 static void change(struct raft *r, const struct raft_members *to)
@@ -420,6 +444,7 @@ static bool renew_one(struct raft *r)
         m->auto_promote = m->voter || m->auto_promote;
         m->voter = false;
         m->birth = r->peers[i].birth;
+        REACHED(raft_renewed);
         change(r, &to);
         return true;
     }

@@ -95,6 +95,8 @@ struct member_options {
     uint64_t watches_max;    /* of one connection; default MEMBER_WATCHES_MAX */
     uint32_t sessions_max;   /* default MEMBER_SESSIONS_MAX */
     uint32_t tree_bytes_max; /* TREE_BYTES_MAX, unless set; counts while this server leads */
+    uint64_t digest_every;   /* entries after which the replicas compare; default 1000 */
+    uint32_t digest_ms;      /* and after a change, at the latest; default 10000 */
     uint32_t read_only_after_ms; /* without a quorum: member_is_read_only(); 0: never */
 };
 
@@ -137,6 +139,10 @@ int member_add(struct member *m, const struct raft_member *joiner);
 int member_remove(struct member *m, uint64_t id);
 /* Beyond the first snapshot of an ensemble: there may be something to lose. */
 bool member_has_data(const struct member *m);
+/* NULL, or why this server may not go on: its tree is wrong, or its disk an older one. It is
+ * silent by then, for clients and servers. The shell stops it, sets its store aside, and starts
+ * it with another birth (member_repair.h). */
+const char *member_condemned(const struct member *m);
 /* This server is going to stop: if it leads, the voter that is furthest takes over. */
 void member_step_down(struct member *m);
 
@@ -156,7 +162,11 @@ struct member_facts {
     uint64_t lapsed_total;  /* containers and TTL znodes found due, by this leader */
     uint64_t leader_changes_total, heard_leader_ms; /* when the leader was last heard */
     uint64_t read_only_total, local_sessions;       /* times it became read-only; now */
-    uint64_t limited[MEMBER_LIMITS_N];              /* times; and of the last time: */
+    /* The last entry at which a majority had the same tree as we, and its digest. */
+    uint64_t digest_agreed_index, digest_agreed;
+    uint64_t digest_mismatches_total;  /* our tree was another: 0, or we end */
+    uint64_t digests_unresolved_total; /* as a leader: trees differ, and no majority agrees */
+    uint64_t limited[MEMBER_LIMITS_N]; /* times; and of the last time: */
     uint64_t limit_value[MEMBER_LIMITS_N], limit_measured[MEMBER_LIMITS_N];
     struct member_disk_facts disk;
 };

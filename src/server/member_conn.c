@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "wire/wire.h"
 
 static void mark_dirty(struct member *m, struct conn *c)
@@ -436,6 +437,8 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
      * whatever server. If he has seen more even so, it was of a cluster that has lost it, and
      * the attach is refused (tree.h). */
     bool is_behind = q.last_zxid_seen > tree_zxid(m->tree);
+    if (is_behind)
+        REACHED(member_behind);
     if (m->read_only && (q.read_only == 1 || MUTANT(member_read_only_for_all)) && !is_behind) {
         readonly_connect(m, c, &q, negotiate(m, q.timeout_ms));
         return;
@@ -450,6 +453,10 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
         doom(m, c);
         return;
     }
+    struct tree_session known;
+    if (MUTANT(member_attach_elsewhere) && tree_session_get(m->tree, q.session_id, &known) &&
+        known.origin.server != m->incarnation)
+        q.session_id = INT64_MAX; /* nobody's */
     if (q.session_id == 0 && !limits_one_more_session(m)) {
         doom(m, c);
         return;

@@ -318,7 +318,7 @@ uint64_t disk_deadline(const struct member *m)
     const struct member_disk *d = &m->disk;
     uint64_t at = raft_leader(m->raft) != RAFT_NOBODY ? d->tell_ms : RAFT_NEVER;
 
-    if (d->saving_since_ms != 0 && !d->is_slow_counted &&
+    if (d->saving_since_ms != 0 && !d->is_slow_counted && !d->facts.room.is_waiting &&
         d->saving_since_ms + MEMBER_SLOW_MS < at)
         at = d->saving_since_ms + MEMBER_SLOW_MS;
     if (d->lag_since_ms != 0 && !d->facts.is_lagging && d->lag_since_ms + MEMBER_LAG_MS < at)

@@ -7,6 +7,8 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/mutant.h"
+#include "base/reached.h"
 #include "wire/wire.h"
 
 void limit_hit(struct member *m, enum member_limit limit, uint64_t value, uint64_t measured)
@@ -65,6 +67,7 @@ bool limits_must_hold(const struct member *m)
 void limits_hold(struct member *m, struct request *r)
 {
     CHECK(r->list == NULL);
+    REACHED(member_held);
     if (m->held_n++ == 0)
         limit_hit(m, MEMBER_LIMIT_THROTTLE, m->options.throttle_max, m->facts.outstanding);
     r->held_ms = m->now_ms;
@@ -152,7 +155,7 @@ void limits_watches(struct member *m, struct conn *c)
 
 void limits_gone(struct member *m, uint64_t conn)
 {
-    if (watches_forget_some(m->watches, conn, MEMBER_FORGET_MAX))
+    if (MUTANT(watch_leak) || watches_forget_some(m->watches, conn, MEMBER_FORGET_MAX))
         return;
     mem_grow(m->gone, m->gone_cap, m->gone_n + 1);
     m->gone[m->gone_n++] = conn;

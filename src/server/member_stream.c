@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "wire/wire.h"
 
 #define FORWARD_HEADER 28 /* term, incarnation, n, count */
@@ -142,8 +143,10 @@ void stream_send(struct member *m)
         return;
     if (m->stream_term != term) {
         struct request *first = TAILQ_FIRST(&m->stream);
-        if (first->sent_term != 0)
+        if (first->sent_term != 0) {
+            REACHED(member_forward_again);
             m->facts.forwards_again_total++;
+        }
         m->stream_term = term;
         m->stream_n = 0;
         m->next_send = first;
@@ -243,9 +246,11 @@ static int take(struct member *m, struct origin *o, uint64_t n, const uint8_t *d
 {
     struct tree_txn t;
 
-    if (n <= o->taken_n)
+    if (n <= o->taken_n && !MUTANT(member_forward_taken_twice)) {
+        REACHED(member_forward_twice);
         return 0;
-    if (n != o->taken_n + 1)
+    }
+    if (n != o->taken_n + 1 && !MUTANT(member_forward_taken_twice))
         return ERR_BUSY;
     if (tree_txn_decode(&t, data, len) != 0 || t.origin.server != o->incarnation ||
         !may_forward(&t))
@@ -272,6 +277,7 @@ int stream_forwarded(struct member *m, uint64_t from, const uint8_t *data, size_
         return 0;
     struct origin *o = origin_of(m, from, be64_get(data + 8));
     if (n > o->taken_n + 1) {
+        REACHED(member_forward_gap);
         ask_again(m, from, o);
         return 0;
     }

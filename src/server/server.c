@@ -148,6 +148,38 @@ static void join_asked(void *ctx, uint64_t ticket, const struct raft_member *joi
     transport_join_answer(s->transport, ticket, ERR_BUSY, NULL);
 }
 
+/* ---- a newer epoch ---- */
+
+/* What this server may still say must not be heard: so the links go first, at once. */
+static void newer_epoch(void *ctx, const struct epoch *newer)
+{
+    struct server *s = ctx;
+
+    if (s->is_outdated)
+        return;
+    s->is_outdated = true;
+    s->newer = *newer;
+    log_event(LOG_ERROR, "epoch_over", LOG_U("epoch", s->options.self->epoch.number),
+              LOG_U("newer", newer->number),
+              LOG_S("why", "this machine was away when the quorum was given up for lost, and "
+                           "another one was recovered (muster recover)"),
+              LOG_S("effect", "this server serves and votes no more; its store is set aside, "
+                              "and it joins the others anew"));
+}
+
+static void leave_epoch(struct server *s)
+{
+    if (!s->is_outdated || s->stopping)
+        return;
+    if (s->transport != NULL)
+        transport_stop(s->transport);
+    s->transport = NULL;
+    if (s->options.outdated != NULL)
+        s->options.outdated(s->options.outdated_ctx, &s->newer);
+    else
+        s->options.failed(s->options.ctx, ERR_UNSAFE);
+}
+
 /* ---- the turn ---- */
 
 /* On the pool's thread: it waits for the disk. */
@@ -274,6 +306,21 @@ static void note_disk(struct server *s)
                   LOG_S("why", d->is_slow ? "the disk is slow" : "the disk is full"));
 }
 
+static void end_condemned(struct server *s)
+{
+    const char *why = member_condemned(s->member);
+
+    if (why == NULL || s->condemned || s->stopping)
+        return;
+    s->condemned = true;
+    if (s->members.n > 0)
+        s->options.self->peers = s->members; /* whom it will find the others by */
+    log_event(LOG_ERROR, "condemned", LOG_S("why", why),
+              LOG_S("effect", "this server is silent from now on; its store is set aside, and "
+                              "it fetches everything from the others"));
+    s->options.condemned(s->options.ctx, why);
+}
+
 static void timer_due(uv_timer_t *timer) { (void)timer; } /* the turn follows */
 
 static void close_all(struct server *s);
@@ -283,6 +330,7 @@ static void turn(uv_prepare_t *prepare)
     struct server *s = prepare->data;
     uint64_t now_ms = clock_now_ms();
 
+    leave_epoch(s);
     woken(s);
     joins_go_on(s);
     member_flush(s->member);
@@ -293,6 +341,7 @@ static void turn(uv_prepare_t *prepare)
     limits_tell(&s->told, s->member, now_ms);
     start_saving_peers(s);
     note_disk(s);
+    end_condemned(s);
     if (s->transport != NULL)
         transport_flush(s->transport);
     uint64_t at_ms = clients_wait(s->clients) ? now_ms : member_deadline(s->member);
@@ -332,6 +381,8 @@ static void peer_received(void *ctx, uint64_t from, enum transport_channel chann
 {
     struct server *s = ctx;
 
+    if (s->is_outdated)
+        return;
     if (channel == CHANNEL_FOUND) {
         founding_asked(s, from, data, len);
         return;
@@ -350,14 +401,14 @@ static void peer_received(void *ctx, uint64_t from, enum transport_channel chann
 /* ---- life ---- */
 
 static int open_store(struct disk **disk, struct store **store, const char *dir,
-                      const struct settings *set, const struct store_load *load,
-                      struct buf *why)
+                      const struct identity *self, const struct settings *set,
+                      const struct store_load *load, struct buf *why)
 {
     struct buf path = {0};
     struct store_options options = {.snapshots_kept = (unsigned)set->snapshots_kept,
                                     .reserve_bytes = STORE_RESERVE_BYTES};
 
-    buf_printf(&path, "%s/store", dir);
+    identity_store_path(self, dir, &path);
     secret_random(&options.salt, sizeof options.salt);
     int err = disk_posix_new(disk, buf_text(&path));
     if (err != 0)
@@ -369,12 +420,12 @@ static int open_store(struct disk **disk, struct store **store, const char *dir,
 }
 
 /* A directory without a machine may hold what an attempt has left: torn, and nobody's. */
-static int clear_store(const char *dir, struct buf *why)
+static int clear_store(const char *dir, const struct identity *self, struct buf *why)
 {
     struct buf path = {0}, names = {0};
     struct disk *disk;
 
-    buf_printf(&path, "%s/store", dir);
+    identity_store_path(self, dir, &path);
     int err = disk_posix_new(&disk, buf_text(&path));
     if (err == 0) {
         err = disk->ops->list(disk, &names);
@@ -394,10 +445,9 @@ static int clear_store(const char *dir, struct buf *why)
 
 /* Takes over t, whose state becomes the snapshot that the log begins behind. */
 static int create_store(const char *dir, const struct identity *self, struct tree *t,
-                        struct buf *why)
+                        uint64_t index, uint64_t term, struct buf *why)
 {
-    uint64_t index = tree_zxid(t) > 0 ? (uint64_t)tree_zxid(t) : 1;
-    struct raft_save vote = {.hard = true, .term = 1, .vote = self->id};
+    struct raft_save vote = {.hard = true, .term = term, .vote = self->id};
     struct disk *disk;
     struct store *store;
     struct buf snapshot = {0};
@@ -413,17 +463,17 @@ static int create_store(const char *dir, const struct identity *self, struct tre
         return ERR_TOO_BIG;
     }
     const struct settings set = settings_default();
-    int err = open_store(&disk, &store, dir, &set, &(const struct store_load){0}, why);
+    int err = open_store(&disk, &store, dir, self, &set, &(const struct store_load){0}, why);
     if (err == 0) {
         CHECK(snapshot.gone == 0); /* so it begins where it was allocated */
         struct raft_blob *b =
-            raft_blob_new_take(index, 1, &self->peers, snapshot.data, snapshot.len);
+            raft_blob_new_take(index, term, &self->peers, snapshot.data, snapshot.len);
         snapshot = (struct buf){0};
         err = store_save(store, &vote);
         if (err == 0)
             err = store_snapshot(store, b, 0);
         if (err != 0)
-            buf_printf(why, "%s/store: %s", dir, err_text(err));
+            buf_printf(why, "%s: the store: %s", dir, err_text(err));
         raft_blob_unref(b);
         store_close(store);
         disk_posix_free(disk);
@@ -432,22 +482,44 @@ static int create_store(const char *dir, const struct identity *self, struct tre
     return err;
 }
 
-int server_create_take(const char *dir, const struct identity *self, struct tree *t,
-                       struct buf *why)
+int server_restore_take(const char *dir, const struct identity *self, struct tree *t,
+                        uint64_t index, struct buf *why)
 {
     struct identity begun = *self;
     int err = identity_prepare(self, dir, why);
 
     if (err == 0)
-        err = clear_store(dir, why);
+        err = clear_store(dir, self, why);
     if (err == 0)
-        err = create_store(dir, self, t, why);
+        err = create_store(dir, self, t, index, 1, why);
     else
         tree_free(t);
     begun.has_begun = true;
     if (err == 0)
         err = identity_finish(&begun, dir, why);
     return err;
+}
+
+int server_recover_take(const char *dir, const struct identity *self, struct tree *t,
+                        uint64_t index, uint64_t term, struct buf *why)
+{
+    struct identity begun = *self;
+    int err = create_store(dir, self, t, index, term, why);
+
+    begun.has_begun = true;
+    if (err == 0)
+        err = identity_save(&begun, dir, why);
+    if (err == 0 && (err = identity_save_peers(dir, &self->peers)) != 0)
+        buf_printf(why, "%s/peers: %s", dir, err_text(err));
+    return err;
+}
+
+int server_create_take(const char *dir, const struct identity *self, struct tree *t,
+                       struct buf *why)
+{
+    uint64_t index = tree_zxid(t) > 0 ? (uint64_t)tree_zxid(t) : 1;
+
+    return server_restore_take(dir, self, t, index, why);
 }
 
 int server_create(const char *dir, const struct identity *self, struct buf *why)
@@ -460,7 +532,7 @@ int server_create_joined(const char *dir, const struct identity *self, struct bu
     int err = identity_prepare(self, dir, why);
 
     if (err == 0)
-        err = clear_store(dir, why);
+        err = clear_store(dir, self, why);
     if (err == 0)
         err = identity_finish(self, dir, why);
     return err;
@@ -484,8 +556,13 @@ static int listen_all(struct server *s, struct buf *why)
     const struct clients_options c = {o->client_address, o->client_port, s->member, s, woken,
                                       server_word,       &o->settings};
     const struct transport_options t = {
-        o->self, o->peer_address, o->peer_port != 0 ? o->peer_port : (uint16_t)SERVER_PEER_PORT,
-        s,       peer_received,   join_asked};
+        o->self,
+        o->peer_address,
+        o->peer_port != 0 ? o->peer_port : (uint16_t)SERVER_PEER_PORT,
+        s,
+        peer_received,
+        join_asked,
+        newer_epoch};
     int err = clients_start(&s->clients, s->loop, &c, why);
 
     if (err == 0 && o->peer_address != NULL)
@@ -502,6 +579,8 @@ static int listen_all(struct server *s, struct buf *why)
     }
     return err;
 }
+
+#define GONE "it is empty, and was not when this server ran last"
 
 static void unload(struct server *s)
 {
@@ -524,13 +603,14 @@ static int load(struct server *s, const struct member_options *m, const struct m
     s->load_err = 0;
     s->entries_loaded = 0;
     s->member = member_new(m, io);
-    int err = open_store(&s->disk, &s->store, s->options.dir, &s->options.settings, &into, why);
+    int err = open_store(&s->disk, &s->store, s->options.dir, s->options.self,
+                         &s->options.settings, &into, why);
     if (err != 0) {
         s->disk = NULL;
         s->store = NULL;
     } else if (s->load_err != 0) {
         err = s->load_err;
-        buf_printf(why, "%s/store: what it holds %s", s->options.dir,
+        buf_printf(why, "%s: what it holds %s", s->store_dir,
                    err == ERR_CORRUPT ? "does not fit together"
                                       : "was written by another version of muster");
     } else {
@@ -542,27 +622,30 @@ static int load(struct server *s, const struct member_options *m, const struct m
     return err;
 }
 
-/* The store is damaged, or gone: see member_repair.h. */
-static int begin_again(struct server *s, const struct repair_question *q, struct buf *why)
+/* The store is damaged, or gone, or what it leads to is wrong: see member_repair.h. reason
+ * NULL: it is gone. */
+static int begin_again(const char *dir, struct identity *self, const char *reason,
+                       struct buf *why)
 {
-    struct buf aside = {0}, effect = {0}, reason = {0};
+    const struct repair_question q = {.self = self->id, .known = &self->peers};
+    struct buf aside = {0}, effect = {0};
+    int err = new_life_begin(dir, self, reason, &aside, why);
 
-    if (why->len == 0)
-        buf_printf(why, "%s is empty, and was not when this server ran last", s->store_dir);
-    buf_add(&reason, why->data, why->len);
-    buf_clear(why);
-    int err = new_life_begin(s->options.dir, s->options.self,
-                             q->err != 0 ? buf_text(&reason) : NULL, &aside, why);
     if (err == 0) {
-        repair_say(q, &effect);
-        log_event(LOG_ERROR, "store_damaged", LOG_S("why", buf_text(&reason)),
+        repair_say(&q, &effect);
+        log_event(LOG_ERROR, "new_life", LOG_S("why", reason != NULL ? reason : GONE),
                   LOG_S("set_aside", aside.len > 0 ? buf_text(&aside) : "nothing was left"),
                   LOG_S("effect", buf_text(&effect)));
     }
     buf_free(&aside);
     buf_free(&effect);
-    buf_free(&reason);
     return err;
+}
+
+int server_begin_again(const char *dir, struct identity *self, const char *reason,
+                       struct buf *why)
+{
+    return begin_again(dir, self, reason, why);
 }
 
 static int load_or_repair(struct server *s, struct member_options *m,
@@ -571,6 +654,8 @@ static int load_or_repair(struct server *s, struct member_options *m,
     struct identity *self = s->options.self;
     struct repair_question q = {
         .has_begun = self->has_begun, .self = self->id, .known = &self->peers};
+
+    struct buf reason = {0};
 
     q.err = load(s, m, io, &q.was_new, why);
     int err = q.err;
@@ -585,7 +670,10 @@ static int load_or_repair(struct server *s, struct member_options *m,
     case REPAIR_NEW_LIFE:
         if (q.err == 0)
             unload(s);
-        err = begin_again(s, &q, why);
+        buf_add(&reason, why->data, why->len);
+        buf_clear(why);
+        err = begin_again(s->options.dir, self, q.err != 0 ? buf_text(&reason) : NULL, why);
+        buf_free(&reason);
         m->raft.birth = self->birth;
         if (err == 0)
             err = load(s, m, io, &q.was_new, why);
@@ -637,7 +725,10 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
     secret_random(&m.raft.seed, sizeof m.raft.seed);
     s->started_ms = clock_now_ms();
     s->trace_mask = TRACE_MASK_DEFAULT;
-    snprintf(s->store_dir, sizeof s->store_dir, "%s/store", options->dir);
+    struct buf store_dir = {0};
+    identity_store_path(options->self, options->dir, &store_dir);
+    snprintf(s->store_dir, sizeof s->store_dir, "%s", buf_text(&store_dir));
+    buf_free(&store_dir);
     server_pages(s);
     int err = load_or_repair(s, &m, &io, why);
     summary_add(&s->load_ms, clock_now_ms() - s->started_ms);
@@ -700,7 +791,7 @@ void server_stop(struct server *s, void (*done)(void *ctx), void *ctx)
     s->stopped_ctx = ctx;
     s->stopping = true;
     s->stop_until_ms = clock_now_ms();
-    if (raft_role(r) == RAFT_LEADER && s->members.n > 1) {
+    if (raft_role(r) == RAFT_LEADER && s->members.n > 1 && !s->is_outdated && !s->condemned) {
         member_step_down(s->member);
         s->stop_until_ms += STOP_MS;
     }

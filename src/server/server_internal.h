@@ -47,15 +47,17 @@ struct server {
     bool is_saving, save_again;
     int save_err;
     enum raft_role role_seen;
-    bool serving_seen, read_only_seen, stopping, closed;
+    bool serving_seen, read_only_seen, stopping, closed, condemned;
     struct member_disk_facts disk_seen;
+    bool is_outdated; /* a newer epoch was met: nothing is sent, served or voted any more */
+    struct epoch newer;
     struct limits_told told;
     int load_err;
     struct set_aside aside;
     struct summary load_ms, load_snapshot_ms, load_entries;
     uint64_t entries_loaded, snapshot_wall_ms;
     int64_t trace_mask;
-    struct http_page pages[8];
+    struct http_page pages[12];
     char admin_below[SETTING_TEXT_MAX + 1]; /* admin_url and a '/' */
     char store_dir[512];
     void (*stopped)(void *ctx);

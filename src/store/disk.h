@@ -44,6 +44,9 @@ struct disk {
  * processes: ERR_BUSY when one has it, ERR_PERMISSION, ERR_NOT_FOUND (its parent),
  * ERR_DISK_FULL, ERR_IO. Freed by disk_posix_free. */
 int disk_posix_new(struct disk **out, const char *dir);
+/* A directory that is there, for reading alone: not locked, so a server may write it at the
+ * same time. What would change something is ERR_PERMISSION. */
+int disk_posix_reading(struct disk **out, const char *dir);
 void disk_posix_free(struct disk *d);
 
 #endif

@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "store/state.h"
 
 #define WINDOW_BYTES (1u << 20)
@@ -219,6 +220,7 @@ static int read_snapshots(struct opening *o)
         if (!o->snapshot_damaged)
             o->damaged_why = reason;
         o->snapshot_damaged = true;
+        REACHED(store_snapshot_older);
         s->snapshots_n--;
     }
     return 0;
@@ -317,6 +319,8 @@ static int replay_records(struct opening *o, struct reader *r, const char *name,
             return why(o, ERR_CORRUPT, name, at,
                        "has a damaged record, with good ones of later writes behind it");
         o->torn = !only_zeros(r, at);
+        if (o->torn)
+            REACHED(store_torn);
     }
     return r->err == 0 ? 0 : why(o, r->err, name, r->at, "cannot be read");
 }

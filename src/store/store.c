@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "store/state.h"
 
 /* ---- the log in memory ---- */
@@ -76,6 +77,7 @@ static int fail(struct store *s, int err, const char *what)
 /* What is on the disk is not known any more: fail stop. */
 static int fail_for_good(struct store *s, int err, const char *what)
 {
+    REACHED(store_sync_failed);
     s->broken = ERR_IO;
     return fail(s, err == ERR_DISK_FULL ? ERR_IO : err, what);
 }

@@ -5,6 +5,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "tree/state.h"
 
 /* ---- the form of an entry ----
@@ -139,8 +140,12 @@ static int attach_session(const struct step *s, const struct tree_txn *txn)
     if (x == NULL || !password_is(x, txn->password))
         return ERR_SESSION_EXPIRED;
     /* The last zxid that the client has seen: what was not before this entry is lost. */
-    if (txn->len == 8 && (int64_t)be64_get(txn->body) >= s->zxid)
+    if (txn->len == 8 && (int64_t)be64_get(txn->body) >= s->zxid) {
+        REACHED(tree_attach_ahead);
         return ERR_AHEAD;
+    }
+    if (x->origin.server != txn->origin.server)
+        REACHED(tree_attached_elsewhere);
     s->t->digest -= tree_digest_session(x);
     x->timeout_ms = txn->timeout_ms;
     x->origin = txn->origin;
@@ -156,8 +161,10 @@ static int check_session(const struct step *s, const struct tree_txn *txn)
     if (x == NULL)
         return ERR_SESSION_EXPIRED;
     if ((x->origin.server != txn->origin.server || x->origin.conn != txn->origin.conn) &&
-        !MUTANT(tree_moved_ignored))
+        !MUTANT(tree_moved_ignored)) {
+        REACHED(tree_moved_refused);
         return ERR_SESSION_MOVED;
+    }
     return 0;
 }
 
@@ -169,7 +176,11 @@ static int close_session(const struct step *s, const struct tree_txn *txn)
 
     if (err != 0)
         return err;
+    if (is_expiry)
+        REACHED(tree_expired);
     while (s->session->first != 0) {
+        if (is_expiry)
+            REACHED(tree_expired_ephemerals);
         if (MUTANT(tree_ephemeral_kept) && s->session->count == 1)
             return 0;
         tree_remove_znode(s, ephemerals_at(&t->ephemerals, s->session->first)->node);

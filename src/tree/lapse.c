@@ -57,7 +57,7 @@ static bool is_due(const struct tree *t, const struct lapse *l, int64_t time_ms,
     const struct node *v = nodes_at(&t->nodes, l->node);
     struct family f = nodes_family_get(&t->nodes, l->node);
 
-    if (f.children > 0)
+    if (f.children > 0 && !MUTANT(tree_lapse_blindly))
         return false;
     if (l->ttl_ms > 0)
         return time_ms - v->mtime > l->ttl_ms || MUTANT(tree_ttl_ignored);
@@ -98,7 +98,7 @@ int tree_lapse(const struct step *s, const uint8_t *body, size_t len)
     uint32_t owner = nodes_at(&t->nodes, id)->owner;
     if ((owner & NODE_LAPSES) == 0)
         return ERR_BAD_VERSION; /* as ZooKeeper says it */
-    if (nodes_family_get(&t->nodes, id).children > 0)
+    if (nodes_family_get(&t->nodes, id).children > 0 && !MUTANT(tree_lapse_blindly))
         return ERR_NOT_EMPTY;
     if (!is_due(t, lapses_at(&t->lapses, owner), s->time_ms, (int64_t)be64_get(body)))
         return ERR_BAD_VERSION;

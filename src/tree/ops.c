@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "tree/quota.h"
 #include "tree/state.h"
 #include "wire/path.h"
@@ -298,7 +299,7 @@ int tree_set_data(const struct step *s, const struct wire_set_data_request *r, u
     err = quota_check(s, path, len, 0, more);
     if (err != 0)
         return err;
-    if (r->version != -1 && r->version != v->version)
+    if (r->version != -1 && r->version != v->version && !MUTANT(tree_version_ignored))
         return ERR_BAD_VERSION;
     err = tree_room_for(s, more > 0 ? (uint64_t)more : 0);
     if (err != 0)
@@ -448,6 +449,8 @@ void tree_multi_commit(struct tree *t)
 
 void tree_multi_abort(struct tree *t, uint64_t digest)
 {
+    if (t->undo_n > 0)
+        REACHED(tree_multi_undone);
     while (t->undo_n > 0) {
         struct undo *u = &t->undo[--t->undo_n];
         if (MUTANT(tree_multi_partial) && t->undo_n == 0) {

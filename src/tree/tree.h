@@ -36,6 +36,9 @@ enum {
     /* The leader says who the servers are: /zookeeper/config becomes the text and a line with
      * its version, the zxid. Or how a reconfig has ended. Body: see tree_config_encode(). */
     TREE_OP_SET_CONFIG = -30,
+    /* Not the tree's: replicas compare what they have (server/member_digest.c). */
+    TREE_OP_DIGEST_MARK = -40,   /* each notes its digest as of this entry, and tells it */
+    TREE_OP_DIGEST_AGREED = -41, /* what a majority has had at a mark */
 };
 
 /* Where a session's client is connected: the server's incarnation and its connection.
@@ -185,8 +188,11 @@ bool tree_is_of_other_version(const uint8_t *data, size_t len);
 /* ---- facts ---- */
 int64_t tree_zxid(const struct tree *t); /* of the last entry applied */
 /* Equal trees have equal digests, whatever their hash keys; O(1). Over all znodes and
- * sessions; without the zxid. */
+ * sessions, and the reconfig that is under way; without the zxid. */
 uint64_t tree_digest(const struct tree *t);
+/* The same, added up anew from all there is: differs when memory has changed by itself, or when
+ * an operation has forgotten to count. */
+uint64_t tree_digest_anew(const struct tree *t);
 struct tree_facts {
     uint64_t znodes; /* the root and the built-in ones counted, each once: 4 at first */
     uint64_t ephemerals, sessions, data_bytes;
