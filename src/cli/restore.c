@@ -147,16 +147,17 @@ static int make_machine(struct restoring *r)
 
     for (size_t i = 0; i < m->n; i++)
         seen = m->v[i].to > seen ? m->v[i].to : seen;
-    if (cmd_option(r->env, "dry-run") != NULL) {
+    bool is_dry = cmd_option(r->env, "dry-run") != NULL;
+    const struct machine_options o = {.dir = r->to};
+    int code = is_dry ? 0 : confined_to_owner(&o, true); /* the backup has been read */
+    if (code != 0)
+        return code;
+    if (is_dry) {
         tree_facts(r->replay.tree, &f);
         d = (struct restored){.sessions = f.sessions,
                               .ephemerals = f.ephemerals,
                               .znodes = f.znodes - f.ephemerals};
     } else {
-        const struct machine_options o = {.dir = r->to};
-        int code = confined_to_owner(&o, true); /* the backup was read before */
-        if (code != 0)
-            return code;
         err = restore_into(r->to, &r->self, &r->replay, seen, &d, &r->why);
         if (err == 0)
             err = restore_check(r->to, &d, &r->why);
