@@ -40,7 +40,7 @@
     R(member_forward_gap, OFTEN, "a leader misses a forward and asks for it")                  \
     R(member_forward_twice, OFTEN, "a leader gets a forward that it has taken already")        \
     R(member_question_again, OFTEN, "a question to the leader is asked again")                 \
-    R(member_refused_dying, OFTEN, "a ping comes for a session that is being ended")           \
+    R(member_refused_dying, RARE, "a ping comes for a session that is being ended")           \
     R(member_ended_attaching, OFTEN, "a session is due while its client is attaching")         \
     R(member_grace, OFTEN, "a leader that stood still gives the time back")                    \
     R(member_installed, OFTEN, "a whole tree comes, and the clients connect again")            \
@@ -60,10 +60,10 @@
     R(client_expired, OFTEN, "a client learns that its session is over")                       \
     R(client_waited_out, OFTEN, "a request finds no connection in time")                       \
     R(address_probe_met, OFTEN, "another machine answers for an address")                      \
-    R(address_grant_stale, OFTEN, "a claim is granted to a session that is over")              \
+    R(address_grant_stale, RARE, "a claim is granted to a session that is over")              \
     R(address_lease_over, OFTEN, "a holder's lease ends: the tree was not reached")            \
-    R(address_session_over, OFTEN, "a holder's session ends")                                  \
-    R(address_kernel_took, OFTEN, "the kernel takes an address away at its end")               \
+    R(address_session_over, RARE, "a holder's session ends")                                  \
+    R(address_kernel_took, RARE, "the kernel takes an address away at its end")               \
     R(address_claim_deleted, RARE, "a holder's claim is deleted by somebody")                  \
     R(failsafe_kept, OFTEN, "an address is kept by the promises of all others")                \
     R(failsafe_promised_other, RARE, "a promise is refused: another has it")                   \
