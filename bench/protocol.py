@@ -22,6 +22,10 @@ import tempfile
 import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, os.path.join(TOP, "tests", "lib"))
+
+from ports import free_port  # noqa: E402
+
 LOAD = os.path.join(TOP, "build", "tool_load")
 TICK = os.sysconf("SC_CLK_TCK")
 ALLOWED = 1.05
@@ -29,12 +33,6 @@ BY_HAND = "\n## By instructions\n"  # from here on --write leaves the page as it
 # operation, sessions, in flight, requests
 SHAPES = [("get", 1, 1, 20000), ("get", 30, 64, 600000), ("set", 1, 1, 5000),
           ("set", 30, 64, 200000), ("create", 1, 1, 5000), ("create", 30, 64, 200000)]
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Server:

@@ -3,7 +3,8 @@
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
     run.py [PART...]     gcc units clang sim mutants fuzz lint words differ clients
-                         patroni moving zoo repair commands input cluster ensemble; none: all
+                         patroni moving zoo repair commands input cluster ensemble chaos
+                         confined backup; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -20,7 +21,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOG = os.path.join(TOP, "build", "log")
 JOBS = os.environ.get("JOBS", "2")
 SEEDS = int(os.environ.get("MUSTER_SEEDS", "1000"))
-FUZZ_SECONDS = int(os.environ.get("MUSTER_FUZZ_SECONDS", "5"))
+FUZZ_SECONDS = int(os.environ.get("MUSTER_FUZZ_SECONDS", "3"))
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=1:strict_string_checks=1",
     "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
@@ -281,9 +282,25 @@ def cluster(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/failover.py")
 
 
+def confined(part):
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/cluster/confined.py")
+
+
 def ensemble(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/ensemble.py", env=SANITIZED)
+
+
+def chaos(part):
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/chaos/test_history.py")
+        part.report_lines("/usr/bin/python3", "tests/chaos/chaos.py", "--short", "--minutes",
+                          os.environ.get("MUSTER_CHAOS_MINUTES", "2"), env=SANITIZED)
+
+
+def backup(part):
+    part.report_lines("/usr/bin/python3", "tests/cluster/backup.py", env=SANITIZED)
 
 
 def lint(part):
@@ -294,7 +311,8 @@ PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": muta
          "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
          "patroni": patroni, "moving": moving, "zoo": zoo, "repair": repair,
          "commands": commands,
-         "input": bad_input, "cluster": cluster, "ensemble": ensemble}
+         "input": bad_input, "cluster": cluster, "ensemble": ensemble, "chaos": chaos,
+         "confined": confined, "backup": backup}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
 

@@ -7,6 +7,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 
 /* After ADDED and after every reconnection; then every ADDRESS_ANNOUNCE_EVERY_MS. One
  * gratuitous ARP is lost too easily: neighbours then send into the void for minutes. */
@@ -208,6 +209,7 @@ static void claiming(struct address *a, const struct address_facts *f,
         return;
     a->has_request = false;
     if (ev->session != f->session && !MUTANT(address_stale_grant)) {
+        REACHED(address_grant_stale);
         a->is_unsure = false; /* whatever it was, it was an earlier session's */
         go_idle(a, f);
     } else if (ev->err == 0 && is_ours) {
@@ -231,6 +233,7 @@ static void probing(struct address *a, const struct address_facts *f,
         go_idle(a, f);
     } else if (is_mine && ev->type == ADDRESS_EV_PROBED && ev->text[0] != 0 &&
                !MUTANT(address_probe_ignored)) {
+        REACHED(address_probe_met);
         say(a, "another machine answers for it: ", ev->text);
         hold_off(a, f);
         release(a, f, out);
@@ -278,6 +281,7 @@ static bool holding_event(struct address *a, const struct address_facts *f,
                           const struct address_event *ev, struct address_actions *out)
 {
     if (ev->type == ADDRESS_EV_EXPIRED) {
+        REACHED(address_kernel_took);
         say(a, "the kernel took it away", NULL);
         drop(a, f, out, false);
         return false;
@@ -299,6 +303,7 @@ static bool holding_event(struct address *a, const struct address_facts *f,
         a->has_request = false;
         bool is_known = ev->err == 0 || ev->err == ERR_NO_NODE;
         if (is_known && ev->session == f->session && ev->owner != f->session) {
+            REACHED(address_claim_deleted);
             say(a, "its claim was deleted by somebody", NULL);
             drop(a, f, out, false);
             return false;
@@ -328,10 +333,12 @@ static void holding(struct address *a, const struct address_facts *f,
         act(out, ADDRESS_ACT_RENEW)->until_ms = a->until_ms;
     }
     if (a->claim_session != f->session && !MUTANT(address_stale_grant)) {
+        REACHED(address_session_over);
         say(a, "the session ended", NULL);
         drop(a, f, out, false);
     } else if (f->now_ms >= a->until_ms) {
         /* The kernel has taken it away by now, whatever has been heard meanwhile. */
+        REACHED(address_lease_over);
         say(a, "the lease ended: the tree was not reached in time", NULL);
         drop(a, f, out, false);
     } else if (f->wish == ADDRESS_AWAY) {

@@ -8,6 +8,7 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 
 /* Where a slot points that was never used: a port on which nothing listens. It is disabled,
  * so nothing is ever sent there. */
@@ -164,6 +165,7 @@ void balance_offer(struct balance *b, const char *service, const struct balance_
     if (p == NULL)
         return;
     if (o->members_n == 0 && !MUTANT(balance_empty_rendered)) {
+        REACHED(balance_refused);
         refuse(b, p, o);
         return;
     }

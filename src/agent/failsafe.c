@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 
 /* A message: version, type, incarnation and seq of the question; then
  *   QUESTION  lease in ms, hash of the known machines, n, n addresses
@@ -146,8 +147,10 @@ static bool promise(struct failsafe *f, uint64_t now_ms, const char *from, uint3
 {
     struct failsafe_promise *p = promise_find(f, asked->address);
 
-    if (p != NULL && p->until_ms > now_ms && strcmp(p->to, from) != 0)
+    if (p != NULL && p->until_ms > now_ms && strcmp(p->to, from) != 0) {
+        REACHED(failsafe_promised_other);
         return false; /* promised to another, who may have it */
+    }
     /* A question that was overtaken by a later one is no reason to shorten or renumber. */
     if (p != NULL && p->incarnation == asked->incarnation && p->seq > asked->seq)
         return p->until_ms > now_ms;
@@ -266,8 +269,10 @@ uint64_t failsafe_kept_until(const struct failsafe *f, const char *address, uint
         for (unsigned i = 0; i < round->addresses; i++) {
             uint64_t end = round->asked_ms + round->lease_ms - margin_ms;
             if (strcmp(round->address[i], address) == 0 && all_promised(round, i) &&
-                end > until)
+                end > until) {
+                REACHED(failsafe_kept);
                 until = end;
+            }
         }
     }
     return until;

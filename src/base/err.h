@@ -15,6 +15,7 @@
 
 /* clang-format off */
 #define ERR_TABLE(E)                                                                        \
+    E(ERR_NO_ROOM, -1, RETRY, "the servers' disks are full: new data is refused")           \
     E(ERR_RUNTIME_INCONSISTENCY, -2, REPORT, "an earlier operation of the transaction failed") \
     E(ERR_CONNECTION_LOST, -4, UNSURE, "the connection was lost")                           \
     E(ERR_MALFORMED, -5, REPORT, "the bytes are not a valid record")                        \

@@ -34,6 +34,7 @@
     X(EXIT_UNSAFE, 6, "refused, because it would not be safe")                   \
     X(EXIT_TIMED_OUT, 7, "no answer in time; it may still have happened")        \
     X(EXIT_DIFFERENT, 8, "import --from: the trees differ")                      \
+    X(EXIT_DAMAGED, 9, "backup, restore: a file of the backup, or of the store, is damaged")     \
     X(EXIT_LOST, 13, "lock, elect, queue, barrier: it was lost, the command was stopped") \
     X(EXIT_EMPTY, 14, "queue: there was nothing to take")                        \
     X(EXIT_CONFIG, 78, "server: the configuration file cannot be used")          \
@@ -121,7 +122,10 @@ int cmd_join(struct cmd_env *env, int argc, char **argv);
 int cmd_token(struct cmd_env *env, int argc, char **argv);
 int cmd_import(struct cmd_env *env, int argc, char **argv); /* import.c, copy.c */
 int cmd_export(struct cmd_env *env, int argc, char **argv);
-int cmd_up(struct cmd_env *env, int argc, char **argv); /* run.c */
+int cmd_backup(struct cmd_env *env, int argc, char **argv);  /* backup.c */
+int cmd_restore(struct cmd_env *env, int argc, char **argv); /* restore.c */
+int cmd_recover(struct cmd_env *env, int argc, char **argv); /* recover.c */
+int cmd_up(struct cmd_env *env, int argc, char **argv);      /* run.c */
 int cmd_server(struct cmd_env *env, int argc, char **argv);
 
 #endif

@@ -18,7 +18,7 @@ static void print_values(void)
     puts("    case $last in\n"
          "        --data) COMPREPLY=($(compgen -d -- \"$word\")); return ;;\n"
          "        --name|--address|--listen|--http|--server|--timeout|--wait|--session|"
-         "--if-version|--count|--priority) return ;;\n"
+         "--if-version|--count|--priority|--keep|--at|--above|--yes) return ;;\n"
          "    esac");
 }
 
@@ -54,6 +54,7 @@ static void print_bash(void)
          "    fi\n"
          "    case $command in\n"
          "        apply) COMPREPLY=($(compgen -f -- \"$word\")) ;;\n"
+         "        backup|restore) COMPREPLY=($(compgen -d -- \"$word\")) ;;\n"
          "        completion) COMPREPLY=($(compgen -W bash -- \"$word\")) ;;\n"
          "        lock|elect|barrier|queue)\n"
          "            local dirs name\n"

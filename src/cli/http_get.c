@@ -125,14 +125,13 @@ static int receive_all(struct fetch *f, struct buf *in)
     }
 }
 
-/* "HTTP/1.1 200 OK", some lines, an empty one, the body. */
-static int parse(struct fetch *f, struct buf *in, int *code, struct buf *body)
+int http_answer_parse(struct buf *in, int *code, struct buf *body)
 {
     const char *text = buf_text(in), *end = strstr(text, "\r\n\r\n");
 
     if (end == NULL || strncmp(text, "HTTP/1.", 7) != 0 || strlen(text) < 12 ||
         text[8] != ' ' || strspn(text + 9, "0123456789") != 3)
-        return failed(f, ERR_MALFORMED, "what answers there does not speak HTTP");
+        return ERR_MALFORMED;
     *code = (text[9] - '0') * 100 + (text[10] - '0') * 10 + (text[11] - '0');
     size_t head = (size_t)(end - text) + 4;
     buf_add(body, in->data + head, in->len - head);
@@ -155,8 +154,8 @@ int http_get(const char *address, const char *path, uint32_t timeout_ms, int *co
         err = send_all(&f, &out);
     if (err == 0)
         err = receive_all(&f, &in);
-    if (err == 0)
-        err = parse(&f, &in, code, body);
+    if (err == 0 && http_answer_parse(&in, code, body) != 0)
+        err = failed(&f, ERR_MALFORMED, "what answers there does not speak HTTP");
     if (f.fd >= 0)
         close(f.fd);
     buf_free(&out);

@@ -17,5 +17,8 @@
  * why says what was measured ("connection refused", "no answer in 2000 ms"). */
 int http_get(const char *address, const char *path, uint32_t timeout_ms, int *code,
              struct buf *body, struct buf *why);
+/* What came, to the end of the connection: "HTTP/1.1 200 OK", some lines, an empty one, the
+ * body. ERR_MALFORMED: it is not that. */
+int http_answer_parse(struct buf *in, int *code, struct buf *body);
 
 #endif

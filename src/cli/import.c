@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "cli/cmd.h"
+#include "cli/confined.h"
 #include "cli/copy.h"
 #include "cli/machine.h"
 #include "cli/print.h"
@@ -156,9 +157,13 @@ static int target_is_free(const char *dir)
 
 static int make_machine(struct zkdir *z, const char *dir, const struct identity *id)
 {
+    const struct machine_options o = {.dir = dir};
+    int code = confined_to_owner(&o, true); /* what ZooKeeper has was read before */
+
+    if (code != 0)
+        return code;
     struct tree *t = tree_new(1);
     struct buf why = {0};
-    int code = 0;
     int err = zkdata_to_tree(z->data, t, &why);
 
     if (err == ERR_TOO_BIG) {
@@ -274,7 +279,8 @@ static void load_entry(void *ctx, struct raft_entry *entry)
     tree_apply(e->tree, (int64_t)entry->index, &txn, NULL, &result);
 }
 
-static int load_machine(const char *dir, struct exporting *e, struct buf *why)
+static int load_machine(const char *dir, const struct identity *id, struct exporting *e,
+                        struct buf *why)
 {
     const struct store_load load = {.ctx = e, .snapshot = load_snapshot, .entry = load_entry};
     struct store_options options = {0};
@@ -283,7 +289,7 @@ static int load_machine(const char *dir, struct exporting *e, struct buf *why)
     struct buf path = {0};
 
     secret_random(&options.salt, sizeof options.salt);
-    buf_printf(&path, "%s/store", dir);
+    identity_store_path(id, dir, &path);
     int err = disk_posix_new(&disk, buf_text(&path));
     if (err != 0) {
         buf_printf(why, "%s: %s", buf_text(&path), err_text(err));
@@ -376,13 +382,14 @@ static void print_written(const struct cmd_env *env, const char *path, size_t by
            w->ephemerals);
 }
 
-static int export_machine(struct cmd_env *env, const char *dir, const char *out)
+static int export_machine(struct cmd_env *env, const char *dir, const struct identity *id,
+                          const char *out)
 {
     struct exporting e = {0};
     struct buf why = {0}, bytes = {0}, path = {0};
     struct zkdata_written written;
     int code = 0;
-    int err = load_machine(dir, &e, &why);
+    int err = load_machine(dir, id, &e, &why);
 
     if (err != 0) {
         code =
@@ -433,5 +440,5 @@ int cmd_export(struct cmd_env *env, int argc, char **argv)
                 "missing: compare\nthe zxid below with what the others show (echo srvr | nc "
                 "HOST 2181).\n",
                 id.name, id.peers.n);
-    return export_machine(env, dir, argv[1]);
+    return export_machine(env, dir, &id, argv[1]);
 }

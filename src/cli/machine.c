@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "cli/cmd.h"
+#include "cli/confined.h"
 #include "cli/machine.h"
 #include "server/server.h"
 
@@ -24,6 +25,8 @@ int machine_options(int argc, char **argv, struct machine_options *out)
                                           {"no-balancer", no_argument, NULL, 'b'},
                                           {"check", no_argument, NULL, 'c'},
                                           {"ensemble", required_argument, NULL, 'e'},
+                                          {"user", required_argument, NULL, 'u'},
+                                          {"no-seccomp", no_argument, NULL, 's'},
                                           {NULL, 0, NULL, 0}};
     int c;
 
@@ -39,6 +42,8 @@ int machine_options(int argc, char **argv, struct machine_options *out)
         case 'b': out->no_balancer = true; break;
         case 'c': out->check = true; break;
         case 'e': out->ensemble = optarg; break;
+        case 'u': out->user = optarg; break;
+        case 's': out->no_seccomp = true; break;
         default: fprintf(stderr, "Try: muster %s --help\n", argv[0]); return EXIT_USAGE;
         }
     }
@@ -112,7 +117,8 @@ int cmd_init(struct cmd_env *env, int argc, char **argv)
     int err = machine_options(argc, argv, &o);
 
     (void)env;
-    if (err != 0 || (err = machine_alone(&o, &id, "init")) != 0)
+    if (err != 0 || (err = machine_alone(&o, &id, "init")) != 0 ||
+        (err = confined_to_owner(&o, true)) != 0)
         return err;
     err = server_create(o.dir, &id, &why);
     if (err != 0) {
@@ -190,13 +196,16 @@ int cmd_join(struct cmd_env *env, int argc, char **argv)
               stderr);
         return EXIT_USAGE;
     }
-    if (token_parse(&token, o.rest[1]) != 0) {
+    err = token_parse(&token, o.rest[1]);
+    explicit_bzero(o.rest[1], strlen(o.rest[1])); /* ps shows it else, as long as we ask */
+    if (err != 0) {
         fputs("muster: this is not a whole token. There, muster token prints the command "
               "again.\n",
               stderr);
         return EXIT_USAGE;
     }
-    if ((err = machine_identity(&o, &id, "join ADDRESS TOKEN")) != 0)
+    if ((err = machine_identity(&o, &id, "join ADDRESS TOKEN")) != 0 ||
+        (err = confined_to_owner(&o, true)) != 0)
         return err;
     struct identity old;
     err = identity_load(&old, o.dir, &why);

@@ -12,8 +12,9 @@ struct machine_options {
     const char *dir, *name, *address; /* NULL: not given; dir has a default */
     const char *listen, *http;        /* IP:PORT */
     const char *ensemble;             /* HOST:PORT,... */
+    const char *user;                 /* as whom to run; NULL: see host/confine.h */
     bool has_dir;                     /* dir was given */
-    bool no_balancer, check;
+    bool no_balancer, check, no_seccomp;
     char **rest;
     int rest_n;
 };

@@ -15,10 +15,13 @@
 #include "base/err.h"
 #include "base/log.h"
 #include "cli/cmd.h"
+#include "cli/confined.h"
 #include "cli/machine.h"
 #include "cli/run.h"
 #include "host/clock.h"
 #include "host/files.h"
+#include "host/notify.h"
+#include "server/aside.h"
 #include "server/clients.h"
 #include "server/secret.h"
 
@@ -66,6 +69,7 @@ static void server_stopped(void *ctx)
 {
     struct run *r = ctx;
 
+    uv_close((uv_handle_t *)&r->watchdog, NULL);
     uv_close((uv_handle_t *)&r->term, NULL);
     uv_close((uv_handle_t *)&r->interrupt, NULL);
 }
@@ -113,6 +117,72 @@ void run_save_status(const char *dir, const struct buf *json)
     buf_free(&path);
 }
 
+static void stop_all(struct run *r)
+{
+    r->stopping = true;
+    if (r->before_stop != NULL)
+        r->before_stop(r);
+    else
+        run_stop_server(r);
+}
+
+static void outdated(void *ctx, const struct epoch *newer)
+{
+    struct run *r = ctx;
+
+    if (r->is_outdated)
+        return;
+    r->is_outdated = true;
+    r->newer = *newer;
+    if (!r->stopping)
+        stop_all(r);
+}
+
+/* The program that we are, with the arguments that it was given, from its beginning. */
+static int begin_anew(void)
+{
+    struct buf line = {0};
+    char *argv[64];
+    unsigned n = 0;
+
+    if (file_read("/proc/self/cmdline", 65536, &line) == 0)
+        for (size_t at = 0; at < line.len && n + 1 < sizeof argv / sizeof argv[0];
+             at += strlen((char *)line.data + at) + 1)
+            argv[n++] = (char *)line.data + at;
+    argv[n] = NULL;
+    if (n > 0)
+        (void)execv("/proc/self/exe", argv);
+    log_event(LOG_ERROR, "not_restarted", LOG_S("why", strerror(errno)),
+              LOG_S("next", "start it again, as before"));
+    buf_free(&line);
+    return EXIT_FAILED;
+}
+
+/* All of it has stopped. Its store is of an epoch that is over. */
+static int join_newer_epoch(struct run *r, const char *dir)
+{
+    struct store_ends ends;
+    uint64_t common;
+    struct buf why = {0}, path = {0};
+
+    identity_store_path(&r->self, dir, &path);
+    int err = aside_for_epoch(dir, &r->self, &r->newer, &ends, &common, &why);
+    if (err != 0) {
+        log_event(LOG_ERROR, "not_set_aside", LOG_S("why", buf_text(&why)),
+                  LOG_S("effect", "this machine takes no part until it can be"),
+                  LOG_S("next", "mend that, and start muster again"));
+        buf_free(&why);
+        buf_free(&path);
+        return EXIT_FAILED;
+    }
+    log_event(LOG_WARNING, "set_aside", LOG_S("store", buf_text(&path)),
+              LOG_U("common", common), LOG_U("last", ends.last),
+              LOG_U("only_here", ends.last > common ? ends.last - common : 0),
+              LOG_S("next", "muster recover --inspect shows what only it has"));
+    buf_free(&path);
+    return begin_anew();
+}
+
 static void stop(uv_signal_t *signal, int number)
 {
     struct run *r = signal->data;
@@ -121,12 +191,31 @@ static void stop(uv_signal_t *signal, int number)
         log_event(LOG_WARNING, "stopped_at_once", LOG_U("signal", number));
         exit(128 + number);
     }
-    r->stopping = true;
     log_event(LOG_NOTICE, "stopping", LOG_U("signal", number));
-    if (r->before_stop != NULL)
-        r->before_stop(r);
-    else
-        run_stop_server(r);
+    (void)notify_send("STOPPING=1");
+    r->is_told = true;
+    stop_all(r);
+}
+
+/* From the loop: when that hangs, this stays away. */
+static void watched(uv_timer_t *timer)
+{
+    (void)timer;
+    (void)notify_send("WATCHDOG=1");
+}
+
+/* Ready is: the ports are open. Not: there is a quorum, for which the other machines are
+ * needed, and a machine's start would then wait for theirs. */
+static void say_ready(struct run *r)
+{
+    uint64_t every_ms = notify_watchdog_ms() / 3;
+    int err = notify_send("READY=1\nSTATUS=started; muster status says how the site is");
+
+    if (err != 0 && err != ERR_NOT_FOUND)
+        log_event(LOG_WARNING, "not_notified", LOG_S("why", err_text(err)),
+                  LOG_S("effect", "systemd takes the start for unfinished"));
+    if (every_ms > 0)
+        uv_timer_start(&r->watchdog, watched, every_ms, every_ms);
 }
 
 /* Until it is stopped. */
@@ -134,12 +223,15 @@ static int go_on(struct run *r, const char *dir)
 {
     CHECK(uv_signal_init(r->loop, &r->term) == 0 &&
           uv_signal_init(r->loop, &r->interrupt) == 0);
+    CHECK(uv_timer_init(r->loop, &r->watchdog) == 0);
     r->term.data = r->interrupt.data = r;
     uv_signal_start(&r->term, stop, SIGTERM);
     uv_signal_start(&r->interrupt, stop, SIGINT);
     if (r->after_start != NULL && (r->exit_code = r->after_start(r)) != 0)
         return r->exit_code;
+    confined_log();
     log_event(LOG_NOTICE, "started", LOG_S("dir", dir), LOG_S("version", MUSTER_VERSION));
+    say_ready(r);
     uv_run(r->loop, UV_RUN_DEFAULT);
     log_event(LOG_NOTICE, "stopped", LOG_S("dir", dir));
     return r->exit_code;
@@ -147,12 +239,15 @@ static int go_on(struct run *r, const char *dir)
 
 int run_until_stopped(struct run *r, const struct server_options *options)
 {
+    struct server_options o = *options;
     struct buf why = {0};
 
-    r->options = options;
+    o.outdated = outdated;
+    o.outdated_ctx = r;
+    r->options = &o;
     log_init(stderr, r->self.name, LOG_NOTICE, clock_wall_ms);
     may_open_files();
-    int err = server_start(&r->server, r->loop, options, &why);
+    int err = server_start(&r->server, r->loop, &o, &why);
     if (err == ERR_CORRUPT) {
         struct buf what = {0};
         buf_printf(&what, "%s: the store is damaged", options->dir);
@@ -172,7 +267,8 @@ int run_until_stopped(struct run *r, const struct server_options *options)
         buf_free(&why);
         return EXIT_FAILED;
     }
-    return go_on(r, options->dir);
+    int code = go_on(r, options->dir);
+    return r->is_outdated && !r->is_told ? join_newer_epoch(r, options->dir) : code;
 }
 
 int run_without_server(struct run *r, const char *dir)
@@ -243,7 +339,7 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
                         "admin.serverPort",
                         "muster server --help");
     if (err == 0 && o.rest_n == 1)
-        return run_zoo_config(o.rest[0], o.check);
+        return run_zoo_config(&o);
     if (err == 0 && o.check)
         return cmd_fail(EXIT_USAGE, "server", "--check needs a FILE", NULL,
                         "muster server zoo.cfg --check");
@@ -254,8 +350,10 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
     http_port = (uint16_t)(client_port - 1);
     if (o.http != NULL && (err = split(o.http, http_ip, &http_port)) != 0)
         return err;
-    /* First the lock: two that found it empty would each make a machine there. */
-    if ((err = run_lock_directory(o.dir)) != 0 || (err = make_alone(&r.self, o.dir)) != 0)
+    unsigned least_port = client_port < http_port ? client_port : http_port;
+    /* The lock before the machine: two that found none would each make one there. */
+    if ((err = confined(&o, o.dir, CONFINED_SERVER, least_port)) != 0 ||
+        (err = run_lock_directory(o.dir)) != 0 || (err = make_alone(&r.self, o.dir)) != 0)
         return err;
     const struct server_options s = {
         .dir = o.dir,

@@ -5,6 +5,7 @@
 
 #include <uv.h>
 
+#include "cli/machine.h"
 #include "server/server.h"
 
 struct run {
@@ -12,10 +13,14 @@ struct run {
     struct identity self;
     struct server *server;
     uv_signal_t term, interrupt;
+    uv_timer_t watchdog; /* systemd's */
     bool stopping;
     const struct server_options *options; /* of the server; set by run_until_stopped() */
     struct buf condemned;                 /* why it had to end; empty: it had not */
     int exit_code;
+    bool is_told;     /* by a signal to stop */
+    bool is_outdated; /* a newer epoch was met: when all has stopped, it begins anew */
+    struct epoch newer;
     void *more; /* of the caller */
     /* When the server has started; not 0: an exit code, it has been said why. May be NULL. */
     int (*after_start)(struct run *r);
@@ -34,7 +39,7 @@ void run_stop_server(struct run *r); /* if there is one */
 /* For when nothing answers any more: DIR/status.json. */
 void run_save_status(const char *dir, const struct buf *json);
 /* server FILE: as ZooKeeper's own configuration file says (server_zoo.c). */
-int run_zoo_config(const char *file, bool check_only);
+int run_zoo_config(const struct machine_options *o);
 /* For server_options.failed: ends the process. */
 void run_disk_failed(void *ctx, int err);
 /* What becomes of a server that may not go on: another one, with another birth, in its place.

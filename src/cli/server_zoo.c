@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "cli/cmd.h"
+#include "cli/confined.h"
 #include "cli/run.h"
 #include "host/clock.h"
 #include "host/files.h"
@@ -29,6 +30,7 @@
 
 struct zoo_run {
     struct run run;
+    const struct machine_options *options;
     struct zoo_config config;
     const char *file;
     char dir[PATH_MAX]; /* muster's files */
@@ -229,6 +231,18 @@ static int make_directory(const char *dir)
     return err;
 }
 
+/* Where the data is, or will be, says as whom; the secret has been read. */
+static int confine(struct zoo_run *z, const char *base)
+{
+    unsigned least = z->client_port;
+
+    if (z->peer_port > 0 && z->peer_port < least)
+        least = z->peer_port;
+    if (z->config.settings.admin_enabled && (unsigned)z->config.settings.admin_port < least)
+        least = (unsigned)z->config.settings.admin_port;
+    return confined(z->options, exists(z->dir, "") ? z->dir : base, CONFINED_SERVER, least);
+}
+
 static int set_directory(struct zoo_run *z)
 {
     const char *base =
@@ -237,8 +251,8 @@ static int set_directory(struct zoo_run *z)
 
     if (err != 0)
         return no_config(z->file, "dataDir is too long");
-    if ((err = check_directories(z)) != 0 || (err = make_directory(base)) != 0 ||
-        (err = make_directory(z->dir)) != 0)
+    if ((err = check_directories(z)) != 0 || (err = confine(z, base)) != 0 ||
+        (err = make_directory(base)) != 0 || (err = make_directory(z->dir)) != 0)
         return err;
     return run_lock_directory(z->dir);
 }
@@ -322,7 +336,7 @@ static int found(struct zoo_run *z, struct buf *why)
     int err = 0;
 
     if (!zoo_config_server(&z->config, z->myid)->is_observer)
-        err = founding_run(z->run.loop, &o, &verdict, why);
+        err = founding_run(z->run.loop, &o, &verdict, &self->epoch, why);
     if (err != 0)
         return err;
     log_event(LOG_NOTICE, verdict == FOUND_BEGIN ? "ensemble_begins" : "ensemble_follows",
@@ -362,6 +376,8 @@ static int take_known(struct zoo_run *z, const struct identity *known, struct bu
     }
     self->birth = known->birth;
     self->has_begun = known->has_begun;
+    self->epoch = known->epoch;
+    memcpy(self->store, known->store, sizeof self->store);
     compare_servers(z, &known->peers);
     self->peers = known->peers;
     return 0;
@@ -372,13 +388,10 @@ static int begin_ensemble(struct zoo_run *z)
     const struct server_line *own = zoo_config_server(&z->config, z->myid);
     struct identity known;
     struct buf why = {0};
-    int err = set_secret(z);
+    int err = 0;
 
-    z->peer_port = own->quorum_port;
     snprintf(z->peer_ip, sizeof z->peer_ip, "0.0.0.0");
-    if (err == 0 && !z->config.listen_on_all)
-        err = look_up(own->host, "server.N", z->peer_ip);
-    if (err != 0)
+    if (!z->config.listen_on_all && (err = look_up(own->host, "server.N", z->peer_ip)) != 0)
         return err;
     set_identity(z);
     if (own->is_observer != (strcmp(z->config.peer_type, "observer") == 0) &&
@@ -444,9 +457,13 @@ static int start(struct zoo_run *z)
 
     if (err == 0 && set->admin_enabled)
         err = look_up(set->admin_address, "admin.serverAddress", z->http_ip);
+    bool is_alone = zoo_config_is_alone(&z->config);
+    if (err == 0 && !is_alone) {
+        z->peer_port = zoo_config_server(&z->config, z->myid)->quorum_port;
+        err = set_secret(z); /* while we are who may read it */
+    }
     if (err != 0 || (err = set_directory(z)) != 0)
         return err;
-    bool is_alone = zoo_config_is_alone(&z->config);
     if ((err = is_alone ? begin_alone(z) : begin_ensemble(z)) != 0)
         return err;
     const struct server_options s = {
@@ -481,17 +498,19 @@ static int check(struct zoo_run *z)
     return EXIT_OK;
 }
 
-int run_zoo_config(const char *file, bool check_only)
+int run_zoo_config(const struct machine_options *o)
 {
+    const char *file = o->rest[0];
     struct zoo_run *z = mem_new(struct zoo_run);
 
     z->run = (struct run){.loop = uv_default_loop(), .more = z, .after_start = after_start};
     z->file = file;
+    z->options = o;
     int err = read_config(file, &z->config);
     if (err == 0 && !zoo_config_is_alone(&z->config))
         err = read_myid(z);
     if (err == 0)
-        err = check_only ? check(z) : start(z);
+        err = o->check ? check(z) : start(z);
     zoo_config_free(&z->config);
     mem_free(z);
     return err;

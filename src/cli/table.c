@@ -7,6 +7,11 @@
 /* clang-format off */
 #define END {NULL, 0, NULL, NULL}
 #define DATA {"data", 0, "DIR", "where this machine keeps its data; default " CMD_DIR_DEFAULT}
+#define USER                                                                                 \
+    {"user", 0, "USER", "as whom, if started as root; default: who owns the data directory, or " \
+                        "(for a new one) muster if there is such a user, or root"}
+#define NO_SECCOMP                                                                           \
+    {"no-seccomp", 0, NULL, "do not forbid the calls of the kernel that are never made"}
 #define MACHINE                                                                              \
     DATA,                                                                                    \
     {"name", 0, "NAME", "this machine's name; default: the host's"},                         \
@@ -14,6 +19,14 @@
 
 static const struct cmd_option apply_options[] = {
     {"dry-run", 'n', NULL, "show the plan, change nothing"}, END};
+static const struct cmd_option backup_options[] = {
+    DATA,
+    {"http", 0, "HOST:PORT", "this machine's server; environment: MUSTER_HTTP; default "
+                             CMD_HTTP_DEFAULT},
+    {"full", 0, NULL, "the whole tree again, not only what is new"},
+    {"keep", 0, "N", "then remove what is older than the last N full ones"},
+    {"list", 0, NULL, "show what the backup has"},
+    {"verify", 0, NULL, "prove it: replay all of it, and restore it aside"}, END};
 static const struct cmd_option barrier_options[] = {
     {"count", 'n', "N", "wait until N have come; with a command also until all have left"},
     {"hold", 0, NULL, "close it, and come back at once"},
@@ -52,18 +65,33 @@ static const struct cmd_option elect_options[] = {
 static const struct cmd_option lock_options[] = {
     {"wait", 0, "SEC", "give up when it is not ours by then; 0: at once"},
     {"session", 0, "SEC", "how long the lock outlives a lost connection; default 10"}, END};
-static const struct cmd_option machine_options[] = {MACHINE, END};
+static const struct cmd_option machine_options[] = {MACHINE, USER, END};
 static const struct cmd_option queue_options[] = {
     {"priority", 'p', "N", "put: 0 to 999, the lowest is taken first; default 100"},
     {"lines", 'l', NULL, "put: each line of stdin is an item"},
     {"wait", 0, "SEC", "take: give up when there is nothing by then; 0: at once"},
     {"session", 0, "SEC", "take: how long an item outlives a lost connection; default 10"}, END};
 static const struct cmd_option token_options[] = {DATA, END};
+static const struct cmd_option recover_options[] = {
+    DATA,
+    {"http", 0, "HOST:PORT", "this machine's server, while it runs; environment: MUSTER_HTTP; "
+                             "default " CMD_HTTP_DEFAULT},
+    {"yes", 0, "NAME", "this machine's name: do it, and do not ask"},
+    {"older", 0, NULL, "also if another machine that answers has a newer copy"},
+    {"inspect", 0, NULL, "show what only the stores have that were set aside here"}, END};
+static const struct cmd_option restore_options[] = {
+    {"data", 0, "DIR", "where the new machine keeps its data"},
+    {"at", 0, "TIME|ZXID", "the tree as it was then; default: the end of the backup"},
+    {"name", 0, "NAME", "the new machine's name; default: the host's"},
+    {"address", 0, "IP", "its own IPv4 address; without name and address: for muster server"},
+    {"above", 0, "ZXID", "clients have seen zxids up to this, above the backup's"},
+    {"dry-run", 'n', NULL, "replay, say what is there, write nothing"}, END};
 static const struct cmd_option server_options[] = {
     DATA,
     {"listen", 0, "IP:PORT", "for clients; default 127.0.0.1:2181"},
     {"http", 0, "IP:PORT", "for metrics and status; default: the port below"},
-    {"check", 0, NULL, "with FILE: say what would be set, and from where; start nothing"}, END};
+    {"check", 0, NULL, "with FILE: say what would be set, and from where; start nothing"},
+    USER, NO_SECCOMP, END};
 static const struct cmd_option set_options[] = {
     {"if-version", 0, "N", "only if it has this version"}, END};
 static const struct cmd_option status_options[] = {
@@ -74,7 +102,8 @@ static const struct cmd_option up_options[] = {
     MACHINE,
     {"ensemble", 0, "HOST:PORT,...", "no server here: on these, of Apache ZooKeeper; /CHROOT may "
                                      "stand behind the last. Needs --address"},
-    {"no-balancer", 0, NULL, "leave HAProxy alone"}, END};
+    {"no-balancer", 0, NULL, "leave HAProxy alone"},
+    USER, NO_SECCOMP, END};
 static const struct cmd_option watch_options[] = {
     {"recursive", 'r', NULL, "and everything below it"},
     {"once", '1', NULL, "end after the first change, with the command's exit code"}, END};
@@ -85,6 +114,17 @@ const struct cmd cmd_table[] = {
         "  muster apply --dry-run site.yml     what would change\n"
         "  muster apply site.yml               change it\n",
         cmd_apply},
+    {"backup", "DIR", "Make a backup of the tree while everything runs, or prove one",
+        1, 1, 0, backup_options,
+        "  muster backup /backup/shop                 full at first, then what is new\n"
+        "  muster backup --full --keep 4 /backup/shop     once a week; the last four are kept\n"
+        "  muster backup --list /backup/shop\n"
+        "  muster backup --verify /backup/shop        exit code 9: a file is damaged\n"
+        "\n"
+        "It runs on a machine of the site, as root or as muster's own user: whoever can read its\n"
+        "data. No other server is asked, and none is slowed down. DIR holds all that the tree\n"
+        "holds, access lists and passwords' hashes too: keep it as private as the data.\n",
+        cmd_backup},
     {"barrier", "NAME [-- COMMAND...]", "Wait until so many have come, or until it is open",
         1, 1, CMD_TAIL_MAYBE, barrier_options,
         "  muster barrier start --count 3                         on three machines\n"
@@ -191,6 +231,28 @@ const struct cmd cmd_table[] = {
         "put: exit code 7 means that the item may be there; put again, it may be there twice.\n"
         "The znodes are kazoo's: LockingQueue(\"/queues/NAME\").\n",
         cmd_queue},
+    {"recover", "", "Go on from this machine alone when the quorum is lost for good",
+        0, 0, 0, recover_options,
+        "  muster recover                     who is missing, how new this copy is; asks\n"
+        "  muster recover --yes b             in a script, on the machine b\n"
+        "  muster recover --inspect           what only a machine that was away had\n"
+        "\n"
+        "Only when the others are lost for good: what they acknowledged and this machine has not\n"
+        "is lost. Everything on this disk is kept. It begins a new epoch, in which this machine\n"
+        "alone votes; the others, when they come back, set their data aside and join anew by\n"
+        "themselves. All sessions end. muster must be stopped here, and be started afterwards.\n",
+        cmd_recover},
+    {"restore", "DIR", "Make a machine from a point of a backup",
+        1, 1, 0, restore_options,
+        "  muster restore --dry-run /backup/shop      what is there\n"
+        "  muster restore /backup/shop --data /var/lib/muster --name a --address 10.0.0.11\n"
+        "  muster restore /backup/shop --at \"2026-11-20 15:04\" --data /tmp/then\n"
+        "  muster restore /backup/shop --at 0x1a2b --data /tmp/then\n"
+        "\n"
+        "The new machine is a cluster of its own: nothing of the old one can join it or speak\n"
+        "with it, and the old one may go on meanwhile. Sessions and ephemerals are left out.\n"
+        "Its zxids begin far above all that clients can have seen.\n",
+        cmd_restore},
     {"server", "[FILE]", "Run one ZooKeeper-protocol server, alone or as FILE (a zoo.cfg) says",
         0, 1, CMD_RAW, server_options,
         "  muster server --data /tmp/try\n"

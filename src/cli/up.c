@@ -4,11 +4,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "base/check.h"
 #include "base/err.h"
 #include "base/log.h"
 #include "cli/cmd.h"
+#include "cli/confined.h"
 #include "cli/machine.h"
 #include "cli/run.h"
 #include "host/agent_uv.h"
@@ -235,6 +237,10 @@ int cmd_up(struct cmd_env *env, int argc, char **argv)
                             .after_start = start_agent,
                             .before_stop = stop_agent},
                     .no_balancer = o.no_balancer};
+    struct stat st;
+    bool is_there = stat(o.dir, &st) == 0; /* if not: a machine is not made by starting it */
+    if (is_there && (err = confined(&o, o.dir, CONFINED_AGENT, 0)) != 0)
+        return err;
     if (realpath(o.dir, u.dir) == NULL)
         snprintf(u.dir, sizeof u.dir, "%s", o.dir); /* the next step says what is wrong */
     if (identity_load(&u.run.self, o.dir, &why) != 0) {

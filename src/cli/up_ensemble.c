@@ -9,6 +9,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "cli/auth.h"
+#include "cli/confined.h"
 #include "cli/machine.h"
 #include "cli/run.h"
 #include "client/client_uv_names.h"
@@ -186,7 +187,8 @@ int up_ensemble(struct cmd_env *env, const struct machine_options *o)
         buf_free(&why);
         return code;
     }
-    if ((code = run_lock_directory(o->dir)) != 0)
+    if ((code = confined(o, o->dir, CONFINED_AGENT, 0)) != 0 ||
+        (code = run_lock_directory(o->dir)) != 0)
         return code;
     if (realpath(o->dir, u.dir) == NULL)
         snprintf(u.dir, sizeof u.dir, "%s", o->dir);

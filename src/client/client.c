@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "base/rng.h"
 #include "client/chroot.h"
 #include "client/pending.h"
@@ -209,6 +210,8 @@ static void end_sent(struct client *c)
 {
     struct pending lost = pending_take_all(&c->sent);
 
+    if (lost.first != NULL && is_write(lost.first->op))
+        REACHED(client_lost_in_flight);
     while (MUTANT(client_blind_retry) && lost.first != NULL) {
         struct request *r = lost.first;
         lost.first = r->next;
@@ -265,6 +268,8 @@ static void finish(struct client *c)
 /* The session is gone. The same server is asked for a new one at once. */
 static void expire(struct client *c)
 {
+    if (!c->renewing && !c->closing)
+        REACHED(client_expired);
     c->session = 0;
     c->timeout_ms = 0;
     c->renewing = false;
@@ -343,7 +348,8 @@ static void arrive(struct client *c)
     c->phase = UP;
     c->is_refused = false;
     c->up_ms = c->now_ms;
-    watched_encode(&c->watched, c->zxid, CLIENT_SET_WATCHES_MAX, emit_set_watches, c);
+    if (!MUTANT(client_watches_forgotten))
+        watched_encode(&c->watched, c->zxid, CLIENT_SET_WATCHES_MAX, emit_set_watches, c);
     if (c->closing || c->renewing) {
         send_close(c);
         return;
@@ -642,6 +648,8 @@ static void end_impatient(struct client *c)
     struct pending late;
 
     pending_init(&late);
+    if (waiting_ends(c) <= c->now_ms)
+        REACHED(client_waited_out);
     while (waiting_ends(c) <= c->now_ms)
         pending_add(&late, pending_take(&c->waiting, &c->waiting.first));
     pending_end(late, ERR_CONNECTION_LOST);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/mutant.h"
 #include "tree/watch.h"
 #include "wire/wire.h"
 
@@ -114,7 +115,8 @@ void watched_encode(const struct watched *w, int64_t zxid, size_t max_bytes, wat
          l = hash_walk_next(&w->table, &walk)) {
         const struct entry *e = HASH_ENTRY(l, struct entry, link);
         for (unsigned kind = 0; kind < WATCHED_KINDS; kind++) {
-            if ((e->kinds & 1u << kind) == 0)
+            if ((e->kinds & 1u << kind) == 0 ||
+                (MUTANT(client_recursive_forgotten) && 1u << kind == WATCHED_RECURSIVE))
                 continue;
             if (b.bytes > 0 && b.bytes + e->len + 4 > max_bytes)
                 flush(&b, zxid, emit, ctx);

@@ -13,19 +13,13 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "host/arp_frame.h"
 #include "host/clock.h"
 
 enum { FRAMES_A_TURN = 64, CONFLICT_EVERY_MS = 1000 };
 
 static const uint8_t everybody[6] = {0xff, 0xff, 0xff, 0xff, 0xff, 0xff};
 static const uint8_t nobody[6];
-
-/* RFC 826 over Ethernet, as on the wire. */
-struct frame {
-    struct ether_header ethernet;
-    struct ether_arp arp;
-};
-_Static_assert(sizeof(struct frame) == 42, "no padding");
 
 struct probe {
     struct arp *owner;
@@ -74,7 +68,7 @@ static int error_of(int number)
 static int send_frame(struct arp *a, uint16_t op, struct in_addr sender, struct in_addr target,
                       const uint8_t target_mac[6])
 {
-    struct frame f = {.ethernet.ether_type = htons(ETHERTYPE_ARP)};
+    struct arp_frame f = {.ethernet.ether_type = htons(ETHERTYPE_ARP)};
 
     memcpy(f.ethernet.ether_dhost, everybody, 6);
     memcpy(f.ethernet.ether_shost, a->mac, 6);
@@ -219,29 +213,20 @@ static void see_claim(struct arp *a, struct in_addr address, const uint8_t mac[6
     }
 }
 
-/* RFC 5227, 2.1.1: an answer, a claim, or another's probe of the same address. */
-static void see_frame(struct arp *a, const struct frame *f)
+static void see_frame(struct arp *a, const struct arp_frame *f)
 {
-    const struct arphdr *h = &f->arp.ea_hdr;
-    struct in_addr sender, target;
+    struct arp_claim c;
 
-    if (h->ar_hrd != htons(ARPHRD_ETHER) || h->ar_pro != htons(ETHERTYPE_IP) ||
-        h->ar_hln != 6 || h->ar_pln != 4 || memcmp(f->arp.arp_sha, a->mac, 6) == 0)
-        return;
-    memcpy(&sender, f->arp.arp_spa, 4);
-    memcpy(&target, f->arp.arp_tpa, 4);
-    bool is_probe = sender.s_addr == 0 && h->ar_op == htons(ARPOP_REQUEST);
-    struct in_addr claimed = is_probe ? target : sender;
-    if (claimed.s_addr == 0)
+    if (!arp_frame_read(f, a->mac, &c))
         return;
     for (struct probe *p = a->probes; p != NULL; p = p->next) {
-        if (p->address.s_addr == claimed.s_addr && p->sent > 0) {
-            answer_probe(p, 0, f->arp.arp_sha);
+        if (p->address.s_addr == c.address.s_addr && p->sent > 0) {
+            answer_probe(p, 0, c.mac);
             break;
         }
     }
-    if (!is_probe && !a->is_closing)
-        see_claim(a, claimed, f->arp.arp_sha);
+    if (!c.is_probe && !a->is_closing)
+        see_claim(a, c.address, c.mac);
 }
 
 static void on_readable(uv_poll_t *poll, int status, int events)
@@ -250,7 +235,7 @@ static void on_readable(uv_poll_t *poll, int status, int events)
 
     (void)status, (void)events;
     for (unsigned i = 0; i < FRAMES_A_TURN && !a->is_closing; i++) {
-        struct frame f;
+        struct arp_frame f;
         struct sockaddr_ll from = {0};
         socklen_t from_len = sizeof from;
         ssize_t n =

@@ -117,9 +117,7 @@ bool haproxy_parse_processes(const char *text, struct haproxy_processes *out)
     return has_master && has_worker;
 }
 
-/* The first line that says what is wrong, without HAProxy's decoration:
- * "[ALERT]    (123) : config : parsing [...]" -> "parsing [...]" */
-static void take_alert(const char *text, char *out, size_t size)
+void haproxy_alert(const char *text, char *out, size_t size)
 {
     const char *line = strstr(text, "[ALERT]");
 
@@ -363,7 +361,7 @@ static void finish_with_output(struct haproxy *h, const char *what)
         for (const char *at = all; (at = strstr(at, "Reloading HAProxy")) != NULL; at++)
             last = at;
         if (strstr(last, "[ALERT]") != NULL)
-            take_alert(last, alert, sizeof alert);
+            haproxy_alert(last, alert, sizeof alert);
     }
     buf_free(&text);
     snprintf(why, sizeof why, "%s%s%s", what, *alert != 0 ? ": " : "", alert);
@@ -509,7 +507,7 @@ static void on_checked(void *ctx, const struct process_result *r)
 
     h->check = NULL;
     if (r->err != 0 || r->timed_out || r->exit_code != 0 || r->signal != 0) {
-        take_alert(r->errors, alert, sizeof alert);
+        haproxy_alert(r->errors, alert, sizeof alert);
         snprintf(why, sizeof why, "HAProxy refuses the configuration: %s",
                  r->err != 0    ? uv_strerror(r->err)
                  : r->timed_out ? "no verdict in time"

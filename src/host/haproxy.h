@@ -66,5 +66,8 @@ struct haproxy_processes {
     unsigned worker_reloads; /* that it has outlived: 0, it runs with the present file */
 };
 bool haproxy_parse_processes(const char *text, struct haproxy_processes *out);
+/* The first line that says what is wrong, without HAProxy's decoration:
+ * "[ALERT]    (123) : config : parsing [...]" -> "parsing [...]" */
+void haproxy_alert(const char *text, char *out, size_t size);
 
 #endif

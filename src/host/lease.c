@@ -266,14 +266,9 @@ static void put_removal(struct lease *l, uint8_t family, const char *set,
     put_element(l, NFT_MSG_DELSETELEM, family, set, address, 0);
 }
 
-struct found {
-    struct in_addr *v;
-    size_t n, max;
-};
-
 static int take_key(const struct nlattr *a, void *ctx)
 {
-    struct found *f = ctx;
+    struct lease_found *f = ctx;
 
     if (mnl_attr_get_type(a) == NFTA_DATA_VALUE && f->n < f->max &&
         mnl_attr_get_payload_len(a) == sizeof(struct in_addr))
@@ -300,14 +295,14 @@ static int take_elements(const struct nlattr *a, void *ctx)
     return mnl_attr_parse_nested(a, take_element, ctx);
 }
 
-static int take_element_list(const struct nlmsghdr *h, void *ctx)
+int lease_read_elements(const struct nlmsghdr *h, void *ctx)
 {
     return mnl_attr_parse(h, sizeof(struct nfgenmsg), take_elements, ctx);
 }
 
 int lease_managed(struct lease *l, struct in_addr *v, size_t max, size_t *n)
 {
-    struct found found = {v, 0, max};
+    struct lease_found found = {v, 0, max};
     int err = ERR_SYSTEM;
 
     /* A list that others' changes interrupt is asked for again. */
@@ -316,7 +311,7 @@ int lease_managed(struct lease *l, struct in_addr *v, size_t max, size_t *n)
         mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_TABLE, TABLE);
         mnl_attr_put_strz(h, NFTA_SET_ELEM_LIST_SET, MANAGED);
         found.n = 0;
-        err = ask(l, take_element_list, &found);
+        err = ask(l, lease_read_elements, &found);
         if (err == 0 || l->number != EINTR)
             break;
     }
@@ -327,14 +322,14 @@ int lease_managed(struct lease *l, struct in_addr *v, size_t max, size_t *n)
 int lease_is_granted(struct lease *l, struct in_addr address, bool *granted)
 {
     struct in_addr v[1];
-    struct found found = {v, 0, 1};
+    struct lease_found found = {v, 0, 1};
 
     *granted = false;
     for (unsigned i = 0; i < FAMILIES; i++) {
         struct nlmsghdr *h = question(l, NFT_MSG_GETSETELEM, families[i], NLM_F_ACK);
         fill_elements(h, LEASED, &address, 1, 0);
         found.n = 0;
-        int err = ask(l, take_element_list, &found);
+        int err = ask(l, lease_read_elements, &found);
         if (err != 0 && err != ERR_NOT_FOUND)
             return err;
         *granted = *granted || found.n == 1;

@@ -79,4 +79,12 @@ int lease_renew(struct lease *l, struct in_addr address, uint64_t until_ms);
 int lease_revoke(struct lease *l, struct in_addr address);
 int lease_is_granted(struct lease *l, struct in_addr address, bool *granted);
 
+/* The addresses in one message of the kernel's list of a set, as mnl_cb_run() hands it out. */
+struct nlmsghdr;
+struct lease_found {
+    struct in_addr *v;
+    size_t n, max;
+};
+int lease_read_elements(const struct nlmsghdr *h, void *ctx); /* ctx: struct lease_found */
+
 #endif

@@ -11,6 +11,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "host/netlink_read.h"
 
 enum { ANSWER_LIMIT_S = 2, ANSWER_BYTES = 32768, REQUEST_BYTES = 512, DUMP_TRIES = 3 };
 
@@ -138,57 +139,9 @@ int netlink_address_remove(struct netlink *n, unsigned device, struct in_addr ad
     return ask(n, address_request(buffer, RTM_DELADDR, 0, device, address, prefix), NULL, NULL);
 }
 
-struct address_list {
-    struct netlink_address *v;
-    size_t n, cap;
-};
-
-static int take_address_attribute(const struct nlattr *a, void *ctx)
-{
-    struct netlink_address *out = ctx;
-
-    switch (mnl_attr_get_type(a)) {
-    case IFA_LOCAL:
-        if (mnl_attr_validate(a, MNL_TYPE_U32) == 0)
-            out->address.s_addr = mnl_attr_get_u32(a);
-        break;
-    case IFA_PROTO:
-        if (mnl_attr_validate(a, MNL_TYPE_U8) == 0)
-            out->proto = mnl_attr_get_u8(a);
-        break;
-    case IFA_CACHEINFO:
-        if (mnl_attr_get_payload_len(a) >= sizeof(struct ifa_cacheinfo)) {
-            struct ifa_cacheinfo life;
-            memcpy(&life, mnl_attr_get_payload(a), sizeof life);
-            out->valid_s = life.ifa_valid;
-        }
-        break;
-    default: break;
-    }
-    return MNL_CB_OK;
-}
-
-static int take_address(const struct nlmsghdr *h, void *ctx)
-{
-    struct address_list *list = ctx;
-    const struct ifaddrmsg *m = mnl_nlmsg_get_payload(h);
-
-    if (h->nlmsg_type != RTM_NEWADDR || mnl_nlmsg_get_payload_len(h) < sizeof *m ||
-        m->ifa_family != AF_INET || list->n == NETLINK_ADDRESSES_MAX)
-        return MNL_CB_OK;
-    struct netlink_address a = {
-        .device = m->ifa_index, .prefix = m->ifa_prefixlen, .valid_s = NETLINK_FOREVER};
-    mnl_attr_parse(h, sizeof *m, take_address_attribute, &a);
-    if (a.address.s_addr == 0 || a.prefix > 32)
-        return MNL_CB_OK;
-    mem_grow(list->v, list->cap, list->n + 1);
-    list->v[list->n++] = a;
-    return MNL_CB_OK;
-}
-
 int netlink_addresses(struct netlink *n, struct netlink_address **out, size_t *count)
 {
-    struct address_list list = {0};
+    struct netlink_address_list list = {0};
     int err = ERR_SYSTEM;
 
     /* A list that changes while the kernel writes it is interrupted: then once more. */
@@ -200,7 +153,7 @@ int netlink_addresses(struct netlink *n, struct netlink_address **out, size_t *c
         struct ifaddrmsg *m = mnl_nlmsg_put_extra_header(h, sizeof *m);
         m->ifa_family = AF_INET;
         list.n = 0;
-        err = ask(n, h, take_address, &list);
+        err = ask(n, h, netlink_read_address, &list);
         if (err != 0 && n->number != EINTR)
             break;
     }
@@ -211,34 +164,6 @@ int netlink_addresses(struct netlink *n, struct netlink_address **out, size_t *c
     *out = list.v;
     *count = list.n;
     return 0;
-}
-
-static int take_device_attribute(const struct nlattr *a, void *ctx)
-{
-    struct netlink_device *out = ctx;
-    uint16_t len = mnl_attr_get_payload_len(a);
-
-    if (mnl_attr_get_type(a) == IFLA_IFNAME && mnl_attr_validate(a, MNL_TYPE_NUL_STRING) == 0 &&
-        len <= sizeof out->name)
-        memcpy(out->name, mnl_attr_get_str(a), len);
-    if (mnl_attr_get_type(a) == IFLA_ADDRESS && len == sizeof out->mac)
-        memcpy(out->mac, mnl_attr_get_payload(a), sizeof out->mac);
-    return MNL_CB_OK;
-}
-
-static int take_device(const struct nlmsghdr *h, void *ctx)
-{
-    struct netlink_device *out = ctx;
-    const struct ifinfomsg *m = mnl_nlmsg_get_payload(h);
-
-    if (h->nlmsg_type != RTM_NEWLINK || mnl_nlmsg_get_payload_len(h) < sizeof *m)
-        return MNL_CB_OK;
-    out->index = (unsigned)m->ifi_index;
-    out->is_loopback = (m->ifi_flags & IFF_LOOPBACK) != 0;
-    out->is_up = (m->ifi_flags & IFF_UP) != 0;
-    out->is_running = out->is_up && (m->ifi_flags & IFF_RUNNING) != 0;
-    mnl_attr_parse(h, sizeof *m, take_device_attribute, out);
-    return MNL_CB_OK;
 }
 
 int netlink_device_get(struct netlink *n, unsigned index, struct netlink_device *out)
@@ -252,7 +177,7 @@ int netlink_device_get(struct netlink *n, unsigned index, struct netlink_device 
     m->ifi_family = AF_UNSPEC;
     m->ifi_index = (int)index;
     *out = (struct netlink_device){0};
-    int err = ask(n, h, take_device, out);
+    int err = ask(n, h, netlink_read_device, out);
     return err != 0 ? err : out->index == index ? 0 : ERR_NOT_FOUND;
 }
 

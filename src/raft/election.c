@@ -2,15 +2,27 @@
 /* Roles, terms and votes: [R] 5.1, 5.2, 5.4.1; [D] 4.2.3 (stickiness), 9.6 (pre-vote). */
 #include "base/check.h"
 #include "base/err.h"
+#include "base/reached.h"
 #include "raft/internal.h"
+
+#define TERMS_SHORT 2  /* terms without a leader that have the usual patience */
+#define PATIENCE_MAX 3 /* in further ones it is doubled, so many times at most */
 
 void raft_patience_draw(struct raft *r)
 {
-    uint64_t min = r->opt.election_min_ms;
+    uint64_t min = r->opt.election_min_ms, ms = min + rng_below(&r->rng, min);
 
+    /* The disks may be slower than our patience: then every campaign is ended by the next one
+     * just before it is won (disk 2, 70). */
+    if (r->leader == RAFT_NOBODY && r->terms_lost > TERMS_SHORT) {
+        unsigned more = r->terms_lost - TERMS_SHORT;
+        ms <<= more < PATIENCE_MAX ? more : PATIENCE_MAX;
+    }
     /* Only a voter campaigns. To the others the timeout says that the leader is lost. */
-    r->election_ms = r->now_ms + min + rng_below(&r->rng, min);
+    r->election_ms = r->now_ms + ms + (r->is_reluctant ? 2 * min : 0);
 }
+
+void raft_reluctant(struct raft *r, bool is_reluctant) { r->is_reluctant = is_reluctant; }
 
 /* Becomes, or stays, a follower in `term`, which is not below ours ([R] 5.1). */
 void raft_follow(struct raft *r, uint64_t term, uint64_t leader)
@@ -23,6 +35,10 @@ void raft_follow(struct raft *r, uint64_t term, uint64_t leader)
     /* Also while the new term has no leader yet: a refusal sent meanwhile (to the old one)
      * must not carry a round of the old term, which the new leader may come to count as one
      * of its own and confirm a read by it. */
+    if (leader != RAFT_NOBODY)
+        r->terms_lost = 0;
+    else if (term > r->term)
+        r->terms_lost++;
     if (term > r->term || leader != r->leader) {
         r->leader = leader;
         r->matched = r->answered_match = 0;
@@ -107,6 +123,7 @@ void raft_campaign(struct raft *r, bool is_forced)
         return;
     r->term++;
     r->vote = r->opt.id;
+    r->terms_lost++;
     r->matched = r->answered_match = 0;
     r->round = r->answered_round = 0;
     r->is_answer_owed = false;
@@ -139,6 +156,7 @@ void raft_election_due(struct raft *r)
     } else if (r->role == RAFT_CANDIDATE && !r->has_asked) {
         /* The disk is slower than our patience. Beginning anew would only begin the wait
          * anew, for ever. */
+        REACHED(raft_slow_candidate);
         raft_patience_draw(r);
     } else {
         campaign_if_welcome(r);
@@ -186,6 +204,8 @@ static void on_prevote(struct raft *r, const struct raft_msg *m)
 {
     bool yes = m->term > r->term && is_up_to_date(r, m);
 
+    if (m->term > r->term && !yes)
+        REACHED(raft_prevote_refused);
     /* A refusal carries our term: who is behind catches up with it and asks again. */
     raft_send(r, m->from,
               &(struct raft_msg){.type = RAFT_MSG_PREVOTE_ANSWER,
@@ -225,6 +245,7 @@ int raft_on_vote(struct raft *r, const struct raft_msg *m)
     bool is_free = (r->role == RAFT_FOLLOWER || r->role == RAFT_PRE_CANDIDATE) &&
                    (r->vote == RAFT_NOBODY || r->vote == m->from || MUTANT(raft_vote_twice));
     if (m->term < r->term || !is_free || !is_up_to_date(r, m)) {
+        REACHED(raft_vote_refused);
         answer_vote(r, m->from, false);
         return 0;
     }
@@ -272,6 +293,8 @@ int raft_on_vote_answer(struct raft *r, const struct raft_msg *m)
 void raft_on_timeout_now(struct raft *r, const struct raft_msg *m)
 {
     if (m->term == r->term && m->from == r->leader && r->role == RAFT_FOLLOWER &&
-        raft_is_voter(r, r->opt.id) && !raft_is_stranger(r))
+        raft_is_voter(r, r->opt.id) && !raft_is_stranger(r)) {
+        REACHED(raft_timeout_now);
         raft_campaign(r, true);
+    }
 }

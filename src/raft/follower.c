@@ -10,6 +10,7 @@
  */
 #include "base/check.h"
 #include "base/err.h"
+#include "base/reached.h"
 #include "raft/internal.h"
 
 void raft_commit_to(struct raft *r, uint64_t index)
@@ -23,6 +24,7 @@ void raft_commit_to(struct raft *r, uint64_t index)
 void raft_truncate(struct raft *r, uint64_t from)
 {
     CHECK(from > r->commit);
+    REACHED(raft_truncated);
     raft_log_truncate(&r->log, from);
     raft_config_truncated(r, from);
     raft_saved_rollback(r, from);

@@ -120,6 +120,8 @@ struct raft {
 
     /* election.c */
     bool has_asked;        /* candidate: our own vote is saved and the others are asked */
+    unsigned terms_lost;   /* that have begun since a leader was last known */
+    bool is_reluctant;     /* others shall come first */
     bool is_forced;        /* this campaign was ordered by the leader ([D] 3.10) */
     uint64_t vote_owed_to; /* granted, not yet saved, so not yet answered */
 

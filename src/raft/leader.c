@@ -7,6 +7,7 @@
  */
 #include "base/check.h"
 #include "base/err.h"
+#include "base/reached.h"
 #include "raft/internal.h"
 
 /* ---- quorums ---- */
@@ -18,7 +19,7 @@ uint64_t raft_quorum_value(const struct raft *r, uint64_t (*value)(const struct 
     unsigned n = 0;
 
     for (unsigned i = 0; i < r->members.n; i++) {
-        if (!r->members.v[i].voter)
+        if (!r->members.v[i].voter && !MUTANT(raft_learner_counts))
             continue;
         uint64_t v = r->peers[i].id == r->opt.id ? ours : value(&r->peers[i]);
         unsigned at = n++;
@@ -214,7 +215,10 @@ uint64_t raft_append(struct raft *r, enum raft_entry_type type, const void *payl
 void raft_lead(struct raft *r)
 {
     CHECK(r->role == RAFT_CANDIDATE && r->has_asked);
+    if (r->members_index > r->commit)
+        REACHED(raft_led_in_change);
     r->role = RAFT_LEADER;
+    r->terms_lost = 0;
     r->leader = r->opt.id;
     r->election_ms = RAFT_NEVER;
     r->leader_since_ms = r->now_ms;
@@ -236,6 +240,8 @@ void raft_lead(struct raft *r)
 void raft_lead_end(struct raft *r)
 {
     CHECK(r->role == RAFT_LEADER);
+    if (r->members_index > r->commit)
+        REACHED(raft_fell_in_change);
     raft_reads_drop(r);
     raft_snapshot_out_drop(r, true);
     r->transfer_to = RAFT_NOBODY;
@@ -254,6 +260,7 @@ static void leave_when_removed(struct raft *r)
     if (r->members_index > r->commit || raft_is_voter(r, r->opt.id))
         return;
     const struct peer *best = NULL;
+    REACHED(raft_removed_leader);
     for (unsigned i = 0; i < r->members.n; i++) {
         if (r->members.v[i].voter && (best == NULL || r->peers[i].match > best->match))
             best = &r->peers[i];
@@ -273,8 +280,10 @@ void raft_commit_advance(struct raft *r)
 
     if (index <= r->commit || index > r->log.last)
         return;
-    if (raft_log_term(&r->log, index) != r->term && !MUTANT(raft_commit_old_term))
+    if (raft_log_term(&r->log, index) != r->term && !MUTANT(raft_commit_old_term)) {
+        REACHED(raft_old_term_waits);
         return;
+    }
     raft_commit_to(r, index);
     r->is_send_owed = true;
     raft_promote_ready(r);
@@ -328,12 +337,14 @@ void raft_leader_due(struct raft *r)
 {
     /* [D] 6.2: who cannot reach a quorum must not let clients wait for it. */
     if (r->now_ms - raft_quorum_contact_ms(r) >= r->opt.election_min_ms) {
+        REACHED(raft_alone);
         raft_follow(r, r->term, RAFT_NOBODY);
         return;
     }
     if (r->transfer_to != RAFT_NOBODY && r->now_ms >= r->transfer_until_ms)
         r->transfer_to = RAFT_NOBODY;
-    if (r->now_ms >= r->heartbeat_ms_next) {
+    if (r->now_ms >= r->heartbeat_ms_next &&
+        !(MUTANT(disk_heartbeat_waits) && r->flight.is_active)) {
         for (unsigned i = 0; i < r->members.n; i++) {
             struct peer *p = &r->peers[i];
             if (p->state == PEER_SNAPSHOT && !raft_peer_is_heard(r, p))

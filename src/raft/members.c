@@ -10,6 +10,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/reached.h"
 #include "raft/internal.h"
 
 #define CODING 1 /* version of the encoding */
@@ -201,10 +202,13 @@ void raft_config_truncated(struct raft *r, uint64_t from)
 {
     size_t n = r->config_n;
 
+    if (MUTANT(raft_config_kept))
+        return;
     while (r->config_n > 0 && r->config_at[r->config_n - 1] >= from)
         r->config_n--;
     if (r->config_n == n)
         return;
+    REACHED(raft_change_undone);
     if (r->config_n == 0) {
         struct raft_members base = r->members_base;
         use(r, &base, r->log.base);
@@ -234,8 +238,10 @@ bool raft_may_campaign(const struct raft *r)
      * from there on. */
     for (size_t n = r->config_n; n > 0; n--) {
         decode_entry(&m, raft_log_at(&r->log, r->config_at[n - 1]));
-        if (is_voter_of(&m, r->opt.id))
+        if (is_voter_of(&m, r->opt.id)) {
+            REACHED(raft_removed_may_lead);
             return true;
+        }
         if (r->config_at[n - 1] <= r->commit)
             return false;
     }
@@ -438,6 +444,7 @@ static bool renew_one(struct raft *r)
         m->auto_promote = m->voter || m->auto_promote;
         m->voter = false;
         m->birth = r->peers[i].birth;
+        REACHED(raft_renewed);
         change(r, &to);
         return true;
     }

@@ -113,6 +113,7 @@ struct raft_options {
     /* Entries of one append and of one save; default (and at most) RAFT_MESSAGE_ENTRIES_MAX.
      * Tests make it small: more can happen between two messages. */
     uint32_t batch_max;
+    uint32_t chunk_max; /* bytes of one piece of a snapshot; likewise RAFT_SNAPSHOT_CHUNK */
 };
 
 /* ---- life ---- */
@@ -169,6 +170,10 @@ int raft_remove(struct raft *r, uint64_t now_ms, uint64_t id);
  * for an election timeout. ERR_NOT_LEADER, ERR_NOT_FOUND (no voter of this id). */
 int raft_transfer(struct raft *r, uint64_t now_ms, uint64_t to);
 
+/* Others shall come first: while nobody leads, this server waits two timeouts longer before it
+ * campaigns. When none of the others can be elected, it is. */
+void raft_reluctant(struct raft *r, bool is_reluctant);
+
 /* ---- actions out ---- */
 /* Encodes the next message to be sent into out (cleared first) and says to whom. */
 bool raft_message_take(struct raft *r, uint64_t *to, struct buf *out);
@@ -203,7 +208,7 @@ bool raft_read_take(struct raft *r, uint64_t *ctx, uint64_t *index);
 
 /* Some follower needs a snapshot and there is none at hand: serialise the state machine
  * now (as of raft_applied, with raft_members_applied) and give it: the caller's reference
- * passes over. Streamed in RAFT_SNAPSHOT_CHUNKs, then dropped. */
+ * passes over. Streamed in pieces of raft_options.chunk_max, then dropped. */
 bool raft_snapshot_wanted(const struct raft *r);
 void raft_snapshot_give(struct raft *r, uint64_t now_ms, struct raft_blob *b);
 

@@ -8,6 +8,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/reached.h"
 #include "raft/internal.h"
 
 static uint64_t round_of(const struct peer *p) { return p->round; }
@@ -48,8 +49,12 @@ int raft_read(struct raft *r, uint64_t now_ms, uint64_t ctx)
         read.round = r->round;
     if (MUTANT(raft_read_no_quorum))
         read.round = 0;
+    if (MUTANT(raft_read_by_clock) &&
+        now_ms - raft_quorum_contact_ms(r) < r->opt.election_min_ms)
+        read.round = 0;
     push(&r->reads, &r->reads_first, &r->reads_n, &r->reads_room, read);
-    if (MUTANT(raft_read_no_quorum) || MUTANT(raft_read_old_round))
+    if (MUTANT(raft_read_no_quorum) || MUTANT(raft_read_old_round) ||
+        MUTANT(raft_read_by_clock))
         raft_reads_confirm(r);
     return 0;
 }
@@ -74,6 +79,8 @@ void raft_reads_confirm(struct raft *r)
 
 void raft_reads_drop(struct raft *r)
 {
+    if (r->reads_n > 0)
+        REACHED(raft_reads_dropped);
     for (; r->reads_n > 0; r->reads_first++, r->reads_n--)
         answer(r, &r->reads[r->reads_first], 0);
 }

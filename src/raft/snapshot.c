@@ -12,6 +12,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/reached.h"
 #include "raft/internal.h"
 
 struct raft_blob *raft_blob_new_take(uint64_t index, uint64_t term,
@@ -48,11 +49,11 @@ void raft_blob_unref(struct raft_blob *b)
 
 /* ---- the leader ---- */
 
-static size_t piece_len(const struct raft_blob *b, uint64_t offset)
+static size_t piece_len(const struct raft *r, const struct raft_blob *b, uint64_t offset)
 {
     size_t left = b->len - (size_t)offset;
 
-    return left < RAFT_SNAPSHOT_CHUNK ? left : RAFT_SNAPSHOT_CHUNK;
+    return left < r->opt.chunk_max ? left : r->opt.chunk_max;
 }
 
 void raft_snapshot_send(struct raft *r, struct peer *p)
@@ -62,6 +63,9 @@ void raft_snapshot_send(struct raft *r, struct peer *p)
     CHECK(p->state == PEER_SNAPSHOT);
     if (b == NULL || (p->is_chunk_out && r->now_ms - p->chunk_ms < r->opt.election_min_ms))
         return;
+    for (unsigned i = 0; i < r->members.n; i++)
+        if (&r->peers[i] != p && r->peers[i].is_chunk_out)
+            REACHED(raft_snapshot_to_two);
     p->is_chunk_out = true;
     p->chunk_ms = r->now_ms;
     raft_send(r, p->id,
@@ -86,7 +90,7 @@ bool raft_chunk_fill(const struct raft *r, struct raft_msg *m, struct buf *membe
         m->members_len = members->len;
     }
     m->data = b->data + m->offset;
-    m->len = piece_len(b, m->offset);
+    m->len = piece_len(r, b, m->offset);
     return true;
 }
 
@@ -165,8 +169,9 @@ static bool is_incoming(const struct raft *r, const struct raft_msg *m)
 {
     const struct raft_blob *b = r->incoming.blob;
 
-    return b != NULL && r->incoming.term == m->term && b->index == m->index &&
-           b->term == m->index_term && b->len == m->size;
+    return b != NULL && (MUTANT(raft_chunk_of_another) ||
+                         (r->incoming.term == m->term && b->index == m->index &&
+                          b->term == m->index_term && b->len == m->size));
 }
 
 static void incoming_begin(struct raft *r, const struct raft_msg *m)
@@ -175,6 +180,8 @@ static void incoming_begin(struct raft *r, const struct raft_msg *m)
     int err = raft_members_decode(&members, m->members, m->members_len);
 
     CHECK(err == 0); /* proven by raft_msg_decode */
+    if (r->incoming.blob != NULL)
+        REACHED(raft_snapshot_begun_anew);
     raft_incoming_drop(r);
     r->incoming.blob = raft_blob_new_take(m->index, m->index_term, &members, NULL, m->size);
     r->incoming.term = m->term;
@@ -204,6 +211,8 @@ static void install_take(struct raft *r, struct raft_blob *b)
     raft_log_reset(&r->log, b->index, b->term);
     raft_config_reset(r, &b->members);
     r->commit = b->index;
+    if (r->snapshot_unsaved != NULL)
+        REACHED(raft_snapshot_upon_unsaved);
     raft_blob_unref(r->snapshot_unsaved);
     r->snapshot_unsaved = b;
 }
@@ -237,6 +246,7 @@ int raft_on_chunk(struct raft *r, const struct raft_msg *m)
         raft_log_term(&r->log, m->index) == m->index_term)
         raft_commit_to(r, m->index);
     if (m->index <= r->commit) {
+        REACHED(raft_snapshot_not_needed);
         if (r->matched < r->commit)
             r->matched = r->commit;
         answer_chunk(r, m, m->size);
@@ -244,12 +254,17 @@ int raft_on_chunk(struct raft *r, const struct raft_msg *m)
     }
     if (!is_incoming(r, m)) {
         if (m->offset != 0) {
+            REACHED(raft_snapshot_middle);
             answer_chunk(r, m, 0);
             return 0;
         }
         incoming_begin(r, m);
     }
-    if (m->offset == r->incoming.have)
+    if (m->offset > 0)
+        REACHED(raft_snapshot_pieces);
+    if (m->offset != r->incoming.have)
+        REACHED(raft_snapshot_piece_twice);
+    if (m->offset == r->incoming.have || MUTANT(raft_chunk_any_place))
         incoming_add(r, m);
     answer_chunk(r, m, r->incoming.have);
     if (r->incoming.have == r->incoming.blob->len) {

@@ -18,6 +18,7 @@ struct talk {
     struct transport *transport;
     uv_timer_t timer;
     uint64_t say_ms;
+    struct epoch epoch; /* the newest that was shown */
     enum found_verdict verdict;
 };
 
@@ -68,6 +69,16 @@ static void no_join(void *ctx, uint64_t ticket, const struct raft_member *joiner
     transport_join_answer(t->transport, ticket, ERR_REFUSED, NULL);
 }
 
+/* Who has a newer epoch has data; and we have none that could be of an older one. */
+static void newer_epoch(void *ctx, const struct epoch *newer)
+{
+    struct talk *t = ctx;
+
+    if (newer->number > t->epoch.number)
+        t->epoch = *newer;
+    t->core.has_data = true;
+}
+
 static void say_that_it_waits(struct talk *t, uint64_t now_ms)
 {
     unsigned reached = 0;
@@ -103,11 +114,12 @@ static void tick(uv_timer_t *timer)
 }
 
 int founding_run(uv_loop_t *loop, const struct founding_options *options,
-                 enum found_verdict *out, struct buf *why)
+                 enum found_verdict *out, struct epoch *epoch, struct buf *why)
 {
     struct talk t = {.options = options};
     const struct transport_options to = {
-        options->self, options->listen_address, options->port, &t, received, no_join};
+        options->self, options->listen_address, options->port, &t, received, no_join,
+        newer_epoch};
 
     int err = transport_start(&t.transport, loop, &to, why);
     if (err != 0)
@@ -119,5 +131,6 @@ int founding_run(uv_loop_t *loop, const struct founding_options *options,
     uv_timer_start(&t.timer, tick, FOUND_ASK_MS / 4, FOUND_ASK_MS / 4);
     uv_run(loop, UV_RUN_DEFAULT);
     *out = t.verdict;
+    *epoch = t.epoch;
     return 0;
 }

@@ -17,9 +17,9 @@ struct founding_options {
 };
 
 /* Blocks, running the loop, until it is clear whether this server begins the ensemble with the
- * others or comes late; a signal ends the process as usual. Leaves nothing on the loop.
- * ERR_SYSTEM, and why: the port cannot be listened on. */
+ * others or comes late (*epoch is then that of the others); a signal ends the process as usual.
+ * Leaves nothing on the loop. ERR_SYSTEM, and why: the port cannot be listened on. */
 int founding_run(uv_loop_t *loop, const struct founding_options *options,
-                 enum found_verdict *out, struct buf *why);
+                 enum found_verdict *out, struct epoch *epoch, struct buf *why);
 
 #endif

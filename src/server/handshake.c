@@ -6,9 +6,9 @@
 #include "base/err.h"
 #include "base/mem.h"
 
-static const char magic[8] = "MUSTER1";
+static const char magic[8] = "MUSTER2";
 
-#define HELLO_LEN (sizeof magic + 1 + CLUSTER_LEN + 8 + 8 + 8 + NONCE_LEN)
+#define HELLO_MIN (sizeof magic + 1 + CLUSTER_LEN + 8 + 8 + 8 + NONCE_LEN)
 
 void hello_encode(const struct hello *h, struct buf *out)
 {
@@ -19,11 +19,12 @@ void hello_encode(const struct hello *h, struct buf *out)
     buf_add_be64(out, h->to);
     buf_add_be64(out, h->expires_s);
     buf_add(out, h->nonce, NONCE_LEN);
+    epoch_encode(&h->epoch, out);
 }
 
 int hello_decode(struct hello *h, const uint8_t *data, size_t len)
 {
-    if (len != HELLO_LEN || memcmp(data, magic, sizeof magic) != 0 ||
+    if (len < HELLO_MIN || memcmp(data, magic, sizeof magic) != 0 ||
         (data[8] != HANDSHAKE_PEER && data[8] != HANDSHAKE_JOIN))
         return ERR_MALFORMED;
     h->kind = (enum handshake_kind)data[8];
@@ -33,13 +34,34 @@ int hello_decode(struct hello *h, const uint8_t *data, size_t len)
     h->to = be64_get(data + 8);
     h->expires_s = be64_get(data + 16);
     memcpy(h->nonce, data + 24, NONCE_LEN);
-    return 0;
+    return epoch_decode(&h->epoch, data + 24 + NONCE_LEN, len - HELLO_MIN);
+}
+
+void challenge_encode(const struct handshake *h, struct buf *out)
+{
+    uint8_t proof[PROOF_LEN];
+
+    handshake_prove(h, "acceptor", proof);
+    buf_add(out, h->nonce, NONCE_LEN);
+    buf_add(out, proof, PROOF_LEN);
+    epoch_encode(&h->epoch, out);
+}
+
+int challenge_decode(struct handshake *h, const uint8_t *data, size_t len,
+                     uint8_t proof[PROOF_LEN])
+{
+    if (len < NONCE_LEN + PROOF_LEN)
+        return ERR_MALFORMED;
+    memcpy(h->nonce, data, NONCE_LEN);
+    memcpy(proof, data + NONCE_LEN, PROOF_LEN);
+    return epoch_decode(&h->epoch, data + NONCE_LEN + PROOF_LEN, len - NONCE_LEN - PROOF_LEN);
 }
 
 static void bind_all(const struct handshake *h, struct buf *out)
 {
     hello_encode(&h->hello, out);
     buf_add(out, h->nonce, NONCE_LEN);
+    epoch_encode(&h->epoch, out);
 }
 
 void handshake_prove(const struct handshake *h, const char *side, uint8_t proof[PROOF_LEN])

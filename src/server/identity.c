@@ -110,9 +110,32 @@ static bool is_damaged(const char *text)
     return strcmp(crc, right) != 0;
 }
 
-static int parse_machine(struct identity *id, const char *text)
+static bool store_is_valid(const char *name)
 {
-    char number[32], birth[32], begun[8], cluster[64];
+    size_t len = strlen(STORE_NAME_FIRST);
+
+    return name[0] == 0 ||
+           (strncmp(name, STORE_NAME_FIRST, len) == 0 &&
+            (name[len] == 0 || (name[len] == '.' && name[len + 1] != 0 &&
+                                name[len + 1 + strspn(name + len + 1, "0123456789")] == 0)));
+}
+
+static int parse_epoch(struct epoch *e, const char *text)
+{
+    uint8_t bytes[EPOCH_BYTES_MAX];
+    size_t len = strlen(text) / 2;
+
+    *e = (struct epoch){0};
+    if (text[0] == 0)
+        return 0;
+    if (len > sizeof bytes || unhex(text, bytes, len) != 0 || epoch_decode(e, bytes, len) != 0)
+        return ERR_SYNTAX;
+    return 0;
+}
+
+int identity_machine_parse(struct identity *id, const char *text)
+{
+    char number[32], birth[32], begun[8], cluster[64], epoch[2 * EPOCH_BYTES_MAX + 2];
     char *end, *birth_end;
 
     value_of(text, "id", number, sizeof number);
@@ -120,18 +143,20 @@ static int parse_machine(struct identity *id, const char *text)
     value_of(text, "cluster", cluster, sizeof cluster);
     value_of(text, "name", id->name, sizeof id->name);
     value_of(text, "address", id->address, sizeof id->address);
+    value_of(text, "store", id->store, sizeof id->store); /* none: the first one's */
+    value_of(text, "epoch", epoch, sizeof epoch);         /* none: the first one */
     id->id = strtoull(number, &end, 10);
     id->birth = strtoull(birth, &birth_end, 10);
     value_of(text, "begun", begun, sizeof begun);
     id->has_begun = strcmp(begun, "1") == 0;
     if (id->id == 0 || *end != 0 || *birth_end != 0 ||
         unhex(cluster, id->cluster, CLUSTER_LEN) != 0 || !identity_name_is_valid(id->name) ||
-        !identity_host_is_valid(id->address))
+        !identity_host_is_valid(id->address) || !store_is_valid(id->store))
         return ERR_SYNTAX;
-    return 0;
+    return parse_epoch(&id->epoch, epoch);
 }
 
-static int parse_peers(struct raft_members *peers, const char *text)
+int identity_peers_parse(struct raft_members *peers, const char *text)
 {
     uint64_t id;
     unsigned voter;
@@ -154,6 +179,14 @@ static int parse_peers(struct raft_members *peers, const char *text)
     return 0;
 }
 
+int identity_secret_parse(struct identity *id, const char *text)
+{
+    char line[2 * SECRET_LEN + 2];
+
+    snprintf(line, sizeof line, "%.*s", (int)strcspn(text, "\n"), text);
+    return unhex(line, id->secret, SECRET_LEN);
+}
+
 int identity_load(struct identity *id, const char *dir, struct buf *why)
 {
     struct buf machine = {0}, secret = {0}, peers = {0};
@@ -164,20 +197,15 @@ int identity_load(struct identity *id, const char *dir, struct buf *why)
         buf_printf(why, "%s/machine: its checksum is wrong: a byte of it has changed", dir);
         err = ERR_CORRUPT;
     }
-    if (err == 0 && (err = parse_machine(id, buf_text(&machine))) != 0)
+    if (err == 0 && (err = identity_machine_parse(id, buf_text(&machine))) != 0)
         buf_printf(why,
                    "%s/machine: it must have valid lines id=, cluster=, name=, address=", dir);
     if (err == 0)
         err = read_file(dir, "secret", &secret, why);
-    if (err == 0) {
-        char text[2 * SECRET_LEN + 2];
-        snprintf(text, sizeof text, "%.*s", (int)strcspn(buf_text(&secret), "\n"),
-                 buf_text(&secret));
-        if ((err = unhex(text, id->secret, SECRET_LEN)) != 0)
-            buf_printf(why, "%s/secret: it must be %d hexadecimal digits", dir, 2 * SECRET_LEN);
-    }
+    if (err == 0 && (err = identity_secret_parse(id, buf_text(&secret))) != 0)
+        buf_printf(why, "%s/secret: it must be %d hexadecimal digits", dir, 2 * SECRET_LEN);
     if (err == 0 && read_file(dir, "peers", &peers, NULL) == 0 &&
-        (err = parse_peers(&id->peers, buf_text(&peers))) != 0)
+        (err = identity_peers_parse(&id->peers, buf_text(&peers))) != 0)
         buf_printf(why, "%s/peers: a line must be: id voter(0|1) name address:port", dir);
     buf_free(&machine);
     buf_free(&secret);
@@ -237,6 +265,16 @@ int identity_save(const struct identity *id, const char *dir, struct buf *why)
         buf_printf(&text, "birth=%" PRIu64 "\n", id->birth);
     if (id->has_begun)
         buf_add_str(&text, "begun=1\n");
+    if (id->store[0] != 0)
+        buf_printf(&text, "store=%s\n", id->store);
+    if (id->epoch.number != 0) {
+        char hexed[2 * EPOCH_BYTES_MAX + 1];
+        struct buf bytes = {0};
+        epoch_encode(&id->epoch, &bytes);
+        hex(bytes.data, bytes.len, hexed);
+        buf_printf(&text, "epoch=%s\n", hexed);
+        buf_free(&bytes);
+    }
     buf_printf(&text, "crc=%08" PRIx32 "\n", crc32c(0, text.data, text.len));
     int err = write_file(dir, "machine", &text, why);
     buf_free(&text);
@@ -246,6 +284,26 @@ int identity_save(const struct identity *id, const char *dir, struct buf *why)
 int identity_finish(const struct identity *id, const char *dir, struct buf *why)
 {
     return identity_save(id, dir, why);
+}
+
+void identity_store_path(const struct identity *id, const char *dir, struct buf *out)
+{
+    buf_printf(out, "%s/%s", dir, id->store[0] != 0 ? id->store : STORE_NAME_FIRST);
+}
+
+void identity_next_store(struct identity *id, const char *dir)
+{
+    struct buf path = {0};
+    struct stat st;
+
+    for (unsigned i = 2;; i++) {
+        buf_clear(&path);
+        snprintf(id->store, sizeof id->store, STORE_NAME_FIRST ".%u", i);
+        identity_store_path(id, dir, &path);
+        if (lstat(buf_text(&path), &st) != 0)
+            break;
+    }
+    buf_free(&path);
 }
 
 int identity_create(const struct identity *id, const char *dir, struct buf *why)

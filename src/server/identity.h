@@ -9,9 +9,12 @@
 
 #include "base/buf.h"
 #include "raft/raft.h"
+#include "server/member_epoch.h"
 
 #define SECRET_LEN 32
 #define CLUSTER_LEN 16
+#define STORE_NAME_MAX 24        /* with the NUL */
+#define STORE_NAME_FIRST "store" /* of a machine's first store; the next one is "store.2" */
 
 struct identity {
     uint64_t id; /* of this machine's server, for ever */
@@ -22,6 +25,11 @@ struct identity {
     uint64_t birth;                 /* raft_options.birth */
     bool has_begun; /* its store has been written to: an empty one is a lost one */
     uint64_t new_lives, mismatches; /* in memory: births, wrong trees since the process began */
+    struct epoch epoch;
+    /* The directory in the data directory that has its log and snapshots; "": the first one's.
+     * Another life (another birth, another epoch) has another, so that one write of the file
+     * `machine` is the change from one to the other, and the old one stays where it is. */
+    char store[STORE_NAME_MAX];
     struct raft_members peers; /* the last known; how a machine that starts finds the others */
 };
 
@@ -38,6 +46,15 @@ int identity_save(const struct identity *id, const char *dir, struct buf *why);
 /* prepare and finish. */
 int identity_create(const struct identity *id, const char *dir, struct buf *why);
 int identity_save_peers(const char *dir, const struct raft_members *peers);
+/* Appends the path of the store: DIR/store, or what identity.store says. */
+void identity_store_path(const struct identity *id, const char *dir, struct buf *out);
+/* Sets id->store to a name that nothing in dir has yet. */
+void identity_next_store(struct identity *id, const char *dir);
+
+/* The texts of the three files. 0 or ERR_SYNTAX. */
+int identity_machine_parse(struct identity *id, const char *text);
+int identity_secret_parse(struct identity *id, const char *text);
+int identity_peers_parse(struct raft_members *peers, const char *text);
 
 /* A name that may stand in paths, HAProxy's configuration and metrics. */
 bool identity_name_is_valid(const char *name);

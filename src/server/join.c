@@ -111,12 +111,10 @@ static int converse(int fd, struct identity *out, const struct token *token,
     int err = send_frame(fd, frame.data, frame.len);
     if (err == 0)
         err = read_frame(fd, &frame, timeout_ms);
-    if (err == 0 && frame.len != NONCE_LEN + PROOF_LEN)
-        err = ERR_MALFORMED;
-    if (err == 0) {
-        memcpy(h.nonce, frame.data, NONCE_LEN);
-        err = handshake_check(&h, "acceptor", frame.data + NONCE_LEN) ? 0 : ERR_REFUSED;
-    }
+    if (err == 0)
+        err = challenge_decode(&h, frame.data, frame.len, proof);
+    if (err == 0)
+        err = handshake_check(&h, "acceptor", proof) ? 0 : ERR_REFUSED;
     if (err == 0) {
         one.v[0].id = token->id;
         snprintf(one.v[0].name, RAFT_NAME_MAX, "%s", out->name);
@@ -132,6 +130,7 @@ static int converse(int fd, struct identity *out, const struct token *token,
     if (err == 0)
         err = welcome_decode(&h, out, frame.data, frame.len);
     out->id = token->id;
+    out->epoch = h.epoch;
     buf_free(&frame);
     return err;
 }

@@ -10,6 +10,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 
 #define MEMBER_ENTRY_KEPT 65536 /* bytes of the buffer that entries are put together in */
 #define STALL_MS 300            /* this late for our own deadline: we were not running */
@@ -26,7 +27,8 @@ int member_propose(struct member *m, struct tree_txn *txn)
     uint64_t index;
 
     txn->time_ms = m->wall_ms;
-    txn->rules = m->options.rules;
+    txn->rules = m->options.rules | (txn->rules & TREE_RULE_NO_ROOM);
+    txn->bytes_max = m->options.tree_bytes_max;
     buf_clear(entry);
     tree_txn_encode(txn, entry);
     int err = raft_propose(m->raft, entry->data, entry->len, &index);
@@ -67,6 +69,10 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.frame_max = MEMBER_FRAME_LIMIT;
     if (m->options.outstanding_max == 0)
         m->options.outstanding_max = 1000;
+    if (m->options.sessions_max == 0 || m->options.sessions_max > MEMBER_SESSIONS_MAX)
+        m->options.sessions_max = MEMBER_SESSIONS_MAX;
+    if (m->options.tree_bytes_max == 0 || m->options.tree_bytes_max > TREE_BYTES_MAX)
+        m->options.tree_bytes_max = TREE_BYTES_MAX;
     if (m->options.watches_max == 0)
         m->options.watches_max = MEMBER_WATCHES_MAX;
     m->io = *io;
@@ -171,6 +177,8 @@ static void apply_data(struct member *m, const struct raft_entry *e)
     if (digest_applied(m, e->index, &txn))
         return;
     tree_apply(m->tree, (int64_t)e->index, &txn, m->watches, &result);
+    if (result.is_full)
+        limit_hit(m, MEMBER_LIMIT_TREE, txn.bytes_max, tree_bytes(m->tree));
     if (txn.op == TREE_OP_CREATE_SESSION && result.err == 0)
         session_born(m, result.session, txn.timeout_ms);
     if (txn.op == TREE_OP_ATTACH_SESSION && result.err == 0) {
@@ -210,6 +218,7 @@ static void apply(struct member *m, const struct raft_entry *e)
  * may our stream: they connect again, here or elsewhere, and catch up by setWatches. */
 static void install(struct member *m, struct raft_blob *b)
 {
+    REACHED(member_installed);
     conn_close_all(m);
     stream_drop(m);
     /* It was checked when it was made and again on the way; a tree that does not load now
@@ -235,8 +244,9 @@ struct raft_blob *member_snapshot_now(struct member *m)
     uint8_t *data = mem_dup(b.data, b.len);
     size_t len = b.len;
     buf_free(&b);
-    return raft_blob_new_take(raft_applied(m->raft), raft_applied_term(m->raft),
-                              raft_members_applied(m->raft), data, len);
+    uint64_t index = raft_applied(m->raft) - (MUTANT(member_snapshot_apart) ? 1 : 0);
+    return raft_blob_new_take(index, raft_applied_term(m->raft), raft_members_applied(m->raft),
+                              data, len);
 }
 
 static void snapshots(struct member *m)
@@ -245,7 +255,7 @@ static void snapshots(struct member *m)
 
     if (!m->snapshotting && applied > m->snapshot_index &&
         (applied - m->snapshot_index >= m->options.snapshot_every ||
-         m->snapshot_bytes >= MEMBER_SNAPSHOT_BYTES)) {
+         m->snapshot_bytes >= MEMBER_SNAPSHOT_BYTES || disk_wants_snapshot(m))) {
         m->snapshot = member_snapshot_now(m);
         m->snapshotting = true;
         m->snapshot_index = applied;
@@ -266,6 +276,7 @@ struct raft_blob *member_snapshot_take(struct member *m)
 void member_snapshot_saved(struct member *m, uint64_t index, int err)
 {
     m->snapshotting = false;
+    disk_snapshot_ended(m, err);
     if (err == 0)
         raft_compact(m->raft, index, m->options.snapshot_every / 5);
 }
@@ -344,11 +355,16 @@ static void lead_or_not(struct member *m)
 
 static void serve_or_not(struct member *m)
 {
-    if (raft_leader(m->raft) != RAFT_NOBODY &&
-        raft_applied_term(m->raft) == raft_term(m->raft)) {
+    if (m->disk.facts.is_lagging) {
+        if (m->serving)
+            conn_close_all(m);
+        m->serving = false;
+    } else if (raft_leader(m->raft) != RAFT_NOBODY &&
+               raft_applied_term(m->raft) == raft_term(m->raft)) {
         m->serving_ms = m->now_ms;
         m->serving = true;
-    } else if (m->serving && m->now_ms >= m->serving_ms + MEMBER_LEADERLESS_MS) {
+    } else if (m->serving && m->now_ms >= m->serving_ms + MEMBER_LEADERLESS_MS &&
+               !MUTANT(member_removed_serves)) {
         m->serving = false;
         conn_close_all(m);
     }
@@ -384,6 +400,7 @@ void member_flush(struct member *m)
         be_silent(m);
         return;
     }
+    disk_work(m);
     do {
         lead_or_not(m);
         session_expire(m);
@@ -434,6 +451,8 @@ uint64_t member_deadline(const struct member *m)
         raft_leader(m->raft) == RAFT_NOBODY)
         at = m->serving_ms + MEMBER_LEADERLESS_MS;
     if ((other = readonly_deadline(m)) < at)
+        at = other;
+    if ((other = disk_deadline(m)) < at)
         at = other;
     return at;
 }
@@ -500,6 +519,7 @@ int member_peer(struct member *m, uint64_t from, const uint8_t *data, size_t len
             return ERR_MALFORMED;
         (void)raft_remove(m->raft, m->now_ms, be64_get(data));
         return 0;
+    case MSG_DISK: return disk_told(m, from, data, len);
     case MSG_DIGEST: return digest_told(m, from, data, len);
     case MSG_CONDEMN: return condemned_by(m, from, data, len);
     default: return ERR_MALFORMED;
@@ -508,11 +528,15 @@ int member_peer(struct member *m, uint64_t from, const uint8_t *data, size_t len
 
 bool member_save_take(struct member *m, struct raft_save *out)
 {
-    return m->condemned.len == 0 && raft_save_take(m->raft, out);
+    if (m->condemned.len > 0 || !raft_save_take(m->raft, out))
+        return false;
+    disk_save_begins(m);
+    return true;
 }
 
 void member_saved(struct member *m)
 {
+    disk_save_ends(m);
     if (m->condemned.len == 0)
         raft_saved(m->raft, m->now_ms);
 }
@@ -550,18 +574,10 @@ int member_remove(struct member *m, uint64_t id)
 
 void member_step_down(struct member *m)
 {
-    const struct raft_members *all = raft_members(m->raft);
-    struct raft_peer_facts f;
-    uint64_t best = RAFT_NOBODY, best_match = 0;
+    uint64_t heir = disk_heir(m, false);
 
-    for (unsigned i = 0; i < all->n; i++)
-        if (all->v[i].voter && all->v[i].id != raft_id(m->raft) &&
-            raft_peer_facts(m->raft, all->v[i].id, &f) && f.match >= best_match) {
-            best = all->v[i].id;
-            best_match = f.match;
-        }
-    if (best != RAFT_NOBODY)
-        (void)raft_transfer(m->raft, m->now_ms, best);
+    if (heir != RAFT_NOBODY)
+        (void)raft_transfer(m->raft, m->now_ms, heir);
 }
 
 /* ---- facts ---- */
@@ -583,6 +599,7 @@ bool member_has_data(const struct member *m)
 void member_facts(const struct member *m, struct member_facts *out)
 {
     *out = m->facts;
+    out->disk = m->disk.facts;
     out->watches = watches_count(m->watches);
     out->local_sessions = m->locals.count;
     out->digests_are_split = m->digests.is_split;

@@ -25,11 +25,16 @@
 
 #include "base/buf.h"
 #include "raft/raft.h"
+#include "server/member_disk.h"
 #include "tree/tree.h"
 
 #define MEMBER_FRAME_MAX 1048575u /* bytes of a client's frame, unless set (frame_max) */
 /* However it is set: what a write becomes must fit into an entry of the log. */
 #define MEMBER_FRAME_LIMIT (RAFT_ENTRY_MAX - (256u << 10))
+
+/* Of the ensemble, unless set (sessions_max). At most: each is 48 bytes of a snapshot, which
+ * stand between TREE_BYTES_MAX and RAFT_SNAPSHOT_MAX. */
+#define MEMBER_SESSIONS_MAX 1000000u
 
 /* What refuses, or lets wait: sym, the setting or constant that it is, what one sees of it.
  * facts.limited counts them; the shell logs them by name. */
@@ -44,7 +49,11 @@
     L(WATCHES, "MEMBER_WATCHES_MAX", "a client with more watches lost its connection")          \
     L(ALL_WATCHES, "MEMBER_ALL_WATCHES_MAX", "a client that set one more lost its connection")  \
     L(ENFORCE_AUTH, "enforce.auth.schemes", "a client that has proven nothing got -124")        \
-    L(LOCALS, "MEMBER_LOCALS_MAX", "a read-only client was refused: there are too many")
+    L(ROOM, "STORE_RESERVE_BYTES", "a quorum's disks are full: new data, or a session, was refused") \
+    L(LOCALS, "MEMBER_LOCALS_MAX", "a read-only client was refused: there are too many")        \
+    L(SESSIONS, "muster.sessionsMax", "a client without a session lost its connection")         \
+    L(TREE, "muster.treeBytesMax", "a write that would have made the tree larger got -125")     \
+    L(SNAPSHOT, "RAFT_SNAPSHOT_MAX", "the tree is too large to be sent to a server that needs all of it")
 /* clang-format on */
 #define L(sym, name, text) MEMBER_LIMIT_##sym,
 enum member_limit { MEMBER_LIMITS(L) MEMBER_LIMITS_N };
@@ -82,10 +91,12 @@ struct member_options {
     int32_t large_from;                     /* bytes of a large request; 0 or less: none is */
     uint32_t large_bytes_max;               /* of all large ones in flight */
     const char
-        *enforce_auth;     /* schemes, with commas: who has proven none is refused; or NULL */
-    uint64_t watches_max;  /* of one connection; default MEMBER_WATCHES_MAX */
-    uint64_t digest_every; /* entries after which the replicas compare; default 1000 */
-    uint32_t digest_ms;    /* and after a change, at the latest; default 10000 */
+        *enforce_auth;       /* schemes, with commas: who has proven none is refused; or NULL */
+    uint64_t watches_max;    /* of one connection; default MEMBER_WATCHES_MAX */
+    uint32_t sessions_max;   /* default MEMBER_SESSIONS_MAX */
+    uint32_t tree_bytes_max; /* TREE_BYTES_MAX, unless set; counts while this server leads */
+    uint64_t digest_every;   /* entries after which the replicas compare; default 1000 */
+    uint32_t digest_ms;      /* and after a change, at the latest; default 10000 */
     uint32_t read_only_after_ms; /* without a quorum: member_is_read_only(); 0: never */
 };
 
@@ -120,6 +131,8 @@ void member_saved(struct member *m);
  * One at a time; member_snapshot_saved() when store_snapshot() is done. */
 struct raft_blob *member_snapshot_take(struct member *m);
 void member_snapshot_saved(struct member *m, uint64_t index, int err);
+/* How much room there is: whenever it has been measured, at least each second or two. */
+void member_room(struct member *m, const struct member_room *room);
 
 /* ---- membership, asked on any server; done by the leader, found in member_raft() ---- */
 int member_add(struct member *m, const struct raft_member *joiner);
@@ -155,7 +168,9 @@ struct member_facts {
     bool digests_are_split;            /* ... the last time that it looked */
     uint64_t snapshots_unseen_total;   /* as a leader: sent though nobody could compare */
     uint64_t digests_unresolved_total; /* as a leader: trees differ, and no majority agrees */
-    uint64_t limited[MEMBER_LIMITS_N];
+    uint64_t limited[MEMBER_LIMITS_N]; /* times; and of the last time: */
+    uint64_t limit_value[MEMBER_LIMITS_N], limit_measured[MEMBER_LIMITS_N];
+    struct member_disk_facts disk;
 };
 void member_facts(const struct member *m, struct member_facts *out);
 

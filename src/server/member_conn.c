@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "wire/wire.h"
 
 static void mark_dirty(struct member *m, struct conn *c)
@@ -152,7 +153,8 @@ static void push(struct member *m, struct conn *c, struct request *r)
     c->counted_n += r->xid > 0;
     c->requests_bytes += r->len;
     if (++m->facts.outstanding == m->options.outstanding_max + 1ull)
-        limit_hit(m, MEMBER_LIMIT_OUTSTANDING);
+        limit_hit(m, MEMBER_LIMIT_OUTSTANDING, m->options.outstanding_max,
+                  m->facts.outstanding);
 }
 
 static bool is_served_here(const struct request *r)
@@ -423,7 +425,7 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
     }
     if (m->requests_bytes >= MEMBER_ALL_REQUESTS_MAX) {
         m->facts.refused_total++;
-        limit_hit(m, MEMBER_LIMIT_ALL_REQUESTS);
+        limit_hit(m, MEMBER_LIMIT_ALL_REQUESTS, MEMBER_ALL_REQUESTS_MAX, m->requests_bytes);
         doom(m, c);
         return;
     }
@@ -435,12 +437,27 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
      * whatever server. If he has seen more even so, it was of a cluster that has lost it, and
      * the attach is refused (tree.h). */
     bool is_behind = q.last_zxid_seen > tree_zxid(m->tree);
+    if (is_behind)
+        REACHED(member_behind);
     if (m->read_only && (q.read_only == 1 || MUTANT(member_read_only_for_all)) && !is_behind) {
         readonly_connect(m, c, &q, negotiate(m, q.timeout_ms));
         return;
     }
+    if (q.session_id == 0 && disk_refuses(m, 0, TREE_OP_CREATE_SESSION, NULL, 0)) {
+        limit_hit(m, MEMBER_LIMIT_ROOM, 0, 0);
+        doom(m, c);
+        return;
+    }
     if (!m->serving || (q.session_id == 0 && is_behind)) {
         m->stats.closed_not_serving += !m->serving;
+        doom(m, c);
+        return;
+    }
+    struct tree_session known;
+    if (MUTANT(member_attach_elsewhere) && tree_session_get(m->tree, q.session_id, &known) &&
+        known.origin.server != m->incarnation)
+        q.session_id = INT64_MAX; /* nobody's */
+    if (q.session_id == 0 && !limits_one_more_session(m)) {
         doom(m, c);
         return;
     }
@@ -529,6 +546,11 @@ static struct request *request_of(struct member *m, struct conn *c,
         return request_new(m, REQ_QUESTION, WIRE_XID_PING, h->op, NULL, 0);
     if (h->op == WIRE_OP_SYNC && wire_path_request_decode(&path, &in) == 0)
         return request_new(m, REQ_QUESTION, h->xid, h->op, body, len);
+    if (tree_op_is_write(h->op) && disk_refuses(m, c->session, h->op, body, len)) {
+        m->disk.facts.refused_total++;
+        limit_hit(m, MEMBER_LIMIT_ROOM, 0, 0);
+        return local_request(m, h->xid, h->op, ERR_NO_ROOM);
+    }
     if (h->op == WIRE_OP_CLOSE_SESSION || tree_op_is_write(h->op))
         return request_new(m, REQ_WRITE, h->xid, h->op, body, len);
     if (h->op == WIRE_OP_RECONFIG)
@@ -581,7 +603,10 @@ void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, s
         return;
     }
     if (len > m->options.frame_max || limits_too_large(m, len)) {
-        limit_hit(m, len > m->options.frame_max ? MEMBER_LIMIT_FRAME : MEMBER_LIMIT_LARGE);
+        if (len > m->options.frame_max)
+            limit_hit(m, MEMBER_LIMIT_FRAME, m->options.frame_max, len);
+        else
+            limit_hit(m, MEMBER_LIMIT_LARGE, m->options.large_bytes_max, m->large_bytes + len);
         doom(m, c);
         return;
     }

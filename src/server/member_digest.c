@@ -231,7 +231,7 @@ static void apply_mark(struct member *m, uint64_t index)
     if (leader == raft_id(m->raft)) {
         if (index == d->open)
             note_told(d, leader, digest);
-        if (index == d->mark && raft_snapshot_wanted(m->raft))
+        if (index == d->mark && raft_snapshot_wanted(m->raft) && limits_may_send(m))
             d->blob = member_snapshot_now(m);
     } else if (leader != RAFT_NOBODY) {
         buf_clear(&m->scratch);

@@ -5,6 +5,7 @@
  *   member_conn.c     one client's connection: its queue of requests, in order
  *   member_stream.c   writes on their way to the leader, each once, in order
  *   member_reconfig.c who the servers are: /zookeeper/config, and changes that clients ask for
+ *   member_disk.c     full and slow disks
  *   member_limits.c   who is let in, and who waits
  *   member_readonly.c clients that may read without a quorum
  *   member_session.c  questions to the leader (ping, sync) and the expiry of sessions
@@ -18,6 +19,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "server/member.h"
+#include "server/member_disk.h"
 #include "server/member_stats.h"
 
 #define MEMBER_REQUESTS_MAX 1000            /* of one connection, before it is not read */
@@ -53,6 +55,7 @@ enum message_type {
     MSG_ANSWER,   /* u64 incarnation, round, index, u32 count, count * i64 sessions refused */
     MSG_ADD,      /* encoded raft_members with one member */
     MSG_REMOVE,   /* u64 id */
+    MSG_DISK,     /* u64 term, u8 whose, u8 room, u8 slow, u64 free bytes (member_disk.c) */
     MSG_DIGEST,   /* u8 form, u64 index, digest: see member_digest.c */
     MSG_CONDEMN,  /* u64 birth, had, has: the leader knows that this disk is an older one */
 };
@@ -262,6 +265,8 @@ struct member {
     bool reconfig_gives_up;
     uint64_t hand_over_ms; /* when leadership may be offered again */
 
+    struct member_disk disk;
+
     uint64_t leader_seen; /* for the count of changes */
     uint64_t serving_ms;  /* when we last were part of a quorum */
     bool serving;
@@ -307,7 +312,13 @@ void conn_open_local(struct member *m, struct conn *c, int64_t session, int32_t 
                      const uint8_t *password);
 
 /* ---- member_limits.c ---- */
-void limit_hit(struct member *m, enum member_limit limit);
+/* value: what it is set to; measured: what was above it. 0, 0: it is no number. */
+void limit_hit(struct member *m, enum member_limit limit, uint64_t value, uint64_t measured);
+/* A client may have a new session. */
+bool limits_one_more_session(struct member *m);
+/* The tree is not too large for a follower that needs all of it. (It is when it was made by
+ * something else than its clients.) */
+bool limits_may_send(struct member *m);
 /* What this connection has proven is enough for this operation. */
 bool limits_know(struct member *m, const struct conn *c, int32_t op);
 /* It is one of the large requests, and too much for those that are in flight. */
@@ -365,6 +376,20 @@ void session_grace(struct member *m, uint64_t late_ms); /* so long we did not ru
 void session_expire(struct member *m);
 uint64_t session_deadline(const struct member *m);
 void session_forget(struct member *m, struct request *r); /* a question's client is gone */
+
+/* ---- member_disk.c ---- */
+void disk_work(struct member *m); /* once a turn */
+uint64_t disk_deadline(const struct member *m);
+int disk_told(struct member *m, uint64_t from, const uint8_t *data, size_t len);
+void disk_save_begins(struct member *m);
+void disk_save_ends(struct member *m);
+/* Who should lead instead of us: of the healthy, who has most. RAFT_NOBODY: there is none. */
+uint64_t disk_heir(struct member *m, bool must_be_healthy);
+bool disk_wants_snapshot(struct member *m); /* asked for once: it is made now */
+void disk_snapshot_ended(struct member *m, int err);
+/* As far as this server knows; of a new session (TREE_OP_CREATE_SESSION) or a write. */
+bool disk_refuses(struct member *m, int64_t session, int32_t op, const uint8_t *body,
+                  size_t len);
 
 /* ---- member_sweep.c ---- */
 void sweep_work(struct member *m);

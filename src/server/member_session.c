@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "wire/wire.h"
 
 #define QUESTION_HEADER 20 /* incarnation, round, count */
@@ -172,6 +173,7 @@ void session_grace(struct member *m, uint64_t late_ms)
     for (size_t i = 0; i < m->expiries.n; i++) {
         struct expiry *e = m->expiries.heap[i];
         e->until_ms += late_ms;
+        REACHED(member_grace);
         if (e->until_ms < m->now_ms + MEMBER_GRACE_MS)
             e->until_ms = m->now_ms + MEMBER_GRACE_MS;
     }
@@ -184,6 +186,8 @@ void session_lead(struct member *m)
     CHECK(m->leading_term == 0);
     m->leading_term = raft_term(m->raft);
     while (tree_session_next(m->tree, s.id, &s)) {
+        if (MUTANT(member_sessions_forgotten))
+            continue;
         expiry_add(m, s.id, s.timeout_ms);
         if (MUTANT(member_no_grace)) {
             struct expiry *e = expiry_find(&m->expiries, s.id);
@@ -218,6 +222,7 @@ void session_expire(struct member *m)
         if (e->until_ms > m->now_ms && !e->closing) {
             requeue(x, e, e->until_ms);
         } else if (e->attached > raft_applied(m->raft) && !e->closing) {
+            REACHED(member_ended_attaching);
             requeue(x, e, m->now_ms + MEMBER_RETRY_MS);
         } else if (e->closing || member_propose(m, &t) == 0) {
             m->facts.sessions_expired_total += !e->closing;
@@ -275,11 +280,13 @@ static void answered(struct member *m, uint64_t round, uint64_t index, const uin
             break; /* asked since: an answer to that is on its way */
         r->index = index;
         if (is_refused(refused, count, r->session)) {
+            REACHED(member_refused_dying);
             move(r, NULL);
             conn_close(m, r->conn); /* it is ending: no answer may say that it lives */
         } else if (r->op == WIRE_OP_PING || raft_applied(m->raft) >= index) {
             done(m, r);
         } else {
+            REACHED(member_sync_waits);
             move(r, &m->syncing);
         }
     }
@@ -435,6 +442,8 @@ void session_send(struct member *m)
     bool repeat = m->round.id != 0 && m->now_ms >= m->round.retry_ms;
 
     answer_unasked(m);
+    if (repeat)
+        REACHED(member_question_again);
     if (repeat || (m->round.id == 0 && !TAILQ_EMPTY(&m->unasked))) {
         unsigned n = 0;
         m->round.id = ++m->round_ids;

@@ -15,6 +15,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "wire/wire.h"
 
 #define FORWARD_HEADER 28 /* term, incarnation, n, count */
@@ -53,11 +54,25 @@ static void number(struct member *m, struct request *r)
     }
 }
 
+/* Accepted here or elsewhere before it was known that there is no room: it stands in the log
+ * as refused, and takes next to nothing there. */
+static void refuse_if_full(struct member *m, struct tree_txn *t)
+{
+    t->rules &= (uint8_t)~TREE_RULE_NO_ROOM;
+    if (t->op == TREE_OP_CREATE_SESSION || !disk_refuses(m, t->session, t->op, t->body, t->len))
+        return;
+    t->rules |= TREE_RULE_NO_ROOM;
+    t->body = NULL;
+    t->len = 0;
+    t->ids = (struct wire_list){0};
+}
+
 static void propose_all(struct member *m)
 {
     for (struct request *r = m->next_send; r != NULL; r = TAILQ_NEXT(r, in_stream)) {
         struct tree_txn t = txn_of(m, r);
         if (r->sent_term != m->stream_term) { /* each once: here nothing gets lost */
+            refuse_if_full(m, &t);
             if (member_propose(m, &t) != 0)
                 break; /* the log in memory is full: the timer tries again */
             if (r->kind == REQ_WRITE)
@@ -128,8 +143,10 @@ void stream_send(struct member *m)
         return;
     if (m->stream_term != term) {
         struct request *first = TAILQ_FIRST(&m->stream);
-        if (first->sent_term != 0)
+        if (first->sent_term != 0) {
+            REACHED(member_forward_again);
             m->facts.forwards_again_total++;
+        }
         m->stream_term = term;
         m->stream_n = 0;
         m->next_send = first;
@@ -229,13 +246,16 @@ static int take(struct member *m, struct origin *o, uint64_t n, const uint8_t *d
 {
     struct tree_txn t;
 
-    if (n <= o->taken_n)
+    if (n <= o->taken_n && !MUTANT(member_forward_taken_twice)) {
+        REACHED(member_forward_twice);
         return 0;
-    if (n != o->taken_n + 1)
+    }
+    if (n != o->taken_n + 1 && !MUTANT(member_forward_taken_twice))
         return ERR_BUSY;
     if (tree_txn_decode(&t, data, len) != 0 || t.origin.server != o->incarnation ||
         !may_forward(&t))
         return ERR_MALFORMED;
+    refuse_if_full(m, &t);
     int err = member_propose(m, &t);
     if (err != 0)
         return err;
@@ -257,6 +277,7 @@ int stream_forwarded(struct member *m, uint64_t from, const uint8_t *data, size_
         return 0;
     struct origin *o = origin_of(m, from, be64_get(data + 8));
     if (n > o->taken_n + 1) {
+        REACHED(member_forward_gap);
         ask_again(m, from, o);
         return 0;
     }

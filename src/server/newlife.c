@@ -91,18 +91,24 @@ static int sync_dir(const char *dir)
     return err;
 }
 
-static int set_aside(const char *dir, const char *reason, struct buf *aside)
+static int set_aside(const char *dir, const struct identity *self, const char *reason,
+                     struct buf *aside)
 {
     struct buf from = {0}, to = {0}, note = {0};
     uint64_t highest;
 
     (void)count(dir, &highest);
-    buf_printf(&from, "%s/store/why", dir);
+    identity_store_path(self, dir, &from);
+    buf_add_str(&from, "/why");
     buf_printf(&note, "%s\n", reason);
     /* For people: when the disk is full, it is missed. */
     (void)file_write(buf_text(&from), note.data, note.len, 0600);
     buf_clear(&from);
-    buf_printf(&from, "%s/store", dir);
+    identity_store_path(self, dir, &from);
+    buf_add_str(&from, "/reserve"); /* room that nobody would give up any more */
+    (void)unlink(buf_text(&from));
+    buf_clear(&from);
+    identity_store_path(self, dir, &from);
     buf_printf(aside, PREFIX "%" PRIu64, highest + 1);
     buf_printf(&to, "%s/%s", dir, buf_text(aside));
     int err = rename(buf_text(&from), buf_text(&to)) == 0 ? 0 : file_error(errno);
@@ -127,8 +133,8 @@ int new_life_begin(const char *dir, struct identity *self, const char *reason,
     next.has_begun = false;
     next.new_lives++;
     int err = identity_save(&next, dir, why);
-    if (err == 0 && reason != NULL && (err = set_aside(dir, reason, aside)) != 0)
-        buf_printf(why, "%s/store: cannot be set aside: %s", dir, err_text(err));
+    if (err == 0 && reason != NULL && (err = set_aside(dir, &next, reason, aside)) != 0)
+        buf_printf(why, "%s: the store cannot be set aside: %s", dir, err_text(err));
     if (err == 0)
         *self = next;
     return err;

@@ -148,6 +148,38 @@ static void join_asked(void *ctx, uint64_t ticket, const struct raft_member *joi
     transport_join_answer(s->transport, ticket, ERR_BUSY, NULL);
 }
 
+/* ---- a newer epoch ---- */
+
+/* What this server may still say must not be heard: so the links go first, at once. */
+static void newer_epoch(void *ctx, const struct epoch *newer)
+{
+    struct server *s = ctx;
+
+    if (s->is_outdated)
+        return;
+    s->is_outdated = true;
+    s->newer = *newer;
+    log_event(LOG_ERROR, "epoch_over", LOG_U("epoch", s->options.self->epoch.number),
+              LOG_U("newer", newer->number),
+              LOG_S("why", "this machine was away when the quorum was given up for lost, and "
+                           "another one was recovered (muster recover)"),
+              LOG_S("effect", "this server serves and votes no more; its store is set aside, "
+                              "and it joins the others anew"));
+}
+
+static void leave_epoch(struct server *s)
+{
+    if (!s->is_outdated || s->stopping)
+        return;
+    if (s->transport != NULL)
+        transport_stop(s->transport);
+    s->transport = NULL;
+    if (s->options.outdated != NULL)
+        s->options.outdated(s->options.outdated_ctx, &s->newer);
+    else
+        s->options.failed(s->options.ctx, ERR_UNSAFE);
+}
+
 /* ---- the turn ---- */
 
 /* On the pool's thread: it waits for the disk. */
@@ -232,19 +264,46 @@ static void note_changes(struct server *s)
     }
 }
 
-/* What commits is applied here only when our own disk has it, so while that is slow a
- * leader's clients wait though a quorum has their writes: somebody else leads better. */
-static void leave_sick_disk(struct server *s)
-{
-    uint64_t since_ms = writer_since_ms(s->writer), now_ms = uv_now(s->loop);
+_Static_assert(STORE_TIGHT_RESERVES == ROOM_FULL_RESERVES, "one of them is about the other");
 
-    if (since_ms == 0 || now_ms < since_ms + SICK_DISK_MS || now_ms < s->handed_over_ms ||
-        raft_role(member_raft(s->member)) != RAFT_LEADER || s->members.n < 2)
-        return;
-    s->handed_over_ms = now_ms + SICK_DISK_MS;
-    log_event(LOG_WARNING, "disk_slow", LOG_U("save_ms", now_ms - since_ms),
-              LOG_S("effect", "leadership is offered to another server"));
-    member_step_down(s->member);
+/* Each change of what the member makes of the disks is a line. */
+static void note_disk(struct server *s)
+{
+    struct member_disk_facts was = s->disk_seen;
+    struct member_facts f;
+
+    member_facts(s->member, &f);
+    const struct member_disk_facts *d = &s->disk_seen;
+    s->disk_seen = f.disk;
+    if (d->own != was.own)
+        log_event(d->own > was.own ? LOG_WARNING : LOG_NOTICE, "disk_room",
+                  LOG_S("room", room_name(d->own)), LOG_U("free_bytes", d->room.free_bytes),
+                  LOG_U("reserve_bytes", d->room.reserve_bytes),
+                  LOG_U("of_reserve_bytes", d->room.wanted_bytes),
+                  LOG_S("next", d->own >= ROOM_LOW ? "free some room, or give the disk more"
+                                                   : "nothing: it has healed"));
+    if (d->ensemble != was.ensemble && (d->ensemble >= ROOM_FULL || was.ensemble >= ROOM_FULL))
+        log_event(d->ensemble >= ROOM_FULL ? LOG_ERROR : LOG_NOTICE, "ensemble_room",
+                  LOG_S("room", room_name(d->ensemble)),
+                  LOG_U("free_bytes", d->ensemble_free_bytes),
+                  LOG_S("effect", d->ensemble >= ROOM_FULL
+                                      ? "new data is refused; deletes and claims are not"
+                                      : "new data is accepted again"));
+    if (d->is_slow != was.is_slow)
+        log_event(d->is_slow ? LOG_WARNING : LOG_NOTICE,
+                  d->is_slow ? "disk_slow" : "disk_quick", LOG_U("save_ms", d->saving_ms),
+                  LOG_U("limit_ms", MEMBER_SLOW_MS));
+    if (d->is_lagging != was.is_lagging)
+        log_event(d->is_lagging ? LOG_WARNING : LOG_NOTICE,
+                  d->is_lagging ? "disk_behind" : "disk_caught_up",
+                  LOG_U("saved", raft_saved_index(member_raft(s->member))),
+                  LOG_U("committed", raft_committed(member_raft(s->member))),
+                  LOG_S("effect", d->is_lagging ? "clients are sent to other servers"
+                                                : "clients are served again"));
+    if (d->hand_overs_total != was.hand_overs_total)
+        log_event(LOG_WARNING, "leadership_offered", LOG_S("room", room_name(d->own)),
+                  LOG_U("save_ms", d->saving_ms), LOG_U("others_first_ms", d->behind_ms),
+                  LOG_S("why", d->is_slow ? "the disk is slow" : "the disk is full"));
 }
 
 bool server_ails(const struct server *s, struct buf *out)
@@ -300,6 +359,7 @@ static void turn(uv_prepare_t *prepare)
     struct server *s = prepare->data;
     uint64_t now_ms = clock_now_ms();
 
+    leave_epoch(s);
     woken(s);
     joins_go_on(s);
     member_flush(s->member);
@@ -309,7 +369,7 @@ static void turn(uv_prepare_t *prepare)
     note_changes(s);
     limits_tell(&s->told, s->member, now_ms);
     start_saving_peers(s);
-    leave_sick_disk(s);
+    note_disk(s);
     end_condemned(s);
     if (s->transport != NULL)
         transport_flush(s->transport);
@@ -350,6 +410,8 @@ static void peer_received(void *ctx, uint64_t from, enum transport_channel chann
 {
     struct server *s = ctx;
 
+    if (s->is_outdated)
+        return;
     if (channel == CHANNEL_FOUND) {
         founding_asked(s, from, data, len);
         return;
@@ -368,13 +430,14 @@ static void peer_received(void *ctx, uint64_t from, enum transport_channel chann
 /* ---- life ---- */
 
 static int open_store(struct disk **disk, struct store **store, const char *dir,
-                      const struct settings *set, const struct store_load *load,
-                      struct buf *why)
+                      const struct identity *self, const struct settings *set,
+                      const struct store_load *load, struct buf *why)
 {
     struct buf path = {0};
-    struct store_options options = {.snapshots_kept = (unsigned)set->snapshots_kept};
+    struct store_options options = {.snapshots_kept = (unsigned)set->snapshots_kept,
+                                    .reserve_bytes = STORE_RESERVE_BYTES};
 
-    buf_printf(&path, "%s/store", dir);
+    identity_store_path(self, dir, &path);
     secret_random(&options.salt, sizeof options.salt);
     int err = disk_posix_new(disk, buf_text(&path));
     if (err != 0)
@@ -386,12 +449,12 @@ static int open_store(struct disk **disk, struct store **store, const char *dir,
 }
 
 /* A directory without a machine may hold what an attempt has left: torn, and nobody's. */
-static int clear_store(const char *dir, struct buf *why)
+static int clear_store(const char *dir, const struct identity *self, struct buf *why)
 {
     struct buf path = {0}, names = {0};
     struct disk *disk;
 
-    buf_printf(&path, "%s/store", dir);
+    identity_store_path(self, dir, &path);
     int err = disk_posix_new(&disk, buf_text(&path));
     if (err == 0) {
         err = disk->ops->list(disk, &names);
@@ -411,10 +474,9 @@ static int clear_store(const char *dir, struct buf *why)
 
 /* Takes over t, whose state becomes the snapshot that the log begins behind. */
 static int create_store(const char *dir, const struct identity *self, struct tree *t,
-                        struct buf *why)
+                        uint64_t index, uint64_t term, struct buf *why)
 {
-    uint64_t index = tree_zxid(t) > 0 ? (uint64_t)tree_zxid(t) : 1;
-    struct raft_save vote = {.hard = true, .term = 1, .vote = self->id};
+    struct raft_save vote = {.hard = true, .term = term, .vote = self->id};
     struct disk *disk;
     struct store *store;
     struct buf snapshot = {0};
@@ -430,17 +492,17 @@ static int create_store(const char *dir, const struct identity *self, struct tre
         return ERR_TOO_BIG;
     }
     const struct settings set = settings_default();
-    int err = open_store(&disk, &store, dir, &set, &(const struct store_load){0}, why);
+    int err = open_store(&disk, &store, dir, self, &set, &(const struct store_load){0}, why);
     if (err == 0) {
         CHECK(snapshot.gone == 0); /* so it begins where it was allocated */
         struct raft_blob *b =
-            raft_blob_new_take(index, 1, &self->peers, snapshot.data, snapshot.len);
+            raft_blob_new_take(index, term, &self->peers, snapshot.data, snapshot.len);
         snapshot = (struct buf){0};
         err = store_save(store, &vote);
         if (err == 0)
             err = store_snapshot(store, b, 0);
         if (err != 0)
-            buf_printf(why, "%s/store: %s", dir, err_text(err));
+            buf_printf(why, "%s: the store: %s", dir, err_text(err));
         raft_blob_unref(b);
         store_close(store);
         disk_posix_free(disk);
@@ -449,22 +511,44 @@ static int create_store(const char *dir, const struct identity *self, struct tre
     return err;
 }
 
-int server_create_take(const char *dir, const struct identity *self, struct tree *t,
-                       struct buf *why)
+int server_restore_take(const char *dir, const struct identity *self, struct tree *t,
+                        uint64_t index, struct buf *why)
 {
     struct identity begun = *self;
     int err = identity_prepare(self, dir, why);
 
     if (err == 0)
-        err = clear_store(dir, why);
+        err = clear_store(dir, self, why);
     if (err == 0)
-        err = create_store(dir, self, t, why);
+        err = create_store(dir, self, t, index, 1, why);
     else
         tree_free(t);
     begun.has_begun = true;
     if (err == 0)
         err = identity_finish(&begun, dir, why);
     return err;
+}
+
+int server_recover_take(const char *dir, const struct identity *self, struct tree *t,
+                        uint64_t index, uint64_t term, struct buf *why)
+{
+    struct identity begun = *self;
+    int err = create_store(dir, self, t, index, term, why);
+
+    begun.has_begun = true;
+    if (err == 0)
+        err = identity_save(&begun, dir, why);
+    if (err == 0 && (err = identity_save_peers(dir, &self->peers)) != 0)
+        buf_printf(why, "%s/peers: %s", dir, err_text(err));
+    return err;
+}
+
+int server_create_take(const char *dir, const struct identity *self, struct tree *t,
+                       struct buf *why)
+{
+    uint64_t index = tree_zxid(t) > 0 ? (uint64_t)tree_zxid(t) : 1;
+
+    return server_restore_take(dir, self, t, index, why);
 }
 
 int server_create(const char *dir, const struct identity *self, struct buf *why)
@@ -477,7 +561,7 @@ int server_create_joined(const char *dir, const struct identity *self, struct bu
     int err = identity_prepare(self, dir, why);
 
     if (err == 0)
-        err = clear_store(dir, why);
+        err = clear_store(dir, self, why);
     if (err == 0)
         err = identity_finish(self, dir, why);
     return err;
@@ -501,8 +585,13 @@ static int listen_all(struct server *s, struct buf *why)
     const struct clients_options c = {o->client_address, o->client_port, s->member, s, woken,
                                       server_word,       &o->settings};
     const struct transport_options t = {
-        o->self, o->peer_address, o->peer_port != 0 ? o->peer_port : (uint16_t)SERVER_PEER_PORT,
-        s,       peer_received,   join_asked};
+        o->self,
+        o->peer_address,
+        o->peer_port != 0 ? o->peer_port : (uint16_t)SERVER_PEER_PORT,
+        s,
+        peer_received,
+        join_asked,
+        newer_epoch};
     int err = clients_start(&s->clients, s->loop, &c, why);
 
     if (err == 0 && o->peer_address != NULL)
@@ -543,13 +632,14 @@ static int load(struct server *s, const struct member_options *m, const struct m
     s->load_err = 0;
     s->entries_loaded = 0;
     s->member = member_new(m, io);
-    int err = open_store(&s->disk, &s->store, s->options.dir, &s->options.settings, &into, why);
+    int err = open_store(&s->disk, &s->store, s->options.dir, s->options.self,
+                         &s->options.settings, &into, why);
     if (err != 0) {
         s->disk = NULL;
         s->store = NULL;
     } else if (s->load_err != 0) {
         err = s->load_err;
-        buf_printf(why, "%s/store: what it holds %s", s->options.dir,
+        buf_printf(why, "%s: what it holds %s", s->store_dir,
                    err == ERR_CORRUPT ? "does not fit together"
                                       : "was written by another version of muster");
     } else {
@@ -642,6 +732,8 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
         .lapse_per_minute_max = (uint32_t)set->container_per_minute_max,
         .container_never_used_ms = set->container_never_used_ms,
         .rules = settings_rules(set),
+        .sessions_max = (uint32_t)set->sessions_max,
+        .tree_bytes_max = (uint32_t)set->tree_bytes_max,
         .super_digest = set->super_digest[0] != 0 ? set->super_digest : NULL,
         .frame_max = (uint32_t)set->frame_max,
         .outstanding_max = (uint32_t)set->outstanding_max,
@@ -662,7 +754,10 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
     secret_random(&m.raft.seed, sizeof m.raft.seed);
     s->started_ms = clock_now_ms();
     s->trace_mask = TRACE_MASK_DEFAULT;
-    snprintf(s->store_dir, sizeof s->store_dir, "%s/store", options->dir);
+    struct buf store_dir = {0};
+    identity_store_path(options->self, options->dir, &store_dir);
+    snprintf(s->store_dir, sizeof s->store_dir, "%s", buf_text(&store_dir));
+    buf_free(&store_dir);
     server_pages(s);
     int err = load_or_repair(s, &m, &io, why);
     summary_add(&s->load_ms, clock_now_ms() - s->started_ms);
@@ -725,7 +820,7 @@ void server_stop(struct server *s, void (*done)(void *ctx), void *ctx)
     s->stopped_ctx = ctx;
     s->stopping = true;
     s->stop_until_ms = clock_now_ms();
-    if (raft_role(r) == RAFT_LEADER && s->members.n > 1 && !s->condemned) {
+    if (raft_role(r) == RAFT_LEADER && s->members.n > 1 && !s->is_outdated && !s->condemned) {
         member_step_down(s->member);
         s->stop_until_ms += STOP_MS;
     }

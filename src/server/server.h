@@ -40,6 +40,10 @@ struct server_options {
     void (*members)(void *ctx, const struct raft_members *members);
     /* The disk failed: end the process. */
     void (*failed)(void *ctx, int err);
+    /* Another machine is of a newer epoch: this server serves and votes no more. Stop it, then
+     * aside_for_epoch() and start anew. With a context of its own. */
+    void (*outdated)(void *ctx, const struct epoch *newer);
+    void *outdated_ctx;
     /* This server may not go on (member_condemned()): stop it, server_begin_again(), start it.
      * Told once. */
     void (*condemned)(void *ctx, const char *why);
@@ -74,6 +78,15 @@ int server_create(const char *dir, const struct identity *self, struct buf *why)
  * tree does not fit into a snapshot. */
 int server_create_take(const char *dir, const struct identity *self, struct tree *t,
                        struct buf *why);
+/* Likewise from a backup: the log goes on behind `index`, which no zxid of the tree is above.
+ */
+int server_restore_take(const char *dir, const struct identity *self, struct tree *t,
+                        uint64_t index, struct buf *why);
+/* The machine in dir goes on with this tree, which is freed, in an epoch of its own: self has
+ * the new epoch, store and members. The old store stays where it is. Until the last step, which
+ * writes the machine, nothing has changed but for files that nobody looks at. */
+int server_recover_take(const char *dir, const struct identity *self, struct tree *t,
+                        uint64_t index, uint64_t term, struct buf *why);
 /* Likewise for a machine that a cluster has taken in: its store is empty. */
 int server_create_joined(const char *dir, const struct identity *self, struct buf *why);
 

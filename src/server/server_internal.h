@@ -19,7 +19,6 @@
 #define JOINS_MAX 16 /* asked and not yet answered */
 #define JOIN_AGAIN_MS 200
 #define JOIN_LIMIT_MS 4500 /* less than a joiner waits */
-#define SICK_DISK_MS 2000  /* a save that takes longer */
 #define STOP_MS 500        /* for handing leadership over */
 
 struct join {
@@ -41,7 +40,7 @@ struct server {
     uv_prepare_t turn;
     uv_timer_t timer;
     unsigned handles;
-    uint64_t started_ms, stop_until_ms, handed_over_ms;
+    uint64_t started_ms, stop_until_ms;
     struct join joins[JOINS_MAX];
     struct raft_members members, saving_members;
     uv_work_t saving; /* the file peers */
@@ -49,13 +48,16 @@ struct server {
     int save_err;
     enum raft_role role_seen;
     bool serving_seen, read_only_seen, stopping, closed, condemned;
+    struct member_disk_facts disk_seen;
+    bool is_outdated; /* a newer epoch was met: nothing is sent, served or voted any more */
+    struct epoch newer;
     struct limits_told told;
     int load_err;
     struct set_aside aside;
     struct summary load_ms, load_snapshot_ms, load_entries;
     uint64_t entries_loaded, snapshot_wall_ms;
     int64_t trace_mask;
-    struct http_page pages[8];
+    struct http_page pages[12];
     char admin_below[SETTING_TEXT_MAX + 1]; /* admin_url and a '/' */
     char store_dir[512];
     void (*stopped)(void *ctx);

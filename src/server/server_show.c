@@ -2,6 +2,9 @@
 /* What a server shows: four-letter words, pages, metrics. */
 #include <dirent.h>
 #include <inttypes.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -15,6 +18,7 @@
 
 /* A number that JSON and Prometheus hold exactly. */
 #define DIGEST_SHOWN ((UINT64_C(1) << 48) - 1)
+#define SITE_NAME_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 
 static const char *mode_of(const struct server *s, bool is_leader)
 {
@@ -280,6 +284,82 @@ static unsigned page_status(void *ctx, struct buf *body)
     return 200;
 }
 
+/* The name in the site file, "" without one: the line "site: NAME". */
+static void site_name(const struct server *s, char *out, size_t size)
+{
+    const uint8_t *data;
+    size_t len;
+
+    out[0] = 0;
+    if (!tree_get(member_tree(s->member), "/muster/site", &data, &len))
+        return;
+    for (size_t at = 0; at < len;) {
+        const uint8_t *end = memchr(data + at, '\n', len - at);
+        size_t n = end != NULL ? (size_t)(end - data) - at : len - at;
+        const char *line = (const char *)data + at;
+        if (n > 5 && memcmp(line, "site:", 5) == 0) {
+            size_t from = 5;
+            while (from < n && line[from] == ' ')
+                from++;
+            size_t upto = from;
+            while (upto < n && strchr(SITE_NAME_LETTERS, line[upto]) != NULL && line[upto] != 0)
+                upto++;
+            snprintf(out, size, "%.*s", (int)(upto - from), line + from);
+            return;
+        }
+        at += n + 1;
+    }
+}
+
+static json_t *members_json(const struct server *s)
+{
+    json_t *all = json_array();
+
+    for (unsigned i = 0; i < s->members.n; i++) {
+        const struct raft_member *m = &s->members.v[i];
+        uint64_t silence_ms = server_silence_ms(s, m->id);
+        json_array_append_new(
+            all, json_pack("{s:I, s:s, s:s, s:b, s:o}", "id", (json_int_t)m->id, "name",
+                           m->name, "address", m->address, "voter", (int)m->voter, "silence_ms",
+                           silence_ms != UINT64_MAX ? json_integer((json_int_t)silence_ms)
+                                                    : json_null()));
+    }
+    return all;
+}
+
+/* What this server's copy of the tree is: for backup and recover. No secret is in it. */
+static unsigned page_replica(void *ctx, struct buf *body)
+{
+    const struct server *s = ctx;
+    const struct identity *self = s->options.self;
+    const struct raft *r = member_raft(s->member);
+    const struct raft_member *leader = raft_member_find(&s->members, raft_leader(r));
+    uint64_t last_term = raft_last_index(r) == raft_applied(r)
+                             ? raft_applied_term(r)
+                             : raft_entry_term(r, raft_last_index(r));
+    char cluster[2 * CLUSTER_LEN + 1], digest[17], site[64];
+
+    for (size_t i = 0; i < CLUSTER_LEN; i++)
+        snprintf(cluster + 2 * i, 3, "%02x", self->cluster[i]);
+    snprintf(digest, sizeof digest, "%016" PRIx64, tree_digest(member_tree(s->member)));
+    site_name(s, site, sizeof site);
+    json_t *v =
+        json_pack("{s:s, s:s, s:s, s:I, s:I, s:b, s:s, s:I, s:I, s:I, s:s, s:I, s:I, s:I, s:o}",
+                  "cluster", cluster, "site", site, "machine", self->name, "id",
+                  (json_int_t)self->id, "epoch", (json_int_t)self->epoch.number, "serving",
+                  (int)(member_is_serving(s->member) && !s->is_outdated), "leader",
+                  leader != NULL ? leader->name : "", "committed",
+                  (json_int_t)raft_committed(r), "applied", (json_int_t)raft_applied(r),
+                  "applied_term", (json_int_t)raft_applied_term(r), "digest", digest, "last",
+                  (json_int_t)raft_last_index(r), "last_term", (json_int_t)last_term, "time_ms",
+                  (json_int_t)clock_wall_ms(), "members", members_json(s));
+    char *text = v != NULL ? json_dumps(v, JSON_COMPACT) : NULL;
+    buf_printf(body, "%s\n", text != NULL ? text : "{}");
+    free(text);
+    json_decref(v);
+    return 200;
+}
+
 static unsigned page_healthz(void *ctx, struct buf *body)
 {
     (void)ctx;
@@ -325,6 +405,7 @@ void server_pages(struct server *s)
 {
     static const struct http_page always[] = {
         {"/status", "application/json", page_status, NULL},
+        {"/replica", "application/json", page_replica, NULL},
         {"/metrics", "text/plain; version=0.0.4; charset=utf-8", page_metrics, NULL},
         {"/healthz", "text/plain; charset=utf-8", page_healthz, NULL},
         {"/readyz", "text/plain; charset=utf-8", page_readyz, NULL},

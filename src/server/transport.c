@@ -274,6 +274,31 @@ static int parse_address(const char *text, uint16_t default_port, struct sockadd
     return uv_ip4_addr(ip, (int)port, out) == 0 ? 0 : ERR_SYNTAX;
 }
 
+/* Both sides are proved, and of one epoch: else the link ends, and the older one knows. */
+static int compare_epochs(struct link *l, const struct epoch *theirs)
+{
+    struct transport *t = l->transport;
+
+    switch (epoch_order(&t->options.self->epoch, theirs)) {
+    case EPOCH_SAME: return 0;
+    case EPOCH_OLDER:
+        l->why = "it is of an epoch from before muster recover: it stops, sets its data aside "
+                 "and joins anew when it hears of this one";
+        break;
+    case EPOCH_NEWER:
+        l->why = "it is of a newer epoch: the quorum was given up for lost, and muster recover "
+                 "was run there";
+        if (t->options.outdated != NULL)
+            t->options.outdated(t->options.ctx, theirs);
+        break;
+    case EPOCH_RIVAL:
+        l->why = "muster recover was run on both, apart: keep one of the two, and let the "
+                 "other's machine join it with a new data directory";
+        break;
+    }
+    return ERR_REFUSED;
+}
+
 /* ---- the acceptor's side ---- */
 
 static int welcome_hello(struct link *l, const uint8_t *data, size_t len)
@@ -281,7 +306,7 @@ static int welcome_hello(struct link *l, const uint8_t *data, size_t len)
     struct transport *t = l->transport;
     const struct identity *self = t->options.self;
     struct handshake *h = &l->shake;
-    uint8_t answer[NONCE_LEN + PROOF_LEN];
+    struct buf answer = {0};
 
     if (hello_decode(&h->hello, data, len) != 0)
         return ERR_MALFORMED;
@@ -301,9 +326,10 @@ static int welcome_hello(struct link *l, const uint8_t *data, size_t len)
         h->key_len = TOKEN_KEY_LEN;
     }
     secret_random(h->nonce, NONCE_LEN);
-    memcpy(answer, h->nonce, NONCE_LEN);
-    handshake_prove(h, "acceptor", answer + NONCE_LEN);
-    frame_add(l, answer, sizeof answer);
+    h->epoch = self->epoch;
+    challenge_encode(h, &answer);
+    frame_add(l, answer.data, answer.len);
+    buf_free(&answer);
     l->stage = LINK_WAITS_PROOF;
     return 0;
 }
@@ -404,6 +430,9 @@ static int welcome_proof(struct link *l, const uint8_t *data, size_t len)
             join_refuse(l, err);
         return err;
     }
+    int order = compare_epochs(l, &l->shake.hello.epoch);
+    if (order != 0)
+        return order;
     l->from = l->shake.hello.from;
     l->stage = LINK_RECEIVES;
     t->strangers--;
@@ -436,13 +465,17 @@ static int answer_challenge(struct link *l, const uint8_t *data, size_t len)
 {
     uint8_t proof[PROOF_LEN];
 
-    if (len != NONCE_LEN + PROOF_LEN)
+    if (challenge_decode(&l->shake, data, len, proof) != 0)
         return ERR_MALFORMED;
-    memcpy(l->shake.nonce, data, NONCE_LEN);
-    if (!handshake_check(&l->shake, "acceptor", data + NONCE_LEN)) {
+    if (!handshake_check(&l->shake, "acceptor", proof)) {
         l->why = "it does not know the cluster's secret";
         return ERR_REFUSED;
     }
+    /* Who is of an older epoch gets our proof all the same: by it, it believes ours. */
+    int order = compare_epochs(l, &l->shake.epoch);
+    if (order != 0 && epoch_order(&l->shake.hello.epoch, &l->shake.epoch) != EPOCH_OLDER)
+        return order;
+    l->why = NULL;
     handshake_prove(&l->shake, "opener", proof);
     frame_add(l, proof, sizeof proof);
     l->stage = LINK_WAITS_WELCOME;
@@ -655,6 +688,7 @@ static void peer_connect(struct transport *t, struct peer *p)
     l->shake.hello.kind = HANDSHAKE_PEER;
     l->shake.hello.from = self->id;
     l->shake.hello.to = p->member.id;
+    l->shake.hello.epoch = self->epoch;
     memcpy(l->shake.hello.cluster, self->cluster, CLUSTER_LEN);
     secret_random(l->shake.hello.nonce, NONCE_LEN);
     memcpy(l->shake.key, self->secret, SECRET_LEN);

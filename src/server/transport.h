@@ -43,6 +43,8 @@ struct transport_options {
     /* Somebody shows a valid token: make it a member. Answer later by
      * transport_join_answer() with the ticket; 0 and the members, or an error. */
     void (*join)(void *ctx, uint64_t ticket, const struct raft_member *joiner);
+    /* Somebody with the secret is of a newer epoch: ours is over. May be NULL. */
+    void (*outdated)(void *ctx, const struct epoch *newer);
 };
 
 struct transport;

@@ -19,13 +19,16 @@ struct writer {
     void (*failed)(void *ctx, int err);
     void *ctx;
     uv_work_t work;
-    uv_timer_t retry;
-    uint64_t since_ms; /* of the present save */
+    uv_timer_t retry, look;
     bool busy, saving, full, stopping, failing;
+    bool looking;               /* this job only measures */
     struct raft_save save;      /* while saving, or waiting for room */
     struct raft_blob *snapshot; /* else */
     int err;
     uint64_t took_ms;
+    uint64_t look_ms; /* when the room is to be measured again */
+    bool has_looked;  /* this job did */
+    struct store_room room;
     struct writer_facts facts;
 };
 
@@ -35,9 +38,17 @@ static void run(uv_work_t *work)
     struct writer *w = work->data;
     uint64_t began_ms = clock_now_ms();
 
-    w->err = w->saving ? store_save(w->store, &w->save)
-                       : store_snapshot(w->store, w->snapshot, WRITER_KEEP);
+    w->err = 0;
+    if (!w->looking)
+        w->err = w->saving ? store_save(w->store, &w->save)
+                           : store_snapshot(w->store, w->snapshot, WRITER_KEEP);
     w->took_ms = clock_now_ms() - began_ms;
+    /* A snapshot, or a disk that was full, has changed much. */
+    w->has_looked = (began_ms >= w->look_ms || w->err == ERR_DISK_FULL || w->full ||
+                     (!w->looking && !w->saving)) &&
+                    store_room(w->store, &w->room) == 0;
+    if (w->has_looked)
+        w->look_ms = began_ms + WRITER_LOOK_MS;
 }
 
 static void count(struct writer *w)
@@ -49,6 +60,7 @@ static void count(struct writer *w)
         f->snapshot_wall_ms = clock_wall_ms();
         return;
     }
+    f->last_save_ms = w->took_ms;
     if (w->save.n > 0) { /* else it is a vote */
         summary_add(&f->save_ms, w->took_ms);
         summary_add(&f->save_entries, w->save.n);
@@ -58,6 +70,16 @@ static void count(struct writer *w)
 
 static void try_again(uv_timer_t *timer) { writer_work(timer->data); }
 
+static void tell_room(struct writer *w)
+{
+    const struct member_room room = {.free_bytes = w->room.free_bytes,
+                                     .reserve_bytes = w->room.reserve_bytes,
+                                     .wanted_bytes = w->room.wanted_bytes,
+                                     .is_waiting = w->full};
+
+    member_room(w->member, &room);
+}
+
 static void finished(uv_work_t *work, int status)
 {
     struct writer *w = work->data;
@@ -66,9 +88,11 @@ static void finished(uv_work_t *work, int status)
     if (status != 0 || w->stopping)
         return;
     w->woken(w->ctx);
-    if (w->err == 0)
+    if (w->err == 0 && !w->looking)
         count(w);
-    if (!w->saving) {
+    if (w->looking) {
+        w->looking = false;
+    } else if (!w->saving) {
         uint64_t index = w->snapshot->index;
         raft_blob_unref(w->snapshot);
         w->snapshot = NULL;
@@ -80,13 +104,15 @@ static void finished(uv_work_t *work, int status)
         if (w->full)
             log_event(LOG_NOTICE, "disk_has_room", LOG_U("first_index", w->save.first_index));
         w->full = w->saving = false;
-        w->since_ms = 0;
         member_saved(w->member);
     } else if (w->err == ERR_DISK_FULL) {
         if (!w->full)
-            log_event(LOG_ERROR, "disk_full", LOG_S("effect", "this server takes no writes"),
+            log_event(LOG_ERROR, "disk_full", LOG_U("free_bytes", w->room.free_bytes),
+                      LOG_U("reserve_bytes", w->room.reserve_bytes),
+                      LOG_S("effect", "this server takes no writes"),
                       LOG_S("next", "free some room: it goes on by itself"));
         w->full = true;
+        tell_room(w);
         uv_timer_start(&w->retry, try_again, WRITER_RETRY_MS, 0);
         return;
     } else {
@@ -94,7 +120,26 @@ static void finished(uv_work_t *work, int status)
         w->failed(w->ctx, w->err);
         return;
     }
+    if (w->has_looked)
+        tell_room(w);
     writer_work(w);
+}
+
+static void start(struct writer *w)
+{
+    w->busy = true;
+    CHECK(uv_queue_work(w->loop, &w->work, run, finished) == 0);
+}
+
+/* While nothing is saved for a while the room is measured all the same. */
+static void look(uv_timer_t *timer)
+{
+    struct writer *w = timer->data;
+
+    if (w->busy || w->stopping || w->failing || w->full || clock_now_ms() < w->look_ms)
+        return;
+    w->looking = true;
+    start(w);
 }
 
 void writer_work(struct writer *w)
@@ -106,10 +151,8 @@ void writer_work(struct writer *w)
         w->saving = member_save_take(w->member, &w->save);
         if (!w->saving && (w->snapshot = member_snapshot_take(w->member)) == NULL)
             return;
-        w->since_ms = w->saving ? uv_now(w->loop) : 0;
     }
-    w->busy = true;
-    CHECK(uv_queue_work(w->loop, &w->work, run, finished) == 0);
+    start(w);
 }
 
 struct writer *writer_new(uv_loop_t *loop, struct store *store, struct member *member,
@@ -126,11 +169,12 @@ struct writer *writer_new(uv_loop_t *loop, struct store *store, struct member *m
     w->ctx = ctx;
     w->work.data = w;
     CHECK(uv_timer_init(loop, &w->retry) == 0);
-    w->retry.data = w;
+    CHECK(uv_timer_init(loop, &w->look) == 0);
+    w->retry.data = w->look.data = w;
+    uv_timer_start(&w->look, look, 0, WRITER_LOOK_MS);
     return w;
 }
 
-uint64_t writer_since_ms(const struct writer *w) { return w->since_ms; }
 bool writer_is_full(const struct writer *w) { return w->full; }
 bool writer_is_idle(const struct writer *w) { return !w->busy; }
 
@@ -143,11 +187,18 @@ void writer_facts_reset(struct writer *w)
 
 static void closed(uv_handle_t *h) { mem_free(h->data); }
 
+static void look_closed(uv_handle_t *h)
+{
+    struct writer *w = h->data;
+
+    uv_close((uv_handle_t *)&w->retry, closed);
+}
+
 void writer_stop(struct writer *w)
 {
     CHECK(!w->busy);
     w->stopping = true;
     if (w->snapshot != NULL)
         raft_blob_unref(w->snapshot);
-    uv_close((uv_handle_t *)&w->retry, closed);
+    uv_close((uv_handle_t *)&w->look, look_closed);
 }

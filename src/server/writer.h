@@ -14,6 +14,7 @@
 #include "store/store.h"
 
 #define WRITER_RETRY_MS 500 /* a full disk is tried again after this */
+#define WRITER_LOOK_MS 1000 /* how often the room on the disk is measured */
 
 struct writer;
 /* woken: before each call into the member. failed: the disk has reported an error; the
@@ -22,16 +23,15 @@ struct writer *writer_new(uv_loop_t *loop, struct store *store, struct member *m
                           void (*woken)(void *ctx), void (*failed)(void *ctx, int err),
                           void *ctx);
 void writer_work(struct writer *w); /* starts the next job, if there is one and none runs */
-bool writer_is_full(const struct writer *w); /* the disk is full: saves wait */
-/* Since when the present save is at the disk, or waits for room (uv_now); 0: there is none. */
-uint64_t writer_since_ms(const struct writer *w);
-void writer_stop(struct writer *w); /* freed when its handles are closed */
+bool writer_is_full(const struct writer *w); /* the disk is full: a save waits */
+void writer_stop(struct writer *w);          /* freed when its handles are closed */
 bool writer_is_idle(const struct writer *w);
 
 #define WRITER_SLOW_MS 1000 /* a save that takes longer is counted (ZooKeeper's threshold) */
 
 struct writer_facts {
     struct summary save_ms, save_entries, snapshot_ms;
+    uint64_t last_save_ms;
     uint64_t slow_total;
     uint64_t snapshot_wall_ms; /* when the newest was written; 0: none since the start */
 };

@@ -558,6 +558,8 @@ struct site *site_parse(const uint8_t *data, size_t len, struct site_errors *err
         read_error(errors, 0, "%zu bytes; the limit of a site file is %u", len, SITE_BYTES_MAX);
         return NULL;
     }
+    if (data == NULL) /* an empty file or znode; libyaml ends the process for a NULL */
+        data = (const uint8_t *)"";
     if (is_too_deep(data, len, errors))
         return NULL;
     CHECK(yaml_parser_initialize(&yaml)); /* it can only lack memory */

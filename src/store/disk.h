@@ -32,6 +32,8 @@ struct disk_ops {
     int (*remove)(struct disk *d, const char *name);
     /* All names, each ended by a NUL, one after the other. */
     int (*list)(struct disk *d, struct buf *names);
+    /* What we may still write, and the size of the whole. */
+    int (*room)(struct disk *d, uint64_t *free_bytes, uint64_t *total_bytes);
 };
 
 struct disk {
@@ -42,6 +44,9 @@ struct disk {
  * processes: ERR_BUSY when one has it, ERR_PERMISSION, ERR_NOT_FOUND (its parent),
  * ERR_DISK_FULL, ERR_IO. Freed by disk_posix_free. */
 int disk_posix_new(struct disk **out, const char *dir);
+/* A directory that is there, for reading alone: not locked, so a server may write it at the
+ * same time. What would change something is ERR_PERMISSION. */
+int disk_posix_reading(struct disk **out, const char *dir);
 void disk_posix_free(struct disk *d);
 
 #endif

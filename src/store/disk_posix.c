@@ -7,6 +7,7 @@
 #include <string.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -162,6 +163,17 @@ static int posix_list(struct disk *d, struct buf *names)
     return err;
 }
 
+static int posix_room(struct disk *d, uint64_t *free_bytes, uint64_t *total_bytes)
+{
+    struct statvfs st;
+
+    if (fstatvfs(dir_of(d), &st) != 0)
+        return err_of(errno);
+    *free_bytes = (uint64_t)st.f_bavail * st.f_frsize;
+    *total_bytes = (uint64_t)st.f_blocks * st.f_frsize;
+    return 0;
+}
+
 static const struct disk_ops posix_ops = {
     .open = posix_open,
     .close = posix_close,
@@ -175,7 +187,90 @@ static const struct disk_ops posix_ops = {
     .rename = posix_rename,
     .remove = posix_remove,
     .list = posix_list,
+    .room = posix_room,
 };
+
+/* ---- reading alone ---- */
+
+static int reading_open(struct disk *d, const char *name, int create, int *file)
+{
+    CHECK(strchr(name, '/') == NULL);
+    if (create)
+        return ERR_PERMISSION;
+    int fd = openat(dir_of(d), name, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return err_of(errno);
+    *file = fd;
+    return 0;
+}
+
+static int reading_write(struct disk *d, int file, uint64_t at, const void *data, size_t len)
+{
+    (void)d, (void)file, (void)at, (void)data, (void)len;
+    return ERR_PERMISSION;
+}
+
+static int reading_resize(struct disk *d, int file, uint64_t bytes)
+{
+    (void)d, (void)file, (void)bytes;
+    return ERR_PERMISSION;
+}
+
+static int reading_sync(struct disk *d, int file)
+{
+    (void)d, (void)file;
+    return ERR_PERMISSION;
+}
+
+static int reading_sync_dir(struct disk *d)
+{
+    (void)d;
+    return ERR_PERMISSION;
+}
+
+static int reading_rename(struct disk *d, const char *from, const char *to)
+{
+    (void)d, (void)from, (void)to;
+    return ERR_PERMISSION;
+}
+
+static int reading_remove(struct disk *d, const char *name)
+{
+    (void)d, (void)name;
+    return ERR_PERMISSION;
+}
+
+static const struct disk_ops reading_ops = {
+    .open = reading_open,
+    .close = posix_close,
+    .write = reading_write,
+    .read = posix_read,
+    .size = posix_size,
+    .truncate = reading_resize,
+    .allocate = reading_resize,
+    .sync = reading_sync,
+    .sync_dir = reading_sync_dir,
+    .rename = reading_rename,
+    .remove = reading_remove,
+    .list = posix_list,
+    .room = posix_room,
+};
+
+int disk_posix_reading(struct disk **out, const char *dir)
+{
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+    *out = NULL;
+    if (fd < 0)
+        return err_of(errno);
+    struct disk_posix *p = mem_new(struct disk_posix);
+    p->disk.ops = &reading_ops;
+    p->dir = fd;
+    *out = &p->disk;
+    return 0;
+}
+
+/* ---- */
 
 /* A new directory's own name must outlive a crash as well. */
 static int sync_parent(const char *dir)

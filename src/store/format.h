@@ -6,6 +6,7 @@
  *   log.<seq>          a segment: header, records; zeros up to what was reserved
  *   snapshot.<index>   header, members, bytes, checksum
  *   snapshot.new       one being written; removed at open
+ *   reserve            room that is given up when there is no other (reserve.c); no content
  *
  * <seq> and <index> are 16 hexadecimal digits; integers are big-endian; checksums CRC-32C.
  *
@@ -100,5 +101,6 @@ int snapshot_file_read(struct disk *d, uint64_t index, struct snapshot_file *s,
 #define SNAPSHOT_PREFIX "snapshot."
 #define SEGMENT_PREFIX "log."
 #define VOTE_NAME "vote"
+#define RESERVE_NAME "reserve"
 
 #endif

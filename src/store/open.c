@@ -13,6 +13,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "store/state.h"
 
 #define WINDOW_BYTES (1u << 20)
@@ -147,12 +148,17 @@ static int read_vote(struct opening *o)
     struct store *s = o->s;
     uint8_t slot[VOTE_SLOT_BYTES];
     struct vote_slot v;
+    uint64_t bytes = 0;
     bool found = false;
 
     int err = o->disk->ops->open(o->disk, VOTE_NAME, 0, &s->vote_file);
+    if (err == 0)
+        err = o->disk->ops->size(o->disk, s->vote_file, &bytes);
     if (err != 0 && err != ERR_NOT_FOUND)
         return why(o, err, VOTE_NAME, UINT64_MAX, "cannot be opened");
-    for (unsigned i = 0; err == 0 && i < VOTE_SLOTS; i++) {
+    /* It is made in its full length. What is left of a shorter one may be the older vote. */
+    bool is_whole = bytes >= (uint64_t)VOTE_SLOTS * VOTE_SLOT_BYTES;
+    for (unsigned i = 0; is_whole && i < VOTE_SLOTS; i++) {
         size_t got = 0;
         err = o->disk->ops->read(o->disk, s->vote_file, i * VOTE_SLOT_BYTES, slot, sizeof slot,
                                  &got);
@@ -169,6 +175,7 @@ static int read_vote(struct opening *o)
     if (!found && (o->seqs_n > 0 || s->snapshots_n > 0))
         return why(o, ERR_CORRUPT, VOTE_NAME, UINT64_MAX,
                    err == ERR_NOT_FOUND ? "is missing, but there is a log or a snapshot"
+                   : !is_whole          ? "is damaged: it is shorter than it was made"
                                         : "is damaged: no slot has a right checksum");
     return 0;
 }
@@ -180,6 +187,8 @@ static int create_vote(struct opening *o)
 
     if (s->vote_file < 0)
         err = o->disk->ops->open(o->disk, VOTE_NAME, 1, &s->vote_file);
+    if (err == 0 && s->vote.counter == 0) /* nothing in it was believed, nor shall be */
+        err = o->disk->ops->truncate(o->disk, s->vote_file, 0);
     if (err == 0)
         err = o->disk->ops->allocate(o->disk, s->vote_file,
                                      (uint64_t)VOTE_SLOTS * VOTE_SLOT_BYTES);
@@ -211,6 +220,7 @@ static int read_snapshots(struct opening *o)
         if (!o->snapshot_damaged)
             o->damaged_why = reason;
         o->snapshot_damaged = true;
+        REACHED(store_snapshot_older);
         s->snapshots_n--;
     }
     return 0;
@@ -309,6 +319,8 @@ static int replay_records(struct opening *o, struct reader *r, const char *name,
             return why(o, ERR_CORRUPT, name, at,
                        "has a damaged record, with good ones of later writes behind it");
         o->torn = !only_zeros(r, at);
+        if (o->torn)
+            REACHED(store_torn);
     }
     return r->err == 0 ? 0 : why(o, r->err, name, r->at, "cannot be read");
 }
@@ -559,10 +571,12 @@ int store_open(struct store **out, struct disk *disk, const struct store_options
         s->options.segment_bytes = SEGMENT_BYTES_MAX / 2;
     if (s->options.snapshots_kept == 0)
         s->options.snapshots_kept = 2;
-    s->file = s->vote_file = -1;
+    s->file = s->vote_file = s->reserve_file = -1;
     s->next = s->disk_next = 1;
 
     int err = read_names(&o);
+    if (err == 0)
+        err = reserve_open(s);
     if (err == 0)
         err = read_vote(&o);
     if (err == 0)

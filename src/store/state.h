@@ -49,6 +49,11 @@ struct store {
     size_t snapshots_n, snapshots_cap;
     uint64_t snapshot_bytes;
 
+    int reserve_file;        /* -1: there is none */
+    uint64_t reserve;        /* bytes of it */
+    uint64_t reserve_wanted; /* 0: not measured yet */
+    bool is_tight;           /* as little as possible is kept */
+
     bool was_new; /* when it was opened */
     bool rest;    /* a failed write may have left bytes behind end */
     int broken;
@@ -70,5 +75,10 @@ int store_sync_file(struct store *s, int file);
 int store_write_vote(struct store *s, uint64_t term, uint64_t vote);
 /* Removes the snapshots and segments that nothing needs. */
 int store_clean(struct store *s, uint64_t floor);
+
+/* ---- reserve.c ---- */
+int reserve_open(struct store *s); /* finds it */
+/* There is no room: gives up something, false: there is nothing more to give up. */
+bool reserve_relieve(struct store *s, bool is_log);
 
 #endif

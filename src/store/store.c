@@ -8,6 +8,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "store/state.h"
 
 /* ---- the log in memory ---- */
@@ -76,6 +77,7 @@ static int fail(struct store *s, int err, const char *what)
 /* What is on the disk is not known any more: fail stop. */
 static int fail_for_good(struct store *s, int err, const char *what)
 {
+    REACHED(store_sync_failed);
     s->broken = ERR_IO;
     return fail(s, err == ERR_DISK_FULL ? ERR_IO : err, what);
 }
@@ -321,7 +323,7 @@ static uint64_t newest_snapshot(const struct store *s)
  * in the log with a term that the vote file does not know; then the snapshot, which alone
  * already means that the log before it is gone (open.c applies the same rule); then the
  * log. */
-int store_save(struct store *s, const struct raft_save *v)
+static int save_once(struct store *s, const struct raft_save *v)
 {
     struct plan p = make_plan(s, v);
     uint64_t bytes = plan_bytes(&p, v), snapshot_bytes = 0;
@@ -363,6 +365,15 @@ int store_save(struct store *s, const struct raft_save *v)
     return 0;
 }
 
+int store_save(struct store *s, const struct raft_save *v)
+{
+    int err = save_once(s, v);
+
+    while (err == ERR_DISK_FULL && reserve_relieve(s, v->snapshot == NULL))
+        err = save_once(s, v);
+    return err;
+}
+
 int store_snapshot(struct store *s, const struct raft_blob *b, uint64_t keep)
 {
     uint64_t bytes = 0;
@@ -372,6 +383,8 @@ int store_snapshot(struct store *s, const struct raft_blob *b, uint64_t keep)
     if (b->index <= newest_snapshot(s))
         return 0; /* one from the leader came while this was made */
     int err = snapshot_file_write(s->disk, b, &bytes);
+    while (err == ERR_DISK_FULL && reserve_relieve(s, false))
+        err = snapshot_file_write(s->disk, b, &bytes);
     if (err == 0)
         err = snapshot_file_commit(s->disk, b->index);
     if (err != 0)
@@ -381,7 +394,12 @@ int store_snapshot(struct store *s, const struct raft_blob *b, uint64_t keep)
         log_restart(s, b->index + 1);
         s->restart = true;
     }
-    return store_clean(s, b->index > keep ? b->index - keep : 0);
+    if (!s->is_tight)
+        return store_clean(s, b->index > keep ? b->index - keep : 0);
+    /* The segment that is written to cannot go: in need another one is begun early. */
+    if (s->file >= 0 && s->end > s->options.segment_bytes / 16)
+        (void)new_segment(s);
+    return store_clean(s, b->index);
 }
 
 int store_clean(struct store *s, uint64_t floor)
@@ -390,7 +408,7 @@ int store_clean(struct store *s, uint64_t floor)
     bool removed = false;
     int err = 0;
 
-    while (s->snapshots_n > s->options.snapshots_kept && err == 0) {
+    while (s->snapshots_n > (s->is_tight ? 1 : s->options.snapshots_kept) && err == 0) {
         name_make(name, SNAPSHOT_PREFIX, s->snapshots[0]);
         err = s->disk->ops->remove(s->disk, name);
         if (err == ERR_NOT_FOUND)
@@ -424,6 +442,8 @@ void store_free(struct store *s)
         s->disk->ops->close(s->disk, s->file);
     if (s->vote_file >= 0)
         s->disk->ops->close(s->disk, s->vote_file);
+    if (s->reserve_file >= 0)
+        s->disk->ops->close(s->disk, s->reserve_file);
     mem_free(s->segments);
     mem_free(s->runs);
     mem_free(s->snapshots);

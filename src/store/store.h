@@ -12,11 +12,12 @@
  * not there; when the newest is damaged, an older one serves if the log still reaches back to
  * it.
  *
- * Full disk: room for a save is reserved first; ERR_DISK_FULL changes nothing and the same
- * save may be tried again. Any other error of store_save(): what the disk holds is not known
- * (after a failed sync the kernel forgets what it could not write), so the store refuses all
- * further saves with ERR_IO until it is opened again; opening writes the last batch anew and
- * syncs it before it is believed. The server fails stop.
+ * Full disk: room for a save is reserved first, and what was set aside for that (reserve.c)
+ * is given up for it; ERR_DISK_FULL changes nothing and the same save may be tried again. Any
+ * other error of store_save(): what the disk holds is not known (after a failed sync the kernel
+ * forgets what it could not write), so the store refuses all further saves with ERR_IO until it
+ * is opened again; opening writes the last batch anew and syncs it before it is believed. The
+ * server fails stop.
  *
  * What no log can tell: bytes of the last batch that rot after a crash look like a torn
  * write and are cut (counted in torn_tails_total). After store_close(), or once a later
@@ -38,7 +39,8 @@ struct store;
 
 struct store_options {
     uint64_t segment_bytes;  /* a new segment begins above this; default 64 MiB */
-    unsigned snapshots_kept; /* default 2 */
+    unsigned snapshots_kept; /* default 2; while the disk is nearly full: 1 */
+    uint64_t reserve_bytes;  /* at most a sixteenth of the disk; 0: none */
     /* Drawn at random by the shell, known to no client: records are checksummed with it, so
      * that no payload can pass for a record. */
     uint64_t salt;
@@ -71,6 +73,17 @@ int store_save(struct store *s, const struct raft_save *save);
  * the log go on behind it. ERR_DISK_FULL and ERR_IO leave all as it was; saving
  * goes on. */
 int store_snapshot(struct store *s, const struct raft_blob *b, uint64_t keep);
+
+/* How much room there is; blocks like a save. Grows the reserve again when there is enough, and
+ * makes the store keep less when there is little. */
+struct store_room {
+    uint64_t free_bytes;                  /* beside the reserve */
+    uint64_t reserve_bytes, wanted_bytes; /* of the reserve, now and when it is whole */
+};
+int store_room(struct store *s, struct store_room *out);
+#define STORE_RESERVE_BYTES (64ull << 20) /* what a server sets aside */
+/* With less room than so many reserves, it included, as little as possible is kept. */
+#define STORE_TIGHT_RESERVES 2
 
 struct store_facts {
     uint64_t log_bytes, first_index, last_index; /* first > last: no entries */

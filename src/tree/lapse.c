@@ -27,6 +27,7 @@ uint32_t lapses_add(struct lapses *l, uint32_t node, int64_t ttl_ms)
         CHECK(id < NODE_LAPSES);
     }
     l->rows[id] = (struct lapse){.node = node, .ttl_ms = ttl_ms};
+    l->count++;
     return NODE_LAPSES | id;
 }
 
@@ -45,6 +46,7 @@ void lapses_drop(struct lapses *l, uint32_t owner)
     (void)lapses_at(l, owner);
     l->rows[id] = (struct lapse){.next = l->free};
     l->free = id;
+    l->count--;
 }
 
 /* Whether it may go at this time. A container that never had a child may when it was made or
@@ -55,7 +57,7 @@ static bool is_due(const struct tree *t, const struct lapse *l, int64_t time_ms,
     const struct node *v = nodes_at(&t->nodes, l->node);
     struct family f = nodes_family_get(&t->nodes, l->node);
 
-    if (f.children > 0)
+    if (f.children > 0 && !MUTANT(tree_lapse_blindly))
         return false;
     if (l->ttl_ms > 0)
         return time_ms - v->mtime > l->ttl_ms || MUTANT(tree_ttl_ignored);
@@ -96,7 +98,7 @@ int tree_lapse(const struct step *s, const uint8_t *body, size_t len)
     uint32_t owner = nodes_at(&t->nodes, id)->owner;
     if ((owner & NODE_LAPSES) == 0)
         return ERR_BAD_VERSION; /* as ZooKeeper says it */
-    if (nodes_family_get(&t->nodes, id).children > 0)
+    if (nodes_family_get(&t->nodes, id).children > 0 && !MUTANT(tree_lapse_blindly))
         return ERR_NOT_EMPTY;
     if (!is_due(t, lapses_at(&t->lapses, owner), s->time_ms, (int64_t)be64_get(body)))
         return ERR_BAD_VERSION;

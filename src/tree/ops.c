@@ -7,6 +7,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "tree/quota.h"
 #include "tree/state.h"
 #include "wire/path.h"
@@ -173,6 +174,10 @@ int tree_create(const struct step *s, const struct create *c, uint32_t *id)
     if (node_is_ephemeral(nodes_at(&t->nodes, parent)))
         return ERR_NO_CHILDREN_FOR_EPHEMERALS;
     err = quota_check(s, path, t->path.len, 1, c->data.len > 0 ? c->data.len : 0);
+    if (err == 0) {
+        size_t name_len = t->path.len - path_name_at(path, t->path.len);
+        err = tree_room_for(s, tree_bytes_of_create(c, name_len, t->acl.len));
+    }
     if (err != 0)
         return err;
     create_now(s, c, parent, path, t->path.len, acl_count, id);
@@ -294,8 +299,11 @@ int tree_set_data(const struct step *s, const struct wire_set_data_request *r, u
     err = quota_check(s, path, len, 0, more);
     if (err != 0)
         return err;
-    if (r->version != -1 && r->version != v->version)
+    if (r->version != -1 && r->version != v->version && !MUTANT(tree_version_ignored))
         return ERR_BAD_VERSION;
+    err = tree_room_for(s, more > 0 ? (uint64_t)more : 0);
+    if (err != 0)
+        return err;
     undo_set_add(s, *id);
     t->digest -= tree_digest_self(t, *id, path, len);
     nodes_set_data(&t->nodes, *id, r->data.data, r->data.len);
@@ -360,6 +368,10 @@ int tree_set_acl(const struct step *s, const struct wire_set_acl_request *r, uin
     struct node *v = nodes_at(&t->nodes, *id);
     if (r->version != -1 && r->version != v->aversion)
         return ERR_BAD_VERSION;
+    err = tree_room_for(
+        s, acls_has(&t->acls, t->acl.data, t->acl.len) ? 0 : tree_bytes_of_acl(t->acl.len));
+    if (err != 0)
+        return err;
     t->digest -= tree_digest_self(t, *id, path, len);
     uint32_t was = v->acl;
     v->acl = acls_take(&t->acls, t->acl.data, t->acl.len, count);
@@ -437,6 +449,8 @@ void tree_multi_commit(struct tree *t)
 
 void tree_multi_abort(struct tree *t, uint64_t digest)
 {
+    if (t->undo_n > 0)
+        REACHED(tree_multi_undone);
     while (t->undo_n > 0) {
         struct undo *u = &t->undo[--t->undo_n];
         if (MUTANT(tree_multi_partial) && t->undo_n == 0) {

@@ -3,6 +3,8 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "base/mutant.h"
+#include "base/reached.h"
 #include "tree/state.h"
 
 /* One request, as the functions below see it. */
@@ -298,7 +300,13 @@ static void watch_again(const struct reading *r, enum again list, struct wire_by
     case AGAIN_PERSISTENT: kind = WATCH_PERSISTENT; break;
     case AGAIN_RECURSIVE: kind = WATCH_RECURSIVE; break;
     }
-    if (missed == 0)
+    if (missed != 0)
+        REACHED(tree_watch_missed);
+    else if (list == AGAIN_PERSISTENT || list == AGAIN_RECURSIVE)
+        REACHED(tree_watch_persistent_again);
+    else
+        REACHED(tree_watch_again);
+    if (missed == 0 || MUTANT(watch_missed_untold))
         watch(r, kind, path);
     else if (r->watches != NULL)
         watches_emit(r->watches, r->caller->watcher, (enum watch_event)missed, text(path),

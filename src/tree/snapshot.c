@@ -24,6 +24,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/mutant.h"
 #include "tree/ensemble.h"
 #include "tree/state.h"
 #include "wire/path.h"
@@ -98,7 +99,7 @@ static void save_node(const struct tree *t, struct buf *out, uint32_t id,
     put_i64(out, v->mtime);
     put_i32(out, v->version);
     put_i32(out, v->aversion);
-    put_i32(out, f.creates);
+    put_i32(out, MUTANT(tree_seq_not_saved) ? (int32_t)f.children : f.creates);
     put_i32(out, (int32_t)acl_places[v->acl]);
     put_i32(out, (int32_t)kind);
     if (kind == KIND_TTL)

@@ -268,6 +268,7 @@ void tree_facts(const struct tree *t, struct tree_facts *out)
         .sessions = t->sessions.count,
         .data_bytes = t->nodes.data_bytes,
         .path_bytes = t->nodes.path_bytes,
+        .bytes = tree_bytes(t),
     };
 }
 

@@ -20,6 +20,9 @@
 #include "wire/wire.h"
 
 #define TREE_PASSWORD_LEN 16
+/* Bytes of a tree, as tree_bytes() counts them, however it is set: what would make it larger
+ * is ERR_QUOTA_EXCEEDED. (A snapshot that is sent to a follower has at most 1 GiB.) */
+#define TREE_BYTES_MAX (960u << 20)
 /* Of the answer to one multiRead: a request of a few kB could ask for gigabytes. Above it the
  * request is ERR_MALFORMED, which is what the protocol has for it. */
 #define TREE_MULTI_READ_BYTES_MAX (64u << 20)
@@ -54,7 +57,8 @@ enum {
     TREE_RULE_NO_DIGEST = 1 << 3,      /* DigestAuthenticationProvider.enabled=false */
     TREE_RULE_RECONFIG = 1 << 4,       /* clients may change the ensemble (reconfigEnabled) */
     TREE_RULE_STANDALONE = 1 << 5, /* an ensemble needs two participants (standaloneEnabled) */
-    TREE_RULES_ALL = (1 << 6) - 1,
+    TREE_RULE_NO_ROOM = 1 << 6, /* the disks are full: this one is refused, its body left out */
+    TREE_RULES_ALL = (1 << 7) - 1,
 };
 
 /* One entry of the log. */
@@ -66,6 +70,7 @@ struct tree_txn {
     struct tree_origin origin;
     uint64_t seq;         /* numbers the requests of origin.server; carried for the server */
     uint8_t rules;        /* TREE_RULE_ */
+    uint32_t bytes_max;   /* of the whole tree; 0, or more than that: TREE_BYTES_MAX */
     struct wire_list ids; /* struct wire_id: as whom the client has authenticated; borrowed */
     int32_t timeout_ms;   /* CREATE_, ATTACH_SESSION: negotiated */
     uint8_t password[TREE_PASSWORD_LEN]; /* CREATE_: to be set; ATTACH_: shown */
@@ -83,6 +88,7 @@ int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len);
 struct tree_result {
     int err;         /* 0 or what the reply header carries */
     int64_t session; /* CREATE_SESSION: the new id */
+    bool is_full;    /* it, or a part of it, was refused because of bytes_max */
     struct buf *reply;
 };
 
@@ -102,6 +108,19 @@ void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
 /* True if the operation goes through the log; else tree_read() serves it (sync, ping, auth
  * and closing are the server's own). ERR_UNIMPLEMENTED operations are neither. */
 bool tree_op_is_write(int32_t op); /* of a client: not the TREE_OP_ ones */
+
+/* What a write needs of disks that are nearly full, the least first; of a multi, the most of
+ * its operations. It is estimated before the write: what it will find may be otherwise. */
+enum tree_need {
+    TREE_NEED_NOTHING, /* deletes, or ends a session: frees room */
+    TREE_NEED_CLAIM,   /* TREE_NEED_LITTLE below /muster/: who has which address */
+    TREE_NEED_LITTLE,  /* an ephemeral, or data of the session's own ones: goes with it */
+    TREE_NEED_ROOM,    /* all else */
+    TREE_NEEDS_N
+};
+#define TREE_LITTLE_MAX 4096u /* bytes of the request; above that it is TREE_NEED_ROOM */
+enum tree_need tree_need(const struct tree *t, int64_t session, int32_t op, const uint8_t *body,
+                         size_t len);
 bool tree_op_is_read(int32_t op);
 
 /* Who asks. */
@@ -178,8 +197,11 @@ struct tree_facts {
     uint64_t znodes; /* the root and the built-in ones counted, each once: 4 at first */
     uint64_t ephemerals, sessions, data_bytes;
     uint64_t path_bytes; /* the lengths of all paths */
+    uint64_t bytes;      /* tree_bytes() */
 };
 void tree_facts(const struct tree *t, struct tree_facts *out);
+/* No less than what its snapshot takes; O(1). */
+uint64_t tree_bytes(const struct tree *t);
 
 /* Direct look-ups for the server itself (borrowed, until the next apply). */
 bool tree_get(const struct tree *t, const char *path, const uint8_t **data, size_t *len);

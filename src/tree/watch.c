@@ -369,7 +369,7 @@ static void fire(struct watches *w, uint32_t id, uint8_t kinds, enum watch_event
     }
     if (MUTANT(watch_persistent_once))
         used |= hit & BIT(WATCH_PERSISTENT);
-    if (used != 0)
+    if (used != 0 && !MUTANT(watch_stays))
         entry_set(w, id, e->kinds & (uint8_t)~used);
 }
 
@@ -386,6 +386,8 @@ static void trigger(struct watches *w, enum watch_event event, const char *path,
     if (w->recursive == 0 || event == WATCH_CHILDREN_CHANGED)
         return;
     for (size_t len = path_len; len > 1 && path[0] == '/';) {
+        if (MUTANT(watch_recursive_shallow) && len < path_len)
+            break;
         len = path_parent_len(path, len);
         s = spot_find(w, path, len);
         uint32_t id = s != NULL ? s->first : 0;

@@ -25,8 +25,10 @@ from kazoo.handlers.threading import KazooTimeoutError
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "cluster"))
+sys.path.insert(0, os.path.join(os.path.dirname(HERE), "lib"))
 
 from cluster import MUSTER, Failed, wait_for  # noqa: E402
+from ports import free_ports  # noqa: E402
 from report import Report  # noqa: E402
 
 ZKCLI = "/usr/share/zookeeper/bin/zkCli.sh"
@@ -35,18 +37,6 @@ CONFIG = "/zookeeper/config"
 SUPER = [("digest", "super:test")]
 SUPER_DIGEST = "super:D/InIHSb7yEEbrWz8b9l71RjZJU="
 EXIT_UNSAFE, EXIT_CONFIG = 6, 78
-
-
-def free_ports(n):
-    held = []
-    for _ in range(n):
-        s = socket.socket()
-        s.bind(("127.0.0.1", 0))
-        held.append(s)
-    ports = [s.getsockname()[1] for s in held]
-    for s in held:
-        s.close()
-    return ports
 
 
 def word(port, text):

@@ -13,6 +13,7 @@
 
 #include "base/check.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 
 enum { HANG_S = 60, MUTANT_SEEDS = 1000, FAILURE_MAX = 400, FAILED_MAX = 20 };
 
@@ -32,15 +33,58 @@ _Noreturn void check_failed(const char *file, int line, const char *what)
 static int usage(void)
 {
     fputs("usage: sim [--world NAME] [--mutant NAME] [--seed N | --seeds N | --seeds FROM-TO | "
-          "--mutants]\n"
+          "--mutants] [--reached FILE]\n"
           "  --seed N        one seed, every event printed\n"
           "  --seeds N       seeds 1 to N in each world, and those kept in tests/sim/seeds\n"
-          "  --world NAME    only there: site or raft\n"
+          "  --world NAME    only there: site, raft or epoch\n"
           "  --mutants       each planted fault must be found (a build with them)\n"
-          "  --mutant NAME   with that fault\n",
+          "  --mutant NAME   with that fault\n"
+          "  --reached FILE  where to write how many seeds came to each named state\n",
           stderr);
     return 2;
 }
+
+/* ---- states that they come to ---- */
+
+#ifdef MUSTER_REACHED
+
+static unsigned reached_seeds[REACHED_END];
+
+static void reached_begin(void) { memset(reached_now, 0, REACHED_END); }
+
+static void reached_count(void)
+{
+    for (unsigned i = 0; i < REACHED_END; i++)
+        reached_seeds[i] += reached_now[i];
+}
+
+/* Lines: name, seeds, "rare" or "often", what it is. */
+static int reached_write(const char *name)
+{
+    FILE *f = fopen(name, "w");
+
+    if (f == NULL) {
+        fprintf(stderr, "%s cannot be written\n", name);
+        return 2;
+    }
+    for (unsigned i = 0; i < REACHED_END; i++)
+        fprintf(f, "%s %u %s %s\n", reached_name(i), reached_seeds[i],
+                reached_is_rare(i) ? "rare" : "often", reached_text(i));
+    return fclose(f) == 0 ? 0 : 2;
+}
+
+#else
+
+static void reached_begin(void) {}
+static void reached_count(void) {}
+static int reached_write(const char *name)
+{
+    (void)name;
+    fprintf(stderr, "this build counts no states: ./dev sim --coverage\n");
+    return 2;
+}
+
+#endif
 
 /* ---- many seeds ---- */
 
@@ -49,7 +93,9 @@ static unsigned one(const struct runner_world *world, uint64_t seed, bool verbos
     char failure[FAILURE_MAX];
 
     alarm(verbose ? 0 : HANG_S);
+    reached_begin();
     bool ok = world->run(seed, verbose, failure, sizeof failure);
+    reached_count();
     alarm(0);
     if (!ok)
         printf("%s seed %" PRIu64 ": %s\n", world->name, seed, failure);
@@ -210,7 +256,7 @@ static int set_mutant(const char *name)
 struct what {
     uint64_t from, to;
     bool is_single, all_mutants;
-    const char *world;
+    const char *world, *reached;
 };
 
 static bool read_number(struct what *what, const char *option, const char *value)
@@ -243,6 +289,8 @@ static bool read_options(struct what *what, int argc, char **argv)
         const char *option = argv[i++], *value = argv[i];
         if (strcmp(option, "--world") == 0)
             what->world = value;
+        else if (strcmp(option, "--reached") == 0)
+            what->reached = value;
         else if (strcmp(option, "--mutant") == 0 ? set_mutant(value) != 0
                                                  : !read_number(what, option, value))
             return false;
@@ -266,5 +314,6 @@ int runner_main(int argc, char **argv, const struct runner_world *worlds)
         failed += what.is_single ? one(&worlds[i], what.from, true)
                                  : many(&worlds[i], what.from, what.to);
     }
-    return failed > 0 ? 1 : 0;
+    int code = what.reached != NULL ? reached_write(what.reached) : 0;
+    return failed > 0 ? 1 : code;
 }

@@ -17,10 +17,10 @@ import re
 import sys
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-ORDER = ["base", "wire", "tree", "zkdata", "raft", "store", "server-core", "server",
+ORDER = ["base", "wire", "tree", "zkdata", "raft", "store", "backup", "server-core", "server",
          "client-core", "client", "site", "agent", "host", "http", "cli", "main", "testlib",
          "simlib", "unitlib", "peerlib"]
-CORES = ["wire", "tree", "zkdata", "raft", "site", "agent", "server-core", "client-core"]
+CORES = ["wire", "tree", "zkdata", "raft", "backup", "site", "agent", "server-core", "client-core"]
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 # A core has no clock, file, socket, thread, random source or log call: not even the headers.
 BANNED = re.compile(r"^(uv|curl/.*|openssl/.*|microhttpd|libmnl/.*|nftables/.*|pthread|unistd|"
@@ -28,7 +28,7 @@ BANNED = re.compile(r"^(uv|curl/.*|openssl/.*|microhttpd|libmnl/.*|nftables/.*|p
                     r"base/log|stdio|threads|errno)\.h$")
 # snprintf and strto* need these; everything else of them is caught in the objects.
 ALLOWED = {("site", "stdio.h"), ("agent", "stdio.h"), ("tree", "stdio.h"), ("wire", "stdio.h"),
-           ("zkdata", "stdio.h"),
+           ("zkdata", "stdio.h"), ("backup", "stdio.h"),
            ("raft", "stdio.h"), ("server-core", "stdio.h"), ("client-core", "stdio.h"),
            ("site", "arpa/inet.h"), ("agent", "arpa/inet.h"), ("site", "errno.h"),
            ("agent", "errno.h")}
@@ -131,7 +131,8 @@ def targets(tree):
         yield "muster", "muster", tree.closure(["main"])[1:], tree.rooms["main"]
     for kind, pattern in (("unit", "tests/unit/test_*.c"), ("sim", "tests/sim/*.c"),
                           ("fuzz", "tests/fuzz/*.c"), ("tool", "tests/cluster/*.c"),
-                          ("tool", "tests/peer/*.c"), ("tool", "bench/*.c"),
+                          ("tool", "tests/peer/*.c"), ("tool", "tests/chaos/*.c"),
+                          ("tool", "bench/*.c"),
                           ("client", "tests/clients/*.c")):
         for p in sorted(glob.glob(pattern)):
             entry = kind == "fuzz" and "LLVMFuzzerTestOneInput" in tree.text[p]

@@ -25,6 +25,10 @@ import tempfile
 import time
 
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+sys.path.insert(0, os.path.join(TOP, "tests", "lib"))
+
+from ports import free_port  # noqa: E402
+
 BUILD = os.environ.get("DIFFER_BUILD", os.path.join(TOP, "build"))
 MUSTER = os.environ.get("MUSTER", os.path.join(BUILD, "muster"))
 TOOL = os.path.join(BUILD, "tool_differ")
@@ -67,12 +71,6 @@ def undocumented():
 
 def is_there():
     return bool(glob.glob("/usr/share/java/zookeeper.jar")) and shutil.which("java") is not None
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def word(port, text, timeout=5):

@@ -69,8 +69,13 @@ class Conn:
     """A connection; with connect() a session."""
 
     def __init__(self, address):
-        self.s = socket.create_connection((address, PORT), 10)
+        self.s = socket.socket()
         self.s.settimeout(LIMIT)
+        self.gone = False
+        try:
+            self.s.connect((address, PORT))
+        except (BrokenPipeError, ConnectionResetError):
+            self.gone = True  # taken, and closed before we looked
         self.xid = 0
         self.session = self.password = self.read_only = None
 
@@ -93,6 +98,8 @@ class Conn:
         return note + (", read-only" if self.read_only else "")
 
     def exactly(self, n):
+        if self.gone:
+            raise Closed
         got = b""
         while len(got) < n:
             try:

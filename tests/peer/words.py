@@ -29,7 +29,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 TOP = os.path.dirname(os.path.dirname(HERE))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "cluster"))
 sys.path.insert(0, HERE)
+sys.path.insert(0, os.path.join(TOP, "tests", "lib"))
 
+from ports import free_port  # noqa: E402
 from report import Report  # noqa: E402
 from zk import JARS, i32, i64, text  # noqa: E402
 
@@ -44,12 +46,6 @@ CREATE, DELETE, EXISTS, GET, SET, CHILDREN, PING, ADD_WATCH = 1, 2, 3, 4, 5, 8, 
 
 # What ZooKeeper has and we have not: of its Java machine, of its TLS.
 NOT_OURS = re.compile(r"^(java\.|os\.memory\.|non_mtls)")
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Server:

@@ -9,7 +9,12 @@ import shutil
 import socket
 import struct
 import subprocess
+import sys
 import time
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "lib"))
+
+from ports import free_port  # noqa: E402
 
 JARS = ("zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-simple", "netty-*", "metrics-core",
         "snappy-java", "commons-*", "audience-annotations*")
@@ -21,12 +26,6 @@ START_S = 60
 
 def is_there():
     return bool(glob.glob("/usr/share/java/zookeeper.jar")) and shutil.which("java") is not None
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def i32(v):

@@ -83,6 +83,7 @@ void town_check_end(struct town *t)
         const struct server *s = &t->servers[i];
         if (s->member == NULL)
             continue;
+        links_check_watches(&t->servers[i]);
         if (first == NULL)
             first = s;
         if (raft_applied(member_raft(s->member)) == raft_applied(member_raft(first->member)) &&

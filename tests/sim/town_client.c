@@ -63,6 +63,7 @@ struct op {
     uint64_t value, floor;
     int64_t session;
     struct op *pair; /* of a sync: the read that follows it */
+    size_t record;   /* town_history.c; 0: none */
 };
 
 /* A name or an item of which a client knows whether it is there. */
@@ -139,7 +140,7 @@ static void own_set_done(struct town_client *c, struct op *op, const struct clie
         c->own_unsure++;
         return;
     }
-    if (r->err == ERR_SESSION_EXPIRED || r->err == ERR_NO_NODE)
+    if (r->err == ERR_SESSION_EXPIRED || r->err == ERR_NO_NODE || r->err == ERR_NO_ROOM)
         return;
     if (r->err != 0)
         FAIL(c, "client %u: its set fails with %s", c->n, err_name(r->err));
@@ -295,8 +296,10 @@ static void dispatch(struct town_client *c, struct op *op, const struct client_r
         }
         break;
     case OP_X_SYNC:
-        if (r->err != 0 && op->pair != NULL)
+        if (r->err != 0 && op->pair != NULL) {
             op->pair->floor = 0;
+            town_history_plain(c->town, op->pair->record);
+        }
         break;
     case OP_X_GET:
         if (r->err == 0) {
@@ -375,11 +378,15 @@ static void done(void *ctx, const struct client_reply *r)
     case ERR_SESSION_EXPIRED:
     case ERR_NO_NODE:
     case ERR_NODE_EXISTS:
+    case ERR_NO_ROOM:
     case ERR_BAD_VERSION: break;
     default:
         FAIL(c, "client %u: operation %u is answered with %s", c->n, op->type,
              err_name(r->err));
     }
+    if (op->record > 0)
+        town_history_end(c->town, op->record, session,
+                         op->type == OP_LOG_GET || op->type == OP_END_LOG, r);
     dispatch(c, op, r);
 }
 
@@ -400,6 +407,17 @@ static struct op *op_new(struct town_client *c, enum op_type type, uint64_t valu
     return op;
 }
 
+/* What is asked is written down, too. */
+static struct op *op_noted(struct town_client *c, enum op_type type, uint64_t value,
+                           enum history_f f, const char *path, int64_t number)
+{
+    struct op *op = op_new(c, type, value);
+
+    op->record =
+        town_history_begin(c->town, f, path, c->n + TOWN_CLIENTS_MAX * c->life, number);
+    return op;
+}
+
 static void append(struct town_client *c, const struct client_reply *r)
 {
     uint8_t data[8192];
@@ -411,8 +429,9 @@ static void append(struct town_client *c, const struct client_reply *r)
     memcpy(data, r->data, (size_t)r->len);
     be32_put(data + r->len, (uint32_t)(c->n << 24 | c->log_n));
     c->log[c->log_n].fate = FATE_FLYING;
-    client_set(c->shell.client, now_ms(c), "/log", data, (size_t)r->len + 4, r->stat.version,
-               done, op_new(c, OP_LOG_SET, c->log_n));
+    client_set(
+        c->shell.client, now_ms(c), "/log", data, (size_t)r->len + 4, r->stat.version, done,
+        op_noted(c, OP_LOG_SET, c->log_n, HISTORY_APPEND, "/log", c->n << 24 | c->log_n));
     c->log_n++;
 }
 
@@ -425,7 +444,9 @@ static void own_path(const struct town_client *c, char path[48])
 
 static void sequence_delete(struct town_client *c, const char *path)
 {
-    client_delete(c->shell.client, now_ms(c), path, -1, done, op_new(c, OP_SEQUENCE_DELETE, 0));
+    client_delete(c->shell.client, now_ms(c), path, -1, done,
+                  op_noted(c, OP_SEQUENCE_DELETE, 0, HISTORY_SEQ_DELETE, "/s",
+                           town_history_number(path)));
 }
 
 static void add_string(struct buf *b, const char *text)
@@ -484,7 +505,8 @@ static void set_up(struct town_client *c)
 
     for (unsigned i = 0; i < 6; i++)
         client_create(k, now_ms(c), paths[i], zero, i == 3 ? 8 : 0, 0, done,
-                      op_new(c, OP_SETUP, i));
+                      i == 3 ? op_noted(c, OP_SETUP, i, HISTORY_CREATE, paths[i], 0)
+                             : op_new(c, OP_SETUP, i));
     if (c->town->agents_n > 0) {
         struct buf site = {0};
         town_agent_site(c->town, &site);
@@ -494,7 +516,8 @@ static void set_up(struct town_client *c)
         buf_free(&site);
     }
     own_path(c, own);
-    client_create(k, now_ms(c), own, zero, 8, 0, done, op_new(c, OP_OWN_CREATE, 0));
+    client_create(k, now_ms(c), own, zero, 8, 0, done,
+                  op_noted(c, OP_OWN_CREATE, 0, HISTORY_CREATE, own, 0));
 }
 
 static void make_ephemeral(struct town_client *c)
@@ -536,23 +559,27 @@ static void ask(struct town_client *c)
 
     own_path(c, path);
     if (c->is_reader || c->is_reader_for_good) {
-        client_get(k, now_ms(c), path, false, done, op_new(c, OP_OWN_GET, c->own_issued));
+        client_get(k, now_ms(c), path, false, done,
+                   op_noted(c, OP_OWN_GET, c->own_issued, HISTORY_READ, path, -1));
         return;
     }
     switch (world_below(&c->town->w, 12)) {
     case 9:
         client_create(k, now_ms(c), "/s/x-", NULL, 0, WIRE_SEQUENTIAL, done,
-                      op_new(c, OP_SEQUENCE, 0));
+                      op_noted(c, OP_SEQUENCE, 0, HISTORY_SEQ_CREATE, "/s", -1));
         break;
     case 10: ask_doomed(c); break;
     case 11: ask_multi(c); break;
     case 0:
     case 1:
         be64_put(data, ++c->own_issued);
-        client_set(k, now_ms(c), path, data, 8, -1, done, op_new(c, OP_OWN_SET, c->own_issued));
+        client_set(k, now_ms(c), path, data, 8, -1, done,
+                   op_noted(c, OP_OWN_SET, c->own_issued, HISTORY_WRITE, path,
+                            (int64_t)c->own_issued));
         break;
     case 2:
-        client_get(k, now_ms(c), path, false, done, op_new(c, OP_OWN_GET, c->own_issued));
+        client_get(k, now_ms(c), path, false, done,
+                   op_noted(c, OP_OWN_GET, c->own_issued, HISTORY_READ, path, -1));
         break;
     case 3:
         if (c->queue_n == QUEUE_MAX)
@@ -560,29 +587,36 @@ static void ask(struct town_client *c)
         snprintf(path, sizeof path, "/q/%u-%u-", c->n, c->queue_n);
         c->queue[c->queue_n].fate = FATE_FLYING;
         client_create(k, now_ms(c), path, NULL, 0, WIRE_SEQUENTIAL, done,
-                      op_new(c, OP_QUEUE, c->queue_n));
+                      op_noted(c, OP_QUEUE, c->queue_n, HISTORY_SEQ_CREATE, "/q", -1));
         c->queue_n++;
         break;
     case 4:
         if (c->is_logging)
             break;
         c->is_logging = true;
-        client_get(k, now_ms(c), "/log", false, done, op_new(c, OP_LOG_GET, 0));
+        client_get(k, now_ms(c), "/log", false, done,
+                   op_noted(c, OP_LOG_GET, 0, HISTORY_READ, "/log", -1));
         break;
     case 5:
         c->x_values++;
         be64_put(data, (uint64_t)(c->n + 1) << 32 | c->x_values);
-        client_set(k, now_ms(c), "/x", data, 8, -1, done, op_new(c, OP_X_SET, be64_get(data)));
+        client_set(k, now_ms(c), "/x", data, 8, -1, done,
+                   op_noted(c, OP_X_SET, be64_get(data), HISTORY_WRITE, "/x",
+                            (int64_t)be64_get(data)));
         break;
     case 6:
     case 7: {
-        struct op *sync = op_new(c, OP_X_SYNC, 0), *get = op_new(c, OP_X_GET, 0);
+        struct op *sync = op_new(c, OP_X_SYNC, 0);
+        struct op *get = op_noted(c, OP_X_GET, 0, HISTORY_SYNC_READ, "/x", -1);
         sync->pair = get;
         client_sync(k, now_ms(c), "/x", done, sync);
         client_get(k, now_ms(c), "/x", false, done, get);
         break;
     }
-    default: client_get(k, now_ms(c), "/x", true, done, op_new(c, OP_X_WATCH, 0)); break;
+    default:
+        client_get(k, now_ms(c), "/x", true, done,
+                   op_noted(c, OP_X_WATCH, 0, HISTORY_READ, "/x", -1));
+        break;
     }
 }
 
@@ -783,6 +817,9 @@ void town_client_sessions(struct town *t, struct server *s)
         }
         if (is_there || applied < x->first_index || x->id != client_session(c->shell.client))
             continue;
+        /* Where the clock has stood, nothing can know. */
+        if (world_clock_stood(&t->w, c->host, client_timeout_ms(c->shell.client) * 1010ull))
+            continue;
         /* The clocks of client and leader drift apart: what leases add a guard for. */
         uint64_t slack = client_timeout_ms(c->shell.client) * DRIFT_PERMILLE / 1000 + TICK_MS;
         if (client_alive_until(c->shell.client) > now_ms(c) + slack)
@@ -796,6 +833,7 @@ void town_client_sessions(struct town *t, struct server *s)
 /* Nothing new is asked; what is on its way comes in. */
 void town_client_quiet(struct town *t)
 {
+    town_walkers_quiet(t);
     for (unsigned i = 0; i < t->clients_n; i++)
         t->clients[i]->is_idle = true;
 }
@@ -803,7 +841,10 @@ void town_client_quiet(struct town *t)
 const char *town_client_not_live(struct town *t)
 {
     static char text[100];
+    const char *walkers = town_walkers_not_live(t);
 
+    if (walkers != NULL)
+        return walkers;
     for (unsigned i = 0; i < t->clients_n; i++) {
         const struct town_client *c = t->clients[i];
         const char *wrong = client_state(c->shell.client) != CLIENT_CONNECTED
@@ -932,17 +973,21 @@ void town_client_end(struct town *t)
 
     sh->checks_left = 4 + t->clients_n;
     client_sync(k, now_ms(c), "/", done, op_new(c, OP_X_SYNC, 0));
-    client_children(k, now_ms(c), "/q", false, done, op_new(c, OP_END_QUEUE, 0));
+    client_children(k, now_ms(c), "/q", false, done,
+                    op_noted(c, OP_END_QUEUE, 0, HISTORY_SYNC_CHILDREN, "/q", -1));
     client_children(k, now_ms(c), "/e", false, done, op_new(c, OP_END_EPHEMERALS, 0));
-    client_get(k, now_ms(c), "/log", false, done, op_new(c, OP_END_LOG, 0));
-    client_get(k, now_ms(c), "/x", false, done, op_new(c, OP_END_X, 0));
+    client_get(k, now_ms(c), "/log", false, done,
+               op_noted(c, OP_END_LOG, 0, HISTORY_SYNC_READ, "/log", -1));
+    client_get(k, now_ms(c), "/x", false, done,
+               op_noted(c, OP_END_X, 0, HISTORY_SYNC_READ, "/x", -1));
     for (unsigned i = 0; i < t->clients_n; i++) {
         if (!t->clients[i]->has_own) {
             sh->checks_left--;
             continue;
         }
         own_path(t->clients[i], path);
-        client_get(k, now_ms(c), path, false, done, op_new(c, OP_END_OWN, i));
+        client_get(k, now_ms(c), path, false, done,
+                   op_noted(c, OP_END_OWN, i, HISTORY_SYNC_READ, path, -1));
     }
     shell_turn(&c->shell);
     uint64_t end_us = t->w.now_us + 5000000;
@@ -957,6 +1002,7 @@ void town_client_end(struct town *t)
             world_fail(&t->w, "client %u: its watch on version %d of /x was lost (now %d)", i,
                        o->armed_version, sh->end_version);
     }
+    town_history_check(t);
 }
 
 void town_client_free(struct town *t)
@@ -972,4 +1018,5 @@ void town_client_free(struct town *t)
         mem_free(c);
     }
     mem_free(t->shared);
+    town_history_free(t);
 }

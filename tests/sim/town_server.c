@@ -87,14 +87,28 @@ static void core_snapshot_saved(void *ctx, uint64_t index, int err)
     member_snapshot_saved(s->member, index, err);
 }
 
+static void core_room(void *ctx, const struct store_room *room, bool is_waiting)
+{
+    struct server *s = ctx;
+    const struct member_room r = {room->free_bytes, room->reserve_bytes, room->wanted_bytes,
+                                  is_waiting};
+
+    if (s->member == NULL) /* it is just opened */
+        return;
+    tell_time(s);
+    member_room(s->member, &r);
+}
+
 static void core_turn(void *ctx) { server_turn(ctx); }
 
 static void core_died(void *ctx)
 {
     struct server *s = ctx;
+    bool power_loss = s->box.dies_of_power;
 
-    server_crash(s, false);
-    server_restart_later(s, 200000);
+    server_crash(s, power_loss);
+    server_restart_later(s,
+                         power_loss ? world_below(&s->town->w, s->town->restart_us) : 200000);
 }
 
 static void load_state(void *ctx, uint64_t term, uint64_t vote)
@@ -164,7 +178,8 @@ void server_add(struct town *t, const char *name)
                                   .snapshot_take = core_snapshot_take,
                                   .snapshot_saved = core_snapshot_saved,
                                   .turn = core_turn,
-                                  .died = core_died};
+                                  .died = core_died,
+                                  .room = core_room};
 
     s->town = t;
     s->n = t->servers_n++;
@@ -173,7 +188,10 @@ void server_add(struct town *t, const char *name)
     s->box.min_us = t->save_min_us;
     s->box.max_us = t->save_max_us;
     s->box.keep = t->keep;
+    s->box.again_permille = t->again_permille;
     s->box.options.segment_bytes = 4000 + world_below(&t->w, 60000);
+    s->box.options.reserve_bytes =
+        t->reserve_bytes > 0 ? t->reserve_bytes : 20000 + t->w.seed % 7 * 30000;
     for (unsigned i = 0; i < t->servers_n; i++) {
         struct server *o = &t->servers[i];
         pipe_init(&o->peers[s->n], &t->w, o->host, s->host, from_peer, &o->peers[s->n]);
@@ -250,6 +268,10 @@ static void open_store(struct server *s, struct member_options *o, const struct 
         if (s->box.store != NULL)
             box_stop(&s->box);
         member_free(s->member);
+        /* What a crash leaves must never be taken for damage. */
+        if (!s->is_lost)
+            world_fail(&s->town->w, "server %u: nothing has damaged its store: %s", s->n,
+                       q.err == 0 ? "it is gone" : buf_text(&why));
         s->is_lost = has_begun_again = true;
         begin_new_life(s, q.err == 0 ? "it is gone" : buf_text(&why));
     }
@@ -265,12 +287,13 @@ void server_start(struct server *s)
     const struct member_io io = {s,         io_send_peer, io_send_client, io_close_client,
                                  io_random, fake_digest};
     struct member_options o = {
-        .raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng)},
+        .raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng), .chunk_max = t->chunk_max},
         .session_min_ms = 200,
         .read_only_after_ms = t->read_only_after_ms,
         .throttle_max = t->throttle_max,
         .snapshot_every = t->snapshot_every,
-        .rules = TREE_RULE_RECONFIG,
+        .lapse_check_ms = 500,
+        .rules = TREE_RULE_RECONFIG | TREE_RULE_EXTENDED_TYPES | TREE_RULE_ENFORCE_QUOTA,
         .digest_every = 20 + t->w.seed % 200,
         .digest_ms = 200 + (uint32_t)(t->w.seed % 1500),
         .super_digest = TOWN_SUPER_DIGEST,
@@ -316,6 +339,8 @@ static void end(struct server *s, enum ending how)
         box_stop(&s->box);
     else
         box_crash(&s->box, power_loss);
+    s->is_lost = s->is_lost || s->is_wiped;
+    s->is_wiped = false;
     member_free(s->member);
     s->member = NULL;
 }
@@ -426,6 +451,7 @@ void server_turn(struct server *s)
     if (raft_members(member_raft(s->member))->n > 0)
         s->known = *raft_members(member_raft(s->member));
     town_check_server(s);
+    town_faults_look(s);
     look_for_split(s);
     uint64_t due_us = world_host_due(w, s->host, member_deadline(s->member));
     if (due_us < s->timer_us) {
@@ -452,7 +478,7 @@ static bool may_lose_disk(struct town *t)
             return false;
         o->is_lost = o->is_lost && raft_member_find(m, o->n + 1) != NULL &&
                      (o->member == NULL || raft_is_stranger(member_raft(o->member)));
-        if (o->is_lost)
+        if (o->is_lost || o->is_wiped)
             return false;
     }
     for (unsigned i = 0; i < m->n; i++) {
@@ -484,6 +510,18 @@ void server_lose_disk(struct server *s)
     s->has_begun = false; /* this was on the disk, too */
     s->absent_until_us = t->w.now_us + 1000 * (uint64_t)FOUND_LATE_MS;
     server_restart_later(s, 1000 * (uint64_t)FOUND_LATE_MS + world_below(&t->w, t->restart_us));
+}
+
+void server_wipe(struct server *s)
+{
+    struct town *t = s->town;
+
+    if (!may_lose_disk(t) || s->member == NULL || s->known.n == 0)
+        return;
+    t->loses_disks = true;
+    world_note(&t->w, "server %u: its directory is wiped", s->n);
+    sim_disk_wipe(s->box.disk);
+    s->is_wiped = true;
 }
 
 void server_spoil(struct server *s)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A whole server alone, on a directory of its own and a port of the kernel's choice, with
+/* A whole server alone, on a directory of its own and free ports, with
  * clients over loopback that behave badly. Its limits are those of production. */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -23,6 +23,8 @@
 #include "server/server.h"
 #include "wire/wire.h"
 
+#include "port.h"
+
 #define LIMIT_MS 8000 /* for what must happen; it takes some milliseconds */
 
 struct bench {
@@ -34,18 +36,6 @@ struct bench {
     struct server *server;
     bool is_stopped;
 };
-
-static uint16_t free_port(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001)};
-    socklen_t len = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-    close(fd);
-    return ntohs(a.sin_port);
-}
 
 static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
 {
@@ -102,9 +92,9 @@ static void open_bench(struct bench *b)
                                          .settings = settings_default(),
                                          .self = &b->self,
                                          .client_address = "127.0.0.1",
-                                         .client_port = free_port(),
+                                         .client_port = port_free(),
                                          .http_address = "127.0.0.1",
-                                         .http_port = free_port(),
+                                         .http_port = port_free(),
                                          .version = "test",
                                          .failed = failed};
     start(b);

@@ -315,6 +315,18 @@ static void no_bytes_are_too_bad(void **state)
     }
 }
 
+/* An empty znode has no bytes at all. Found by fuzz_agent: whoever could write /muster/site
+ * ended every machine's process. */
+static void nothing_is_an_empty_file(void **state)
+{
+    (void)state;
+    struct site_errors e;
+
+    assert_null(site_parse(NULL, 0, &e));
+    assert_int_equal(e.n, 1);
+    assert_non_null(strstr(e.v[0].text, "the file is empty"));
+}
+
 static void aliases_cannot_make_it_grow_or_loop(void **state)
 {
     (void)state;
@@ -338,6 +350,7 @@ int main(void)
         cmocka_unit_test(control_characters_do_not_reach_the_terminal),
         cmocka_unit_test(the_plan_says_what_changes),
         cmocka_unit_test(no_bytes_are_too_bad),
+        cmocka_unit_test(nothing_is_an_empty_file),
         cmocka_unit_test(aliases_cannot_make_it_grow_or_loop),
     };
 

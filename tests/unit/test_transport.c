@@ -17,6 +17,8 @@
 #include "base/err.h"
 #include "server/transport.h"
 
+#include "port.h"
+
 #define NODES 4
 #define LIMIT_MS 8000 /* for what must happen; it takes some milliseconds */
 
@@ -28,6 +30,7 @@ struct node {
     struct raft_member joiner;
     unsigned joins;
     int join_answer;
+    struct epoch newer;
 };
 
 struct net {
@@ -35,19 +38,6 @@ struct net {
     uint16_t port;
     struct node nodes[NODES + 1]; /* node n listens on 127.0.0.n */
 };
-
-/* A port that the kernel finds free on one of our addresses is, in practice, on all. */
-static uint16_t free_port(void)
-{
-    struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x7f000001)};
-    socklen_t len = sizeof a;
-    int fd = socket(AF_INET, SOCK_STREAM, 0);
-
-    assert_int_equal(bind(fd, (struct sockaddr *)&a, sizeof a), 0);
-    assert_int_equal(getsockname(fd, (struct sockaddr *)&a, &len), 0);
-    close(fd);
-    return ntohs(a.sin_port);
-}
 
 static void received(void *ctx, uint64_t from, enum transport_channel channel,
                      const uint8_t *data, size_t len)
@@ -89,7 +79,12 @@ static void open_net(struct net *net)
 {
     memset(net, 0, sizeof *net);
     assert_int_equal(uv_loop_init(&net->loop), 0);
-    net->port = free_port();
+    net->port = port_free();
+}
+
+static void outdated(void *ctx, const struct epoch *newer)
+{
+    ((struct node *)ctx)->newer = *newer;
 }
 
 static struct node *start(struct net *net, unsigned i, uint64_t id)
@@ -101,8 +96,8 @@ static struct node *start(struct net *net, unsigned i, uint64_t id)
     memset(n->self.secret, 7, SECRET_LEN);
     memset(n->self.cluster, 8, CLUSTER_LEN);
     snprintf(n->self.address, sizeof n->self.address, "127.0.0.%u", i);
-    const struct transport_options o = {&n->self, n->self.address, net->port,
-                                        n,        received,        join};
+    const struct transport_options o = {&n->self, n->self.address, net->port, n, received,
+                                        join,     outdated};
     assert_int_equal(transport_start(&n->transport, &net->loop, &o, &why), 0);
     return n;
 }
@@ -160,6 +155,12 @@ static uint64_t refused(const struct node *n)
     transport_facts(n->transport, &f);
     return f.refused_total;
 }
+static bool outdated_1(struct net *n) { return n->nodes[1].newer.number == 7; }
+static bool outdated_2(struct net *n) { return n->nodes[2].newer.number == 7; }
+static bool both_refused(struct net *n)
+{
+    return refused(&n->nodes[1]) > 0 && refused(&n->nodes[2]) > 0;
+}
 static bool refused_2(struct net *n) { return refused(&n->nodes[2]) > 0; }
 static bool refused_1(struct net *n) { return refused(&n->nodes[1]) > 0; }
 
@@ -208,6 +209,47 @@ static void a_wrong_secret_another_cluster_and_ones_own_id_are_refused(void **st
         assert_false(transport_is_connected(a->transport, 2));
         close_net(&net);
     }
+}
+
+/* Whoever dials whom, the one of the older epoch hears of the newer, and nothing else. */
+static void an_older_epoch_hears_of_the_newer_one_and_is_refused(void **state)
+{
+    (void)state;
+    for (int kind = 0; kind < 4; kind++) {
+        struct net net;
+        open_net(&net);
+        struct node *a = start(&net, 1, 1), *b = start(&net, 2, 2);
+        struct node *newer = kind % 2 == 0 ? a : b, *older = kind % 2 == 0 ? b : a;
+        const struct raft_members one = peers_of(&net, 1, kind < 2 ? 2 : 1);
+        newer->self.epoch = (struct epoch){.number = 7, .tag = 5, .last = 3, .runs_n = 1};
+        newer->self.epoch.runs[0].index = newer->self.epoch.runs[0].term = 3;
+        older->self.epoch = (struct epoch){.number = 6, .tag = 9};
+        transport_set_peers(kind < 2 ? a->transport : b->transport, &one);
+        assert_true(wait_ms(&net, older == a ? outdated_1 : outdated_2, LIMIT_MS));
+        assert_int_equal(older->newer.tag, 5);
+        assert_int_equal(older->newer.last, 3);
+        assert_int_equal(newer->newer.number, 0);
+        assert_false(transport_is_connected(a->transport, 2));
+        assert_false(transport_is_connected(b->transport, 1));
+        close_net(&net);
+    }
+}
+
+static void two_that_were_recovered_apart_refuse_each_other(void **state)
+{
+    struct net net;
+    (void)state;
+    open_net(&net);
+    struct node *a = start(&net, 1, 1), *b = start(&net, 2, 2);
+    const struct raft_members both = peers_of(&net, 2, 1, 2);
+    a->self.epoch = (struct epoch){.number = 1, .tag = 5};
+    b->self.epoch = (struct epoch){.number = 1, .tag = 6};
+    transport_set_peers(a->transport, &both);
+    transport_set_peers(b->transport, &both);
+    assert_true(wait_ms(&net, both_refused, LIMIT_MS));
+    assert_false(transport_is_connected(a->transport, 2));
+    assert_int_equal(a->newer.number + b->newer.number, 0);
+    close_net(&net);
 }
 
 static int dial(const struct net *net, unsigned to)
@@ -365,6 +407,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_sent_arrives_in_order),
+        cmocka_unit_test(an_older_epoch_hears_of_the_newer_one_and_is_refused),
+        cmocka_unit_test(two_that_were_recovered_apart_refuse_each_other),
         cmocka_unit_test(a_wrong_secret_another_cluster_and_ones_own_id_are_refused),
         cmocka_unit_test(silent_strangers_do_not_lock_out_a_peer),
         cmocka_unit_test(who_has_the_secret_is_answered_though_unknown),
