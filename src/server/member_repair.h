@@ -26,7 +26,7 @@ enum repair_verdict {
 
 struct repair_question {
     int err;        /* of opening the store, or of loading what it holds */
-    bool was_new;   /* it opened, but nothing had ever been written to it */
+    bool was_new;   /* it opened, but holds no vote, no entry, no snapshot */
     bool has_begun; /* something was, once: written down beside the store */
     uint64_t self;
     const struct raft_members *known; /* the last known, from beside the store */

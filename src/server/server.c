@@ -350,6 +350,23 @@ static void end_condemned(struct server *s)
     s->options.condemned(s->options.ctx, why);
 }
 
+/* From now on an empty store is a lost one. Once in a life, and before anything that this turn
+ * promises goes out: so it may wait for the disk. */
+static void note_begun(struct server *s)
+{
+    struct identity *self = s->options.self;
+    struct buf why = {0};
+
+    if (self->has_begun || raft_term(member_raft(s->member)) == 0)
+        return;
+    self->has_begun = true;
+    if (identity_save(self, s->options.dir, &why) != 0) {
+        self->has_begun = false; /* the next turn tries again */
+        log_event(LOG_ERROR, "machine_not_saved", LOG_S("why", buf_text(&why)));
+    }
+    buf_free(&why);
+}
+
 static void timer_due(uv_timer_t *timer) { (void)timer; } /* the turn follows */
 
 static void close_all(struct server *s);
@@ -371,6 +388,7 @@ static void turn(uv_prepare_t *prepare)
     start_saving_peers(s);
     note_disk(s);
     end_condemned(s);
+    note_begun(s);
     if (s->transport != NULL)
         transport_flush(s->transport);
     uint64_t at_ms = clients_wait(s->clients) ? now_ms : member_deadline(s->member);
@@ -710,11 +728,6 @@ static int load_or_repair(struct server *s, struct member_options *m,
         if (err == 0)
             err = load(s, m, io, &q.was_new, why);
         break;
-    }
-    /* Before anything is promised: from now on an empty store is a lost one. */
-    if (err == 0 && !self->has_begun) {
-        self->has_begun = true;
-        err = identity_save(self, s->options.dir, why);
     }
     return err;
 }

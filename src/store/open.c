@@ -170,7 +170,8 @@ static int read_vote(struct opening *o)
             found = true;
         }
     }
-    s->was_new = s->vote_file < 0 && o->seqs_n == 0 && s->snapshots_n == 0;
+    /* Also with a vote file: one that opening has made, before a crash, says nothing. */
+    s->was_new = s->vote.term == 0 && o->seqs_n == 0 && s->snapshots_n == 0;
     /* The vote is the first that a store writes: without one, there is nothing else. */
     if (!found && (o->seqs_n > 0 || s->snapshots_n > 0))
         return why(o, ERR_CORRUPT, VOTE_NAME, UINT64_MAX,

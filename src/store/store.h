@@ -90,7 +90,7 @@ struct store_facts {
     uint64_t snapshot_index, snapshot_bytes;
     uint64_t syncs_total, entries_total, bytes_total, torn_tails_total;
     char last_error[160]; /* "" when none */
-    bool was_new;         /* opened: nothing had ever been written to it */
+    bool was_new;         /* opened: it held no vote, no entry, no snapshot */
 };
 void store_facts(const struct store *s, struct store_facts *out);
 

@@ -183,6 +183,8 @@ void server_add(struct town *t, const char *name)
 
     s->town = t;
     s->n = t->servers_n++;
+    if (s->n > 0)
+        s->known = t->servers[0].known; /* who joins is told who there is */
     s->host = world_add_host(&t->w, name, (int32_t)world_below(&t->w, 20001) - 10000);
     box_init(&s->box, &t->w, s->host, &core);
     s->box.min_us = t->save_min_us;
@@ -275,7 +277,6 @@ static void open_store(struct server *s, struct member_options *o, const struct 
         s->is_lost = has_begun_again = true;
         begin_new_life(s, q.err == 0 ? "it is gone" : buf_text(&why));
     }
-    s->has_begun = true;
     buf_free(&why);
     if (has_begun_again && !raft_is_stranger(member_raft(s->member)))
         world_fail(&s->town->w, "server %u has lost what it promised, and votes", s->n);
@@ -446,6 +447,8 @@ void server_turn(struct server *s)
 
     member_flush(s->member);
     box_work(&s->box);
+    if (raft_term(member_raft(s->member)) > 0)
+        s->has_begun = true;
     if (member_condemned(s->member) != NULL) {
         world_note(w, "server %u: %s", s->n, member_condemned(s->member));
         world_at(w, w->now_us, condemned_due, s, s->box.life, 0);
@@ -478,8 +481,11 @@ static bool may_lose_disk(struct town *t)
         struct server *o = &t->servers[i];
         if (o->is_spoiled)
             return false;
-        o->is_lost = o->is_lost && raft_member_find(m, o->n + 1) != NULL &&
-                     (o->member == NULL || raft_is_stranger(member_raft(o->member)));
+        const struct raft_member *v = raft_member_find(m, o->n + 1);
+        /* One whose earlier disk is back does not know that it is a stranger. */
+        o->is_lost = o->is_lost && v != NULL &&
+                     (o->member == NULL || v->birth != o->birth ||
+                      raft_is_stranger(member_raft(o->member)));
         if (o->is_lost || o->is_wiped)
             return false;
     }
