@@ -3,8 +3,8 @@
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
     run.py [PART...]     gcc units clang sim mutants fuzz lint words differ clients
-                         patroni moving zoo commands input cluster disk ensemble chaos; none:
-                         all
+                         patroni moving zoo commands input cluster disk ensemble chaos confined
+                         backup; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -283,6 +283,11 @@ def disk(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/disk.py")
 
 
+def confined(part):
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/cluster/confined.py")
+
+
 def ensemble(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/ensemble.py", env=SANITIZED)
@@ -295,6 +300,10 @@ def chaos(part):
                           os.environ.get("MUSTER_CHAOS_MINUTES", "2"), env=SANITIZED)
 
 
+def backup(part):
+    part.report_lines("/usr/bin/python3", "tests/cluster/backup.py", env=SANITIZED)
+
+
 def lint(part):
     part.report_lines("tests/lint/lint.sh")
 
@@ -302,7 +311,8 @@ def lint(part):
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
          "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
          "patroni": patroni, "moving": moving, "zoo": zoo, "commands": commands,
-         "input": bad_input, "cluster": cluster, "disk": disk, "ensemble": ensemble, "chaos": chaos}
+         "input": bad_input, "cluster": cluster, "disk": disk, "ensemble": ensemble, "chaos": chaos,
+         "confined": confined, "backup": backup}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
 

@@ -43,6 +43,7 @@
 
 #define AGENT_NEVER UINT64_MAX
 #define AGENT_REASON_MAX 200      /* bytes of a reason that is kept; longer ones are cut */
+#define AGENT_MACHINES_MAX 1024   /* that are looked at; more of them are left out, and said */
 #define AGENT_PEER_BYTES_MAX 8192 /* of one message between agents; longer ones are ignored */
 
 struct agent_options {

@@ -11,6 +11,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/mutant.h"
 
 #define FLAG_EPHEMERAL 1
 #define CLAIM_BYTES_MAX 160
@@ -317,6 +318,9 @@ static void facts(const struct agent *a, const struct slot *s, enum address_wish
         .over_ms = a->over_ms,
         .kept_until_ms = failsafe_kept_until(&a->failsafe, s->site.address, margin_ms),
     };
+    if (MUTANT(address_lease_on_wall) && f->alive_until_ms != 0)
+        f->alive_until_ms -=
+            (uint64_t)(a->wall_ms - a->start_wall_ms) - (a->now_ms - a->start_ms);
     /* Until a server has answered to the shorter timeout, the longer one's end is believed by
      * us alone. */
     if (coming_ms < lease_ms && (coming_ms != a->timeout_asked_ms || a->timeout_is_pending))

@@ -60,12 +60,15 @@ static int compare_machines(const void *a, const void *b)
                   ((const struct seen_machine *)b)->id.name);
 }
 
+static int compare_name(const void *name, const void *machine)
+{
+    return strcmp(name, ((const struct seen_machine *)machine)->id.name);
+}
+
+/* v is in the order of names, as the mirror is. */
 static struct seen_machine *machine_find(struct seen_machine *v, unsigned n, const char *name)
 {
-    for (unsigned i = 0; i < n; i++)
-        if (strcmp(v[i].id.name, name) == 0)
-            return &v[i];
-    return NULL;
+    return n > 0 ? bsearch(name, v, n, sizeof v[0], compare_name) : NULL;
 }
 
 static void read_alive(struct agent *a, struct seen_machine *m, struct seen_machine *was)
@@ -102,9 +105,15 @@ static void read_machines(struct agent *a)
     unsigned n = 0, cap = 0;
     const char *after = "";
     struct mirror_node node;
+    bool was_full = v->machines_full;
 
+    v->machines_full = false;
     while (mirror_child_next(a->mirror, MACHINE_ROOT, after, &node)) {
         const char *name = name_of(node.path);
+        if (n == AGENT_MACHINES_MAX) { /* others may write there what they like */
+            v->machines_full = true;
+            break;
+        }
         struct seen_machine m = {.is_alive = false};
         after = name; /* stays where it is until the mirror hears the next event */
         (void)machine_identity_decode(node.data, node.len < 0 ? 0 : (size_t)node.len, name,
@@ -126,6 +135,8 @@ static void read_machines(struct agent *a)
     v->machines = machines;
     v->machines_n = n;
     v->me = (unsigned)(machine_find(machines, n, a->self.name) - machines);
+    if (v->machines_full && !was_full)
+        agent_note(a, "machines_left_out", MACHINE_ROOT, "AGENT_MACHINES_MAX");
 }
 
 static int by_text(const void *a, const void *b) { return strcmp(a, b); }

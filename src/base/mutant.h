@@ -22,6 +22,16 @@
     M(raft_no_prev_check, "entries are appended whatever the term before them")             \
     M(raft_two_changes, "members change while an earlier change is not committed")          \
     M(raft_stranger_votes, "a server that has lost its disk votes at once")                 \
+    M(raft_read_by_clock, "a leader answers a read because of when it last heard a quorum") \
+    M(raft_chunk_any_place, "a piece of a snapshot is appended wherever it belongs")        \
+    M(raft_chunk_of_another, "pieces of two snapshots are put together")                    \
+    M(raft_config_kept, "a configuration that was cut from the log goes on")                \
+    M(raft_learner_counts, "a learner counts for what is committed")                        \
+    M(raft_old_life_votes, "the disk of a server's earlier life votes when it comes back")  \
+    M(raft_old_image_counts, "a voter that has lost what it acknowledged counts on")        \
+    M(digest_ignored, "a replica whose tree differs goes on")                               \
+    M(digest_leader_right, "the leader's digest is the right one, whatever the others have") \
+    M(digest_snapshot_blind, "a snapshot is sent that nobody has compared")                 \
     M(repair_old_birth, "a server whose store is damaged goes on in its old life")          \
     M(store_damage_cut, "a log that is damaged in the middle is cut there")                 \
     M(repair_lost_ignored, "a store that is gone counts as one that never was")             \
@@ -30,6 +40,7 @@
     M(raft_remove_blindly, "a voter is let go though those that answer are no majority without it") \
     M(address_lease_from_answer, "the lease counts from the answer, not from the question") \
     M(address_stale_grant, "a claim of an earlier session is good enough")                  \
+    M(address_lease_on_wall, "the lease is counted on the wall clock")                      \
     M(address_release_before_removed, "the claim is deleted before the address is removed") \
     M(address_probe_ignored, "the address is taken though another machine answers for it")  \
     M(address_frozen_renew, "an address is renewed after its end has passed")               \
@@ -46,12 +57,17 @@
     M(member_read_only_write, "a server without a quorum acknowledges a write")             \
     M(member_read_only_for_all, "a server without a quorum serves reads to who has not asked") \
     M(member_read_only_stays, "clients of read-only mode stay when the quorum is back")     \
+    M(member_removed_serves, "a server that was removed goes on serving")                   \
+    M(member_snapshot_apart, "a snapshot's index is kept apart from its data")              \
+    M(member_attach_elsewhere, "a session is not known on another server than its first")   \
+    M(client_watches_forgotten, "watches are not set again on another server")              \
     M(client_lease_from_answer, "the session's life is counted from the answer")            \
     M(client_stale_answer, "an old answer counts as that to the newest question")           \
     M(client_blind_retry, "a write that may have happened is sent again")                   \
     M(client_read_counts, "an answer to a read counts as a leader's")                       \
     M(client_foreign_ping_counts, "a foreign server's answer to a ping is believed")        \
     M(address_sign_ignored, "a foreign session's end is believed without waiting")          \
+    M(zkdata_sum_ignored, "the checksums of ZooKeeper's log entries are not looked at")    \
     M(store_no_sync, "a save returns before the disk has it")                               \
     M(store_vote_not_written, "a vote is only kept in memory")                              \
     M(store_torn_accepted, "checksums of log records are not looked at")                    \
@@ -65,20 +81,23 @@
     M(disk_heartbeat_waits, "a heartbeat waits for the disk")                               \
     M(disk_lagging_serves, "a server whose disk has fallen behind keeps its clients")       \
     M(backup_checksum_ignored, "a record of a backup with a wrong checksum is taken")       \
-    M(backup_uncommitted, "what is not known to be committed gets into a backup")           \
-    M(epoch_old_served, "a server goes on though it has met a newer epoch")                 \
+    M(scan_cut_ignored, "what a new leader has replaced in the log gets into a backup")     \
+    M(epoch_ignored, "servers of different epochs speak with each other")                   \
     M(epoch_no_jump, "a recovered server's zxids go on where its log ended")                \
-    M(epoch_tail_dropped, "a recovered server keeps only what it knew to be committed")     \
-    M(epoch_old_votes, "a server of an old epoch comes back with its old votes")            \
+    M(epoch_tail_dropped, "a recovered server's last entries are not taken over")           \
+    M(epoch_others_vote, "in a new epoch the lost servers still count")                     \
+    M(epoch_sessions_kept, "sessions outlive a recovery that may have lost what they were told") \
     M(tree_ephemeral_kept, "closing a session leaves its last ephemeral")                   \
     M(tree_moved_ignored, "a write through a session's old connection is applied")          \
     M(tree_multi_partial, "a failed multi leaves its first operation")                      \
     M(tree_seq_reuse, "a sequence counter goes down when a child is deleted")               \
     M(tree_attach_any_password, "a session can be attached with any password")              \
+    M(tree_full_ignored, "a tree grows beyond its limit")                                   \
     M(tree_quota_ignored, "a hard limit of a quota is not looked at")                       \
     M(tree_ttl_ignored, "a TTL znode goes before its time")                                 \
     M(tree_acl_ignored, "an access list does not keep anybody out")                         \
     M(watch_lost, "a one-shot watch is lost when data and child watch fire together")        \
+    M(watch_leak, "a closed connection leaves its watches behind")                          \
     M(watch_acl_ignored, "an event is shown to who may not read the znode")                 \
     M(watch_persistent_once, "a persistent watch is gone after its first event")             \
     M(watch_missed_untold, "setting a watch again does not tell what was missed")           \

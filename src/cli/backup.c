@@ -11,7 +11,6 @@
 #include <string.h>
 
 #include "base/err.h"
-#include "base/mutant.h"
 #include "cli/backup_dir.h"
 #include "cli/backup_replay.h"
 #include "cli/backup_verify.h"
@@ -20,6 +19,7 @@
 #include "cli/replica.h"
 #include "cli/stopped.h"
 #include "host/clock.h"
+#include "server/member_epoch.h"
 #include "store/scan.h"
 
 #define PROGRESS_MS 2000
@@ -65,10 +65,7 @@ static int take_entry(void *ctx, const struct raft_entry *e)
 static int copy_from(struct making *m, struct store_place from, bool is_strict)
 {
     const struct store_scan scan = {m, take_entry};
-    struct store_place to = {m->replica.applied, m->replica.applied_term};
-
-    if (MUTANT(backup_uncommitted))
-        to = (struct store_place){m->replica.last, m->replica.last_term};
+    const struct store_place to = {m->replica.applied, m->replica.applied_term};
     int err = store_scan(m->disk, from, is_strict, to, &scan, &m->why);
     if (err == 0)
         backup_end(&m->writer, m->replica.digest, &m->file.out);
@@ -207,9 +204,10 @@ static int copy(struct making *m, const struct manifest_file *last)
 
     if (m->reason == NULL) {
         err = copy_more(m, last);
-        if (err == ERR_NOT_FOUND)
+        bool is_jump = m->replica.applied - last->to >= EPOCH_ZXID_JUMP;
+        if (err == ERR_NOT_FOUND && !is_jump)
             m->reason = "this machine's log does not reach back to the last one";
-        else if (err == ERR_UNSAFE)
+        else if (err == ERR_UNSAFE || is_jump)
             m->reason = "the site has begun a new epoch since the last one (muster recover)";
     }
     return m->reason != NULL ? copy_full(m) : err;

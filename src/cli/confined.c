@@ -73,6 +73,7 @@ int confined(const struct machine_options *o, const char *dir, enum confined_par
     struct buf why = {0};
     int err = confine_user(o->user, dir, &u, &why);
 
+    umask(077); /* also for HAProxy, which has its own mind about the mode of its files */
     if (err == 0)
         err = confine_directory(&u, dir, &why);
     if (err == 0)

@@ -12,9 +12,9 @@ enum confined_part { CONFINED_SERVER, CONFINED_AGENT };
  * is there already, or `makes` it. 0, or an exit code: it has been said why. */
 int confined_to_owner(const struct machine_options *o, bool makes);
 
-/* For what goes on running: the user, made his directory; then no privilege but those that a
- * server (none; least_port: of those that it opens) or an agent needs. Before anything in the
- * directory is opened, and before any thread. Likewise. */
+/* For what goes on running: the user, his directory, files that nobody else can read; then no
+ * privilege but those that a server (none; least_port: of those that it opens) or an agent
+ * needs. Before anything in the directory is opened, and before any thread. Likewise. */
 int confined(const struct machine_options *o, const char *dir, enum confined_part part,
              unsigned least_port);
 

@@ -196,7 +196,9 @@ int cmd_join(struct cmd_env *env, int argc, char **argv)
               stderr);
         return EXIT_USAGE;
     }
-    if (token_parse(&token, o.rest[1]) != 0) {
+    err = token_parse(&token, o.rest[1]);
+    explicit_bzero(o.rest[1], strlen(o.rest[1])); /* ps shows it else, as long as we ask */
+    if (err != 0) {
         fputs("muster: this is not a whole token. There, muster token prints the command "
               "again.\n",
               stderr);

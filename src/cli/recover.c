@@ -8,7 +8,6 @@
 #include <unistd.h>
 
 #include "base/err.h"
-#include "base/mutant.h"
 #include "cli/cmd.h"
 #include "cli/print.h"
 #include "cli/recover_inspect.h"
@@ -43,13 +42,9 @@ struct recovering {
     bool is_running; /* muster, here */
     struct replica here;
     /* What the disk has; after load(). */
-    struct tree *tree;
+    struct survivor copy;
     struct raft_members members;
-    struct epoch epoch; /* of the log that ends: its last terms */
-    uint64_t vote_term, snapshot;
-    int64_t time_ms; /* of the last change */
-    uint64_t entries;
-    int err;
+    uint64_t committed; /* up to here, for sure */
     struct other others[RAFT_MEMBERS_MAX];
     unsigned others_n, voters, answering; /* answering: voters, ourselves included */
     struct buf why;
@@ -57,51 +52,10 @@ struct recovering {
 
 /* ---- this machine's copy ---- */
 
-static void load_state(void *ctx, uint64_t term, uint64_t vote)
-{
-    (void)vote;
-    ((struct recovering *)ctx)->vote_term = term;
-}
-
-static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
-                          const struct raft_members *members, const uint8_t *data, size_t len)
-{
-    struct recovering *r = ctx;
-
-    r->tree = tree_load(1, data, len);
-    r->members = *members;
-    r->snapshot = index;
-    epoch_note(&r->epoch, index, term);
-    if (r->tree == NULL)
-        r->err = ERR_CORRUPT;
-}
-
-/* All of it: an entry that is on this disk may have been acknowledged, whatever this server
- * knew of that. */
-static void load_entry(void *ctx, struct raft_entry *e)
-{
-    struct recovering *r = ctx;
-    struct tree_txn txn;
-    struct tree_result result = {0};
-
-    if (r->tree == NULL || (r->epoch.runs_n > 0 && e->index != r->epoch.last + 1)) {
-        r->err = ERR_CORRUPT;
-        return;
-    }
-    epoch_note(&r->epoch, e->index, e->term);
-    r->entries++;
-    if (e->type == RAFT_ENTRY_CONFIG &&
-        raft_members_decode(&r->members, e->payload, e->len) != 0)
-        r->err = ERR_CORRUPT;
-    if (e->type != RAFT_ENTRY_DATA || tree_txn_decode(&txn, e->payload, e->len) != 0)
-        return; /* as a server passes over it */
-    tree_apply(r->tree, (int64_t)e->index, &txn, NULL, &result);
-    r->time_ms = txn.time_ms;
-}
-
 static int load(struct recovering *r)
 {
-    const struct store_load load = {r, load_state, load_snapshot, load_entry};
+    const struct store_load load = {&r->copy, survivor_state, survivor_snapshot,
+                                    survivor_entry};
     struct store_options options = {0};
     struct store *store;
     struct disk *disk;
@@ -118,7 +72,7 @@ static int load(struct recovering *r)
             store_close(store);
         disk_posix_free(disk);
     }
-    if (err == 0 && (r->err != 0 || r->tree == NULL)) {
+    if (err == 0 && (r->copy.err != 0 || r->copy.tree == NULL)) {
         buf_printf(&r->why, "%s: there is no tree in it", buf_text(&path));
         err = ERR_CORRUPT;
     }
@@ -129,8 +83,8 @@ static int load(struct recovering *r)
 /* ---- the others ---- */
 
 /* How long ago muster heard of it, by what muster had written down: it does that every few
- * seconds while it runs. */
-static uint64_t away_by_file(const struct recovering *r, const char *name)
+ * seconds while it runs. And how far it knew the log to be committed. */
+static uint64_t away_by_file(struct recovering *r, const char *name)
 {
     struct buf path = {0}, text = {0};
     struct stat st;
@@ -143,7 +97,12 @@ static uint64_t away_by_file(const struct recovering *r, const char *name)
         file_read(buf_text(&path), STATUS_BYTES_MAX, &text) == 0) {
         json_t *all = json_loadb((const char *)text.data, text.len, 0, NULL);
         uint64_t now_ms = clock_wall_ms(), then_ms = (uint64_t)st.st_mtime * 1000;
-        json_array_foreach(json_object_get(json_object_get(all, "quorum"), "members"), i, m)
+        const json_t *quorum = json_object_get(all, "quorum");
+        const json_t *commit = json_object_get(quorum, "commit_index");
+        if (json_is_integer(commit) && (uint64_t)json_integer_value(commit) > r->committed &&
+            (uint64_t)json_integer_value(commit) <= r->copy.log.last)
+            r->committed = (uint64_t)json_integer_value(commit);
+        json_array_foreach(json_object_get(quorum, "members"), i, m)
         {
             const char *is = json_string_value(json_object_get(m, "name"));
             const json_t *age = json_object_get(m, "age_ms");
@@ -212,14 +171,14 @@ static bool is_newer(const struct replica *a, uint64_t last, uint64_t last_term)
 
 static uint64_t own_last(const struct recovering *r)
 {
-    return r->is_running ? r->here.last : r->epoch.last;
+    return r->is_running ? r->here.last : r->copy.log.last;
 }
 
 static uint64_t own_last_term(const struct recovering *r)
 {
-    return r->is_running         ? r->here.last_term
-           : r->epoch.runs_n > 0 ? r->epoch.runs[r->epoch.runs_n - 1].term
-                                 : 0;
+    return r->is_running            ? r->here.last_term
+           : r->copy.log.runs_n > 0 ? r->copy.log.runs[r->copy.log.runs_n - 1].term
+                                    : 0;
 }
 
 static void print_other(const struct recovering *r, const struct other *o)
@@ -253,15 +212,15 @@ static void print_found(const struct recovering *r)
         print_other(r, &r->others[i]);
     printf("this copy   its log ends at zxid 0x%" PRIx64 ", term %" PRIu64 "\n", own_last(r),
            own_last_term(r));
-    if (r->time_ms > 0) {
+    if (r->copy.time_ms > 0) {
         print_age(age, sizeof age,
-                  now_ms > (uint64_t)r->time_ms ? now_ms - (uint64_t)r->time_ms : 0);
+                  now_ms > (uint64_t)r->copy.time_ms ? now_ms - (uint64_t)r->copy.time_ms : 0);
         printf("            its last change was %s ago\n", age);
     }
     printf("committed   up to zxid 0x%" PRIx64
            " for sure; what follows on this disk may have been\n"
            "            acknowledged, so all of it is kept\n",
-           r->is_running ? r->here.committed : r->snapshot);
+           r->committed);
     puts(
         "may be lost what the others have committed without this machine: it was not told, so\n"
         "            it cannot say how much. Their disks have it: when they come back, it is\n"
@@ -287,12 +246,12 @@ static void print_found_json(const struct recovering *r)
 
     for (unsigned i = 0; i < r->others_n; i++)
         json_array_append_new(others, other_json(r, &r->others[i]));
-    print_json(json_pack(
-        "{s:s, s:i, s:i, s:b, s:I, s:I, s:I, s:I, s:o}", "machine", r->self.name, "voters",
-        (int)r->voters, "voters_there", (int)r->answering, "running", (int)r->is_running,
-        "last", (json_int_t)own_last(r), "last_term", (json_int_t)own_last_term(r), "committed",
-        (json_int_t)(r->is_running ? r->here.committed : r->snapshot), "last_change_ms",
-        (json_int_t)r->time_ms, "others", others));
+    print_json(json_pack("{s:s, s:i, s:i, s:b, s:I, s:I, s:I, s:I, s:o}", "machine",
+                         r->self.name, "voters", (int)r->voters, "voters_there",
+                         (int)r->answering, "running", (int)r->is_running, "last",
+                         (json_int_t)own_last(r), "last_term", (json_int_t)own_last_term(r),
+                         "committed", (json_int_t)r->committed, "last_change_ms",
+                         (json_int_t)r->copy.time_ms, "others", others));
 }
 
 /* ---- may it be done? ---- */
@@ -389,28 +348,24 @@ static void drop_new_store(const struct recovering *r, const struct identity *ne
 static int begin_epoch(struct recovering *r)
 {
     struct identity next = r->self;
-    struct tree *t = r->tree;
-    uint64_t begin = epoch_zxid(r->epoch.last), index;
+    struct tree *t = r->copy.tree;
+    uint64_t index, tag;
 
-    if (begin == 0) {
-        buf_printf(&r->why, "there are no zxids far enough above 0x%" PRIx64, r->epoch.last);
-        return ERR_TOO_BIG;
-    }
-    next.epoch = r->epoch;
-    next.epoch.number = r->self.epoch.number + 1;
-    secret_random(&next.epoch.tag, sizeof next.epoch.tag);
-    int err = epoch_members(&r->members, r->self.id, &next.peers);
+    secret_random(&tag, sizeof tag);
+    int err = survivor_begin(&r->copy, &r->self.epoch, tag, r->self.id, &next.epoch,
+                             &next.peers, &index);
+    if (err == ERR_TOO_BIG)
+        buf_printf(&r->why, "there are no zxids far enough above 0x%" PRIx64, r->copy.log.last);
     if (err != 0)
         return err;
     identity_next_store(&next, r->dir);
-    err = aside_note(r->dir, &r->self, &next.epoch, r->epoch.last, &r->why);
+    err = aside_note(r->dir, &r->self, &next.epoch, r->copy.log.last, &r->why);
     if (err == 0 && stopped_is_asked())
         err = ERR_TIMED_OUT;
     if (err != 0)
         return err;
-    index = epoch_end_sessions(t, begin);
-    r->tree = NULL;
-    err = server_recover_take(r->dir, &next, t, index, r->vote_term + 1, &r->why);
+    r->copy.tree = NULL;
+    err = server_recover_take(r->dir, &next, t, index, r->copy.term + 1, &r->why);
     if (err != 0) {
         drop_new_store(r, &next);
         return err;
@@ -455,12 +410,16 @@ static int recover(struct recovering *r)
                     r->here.id == r->self.id &&
                     memcmp(r->here.cluster, r->self.cluster, CLUSTER_LEN) == 0;
     buf_free(&ignored);
+    if (r->is_running)
+        r->committed = r->here.committed;
     r->members = r->is_running ? r->here.members : r->self.peers;
     if (!r->is_running) {
         if ((code = run_lock_directory(r->dir)) != 0)
             return code;
         if ((err = load(r)) != 0)
             return failed(r, err);
+        r->members = r->copy.members;
+        r->committed = r->copy.snapshot;
     }
     ask_others(r);
     if (stopped_is_asked())
@@ -501,7 +460,7 @@ int cmd_recover(struct cmd_env *env, int argc, char **argv)
         stopped_watch();
         code = recover(r);
     }
-    tree_free(r->tree);
+    tree_free(r->copy.tree);
     buf_free(&r->why);
     return code;
 }

@@ -20,6 +20,7 @@
 #include "cli/run.h"
 #include "host/clock.h"
 #include "host/files.h"
+#include "host/notify.h"
 #include "server/aside.h"
 #include "server/clients.h"
 #include "server/secret.h"
@@ -69,6 +70,7 @@ static void server_stopped(void *ctx)
 {
     struct run *r = ctx;
 
+    uv_close((uv_handle_t *)&r->watchdog, NULL);
     uv_close((uv_handle_t *)&r->term, NULL);
     uv_close((uv_handle_t *)&r->interrupt, NULL);
 }
@@ -79,6 +81,32 @@ void run_stop_server(struct run *r)
         server_stop(r->server, server_stopped, r);
     else
         server_stopped(r);
+}
+
+static void condemned_stopped(void *ctx)
+{
+    struct run *r = ctx;
+    struct buf why = {0};
+
+    r->server = NULL;
+    int err = server_begin_again(r->options->dir, &r->self, buf_text(&r->condemned), &why);
+    if (err == 0)
+        err = server_start(&r->server, r->loop, r->options, &why);
+    if (err == 0) {
+        log_event(LOG_NOTICE, "started", LOG_S("dir", r->options->dir),
+                  LOG_S("version", MUSTER_VERSION));
+        buf_free(&why);
+        return;
+    }
+    log_event(LOG_CRIT, "not_started", LOG_S("why", buf_text(&why)));
+    exit(EXIT_FAILED);
+}
+
+void run_begin_again(struct run *r, const char *why)
+{
+    buf_clear(&r->condemned);
+    buf_add_str(&r->condemned, why);
+    server_stop(r->server, condemned_stopped, r);
 }
 
 static void save_status(uv_work_t *work)
@@ -188,8 +216,30 @@ static void stop(uv_signal_t *signal, int number)
         _exit(128 + number); /* see run_disk_failed() */
     }
     log_event(LOG_NOTICE, "stopping", LOG_U("signal", number));
+    (void)notify_send("STOPPING=1");
     r->is_told = true;
     stop_all(r);
+}
+
+/* From the loop: when that hangs, this stays away. */
+static void watched(uv_timer_t *timer)
+{
+    (void)timer;
+    (void)notify_send("WATCHDOG=1");
+}
+
+/* Ready is: the ports are open. Not: there is a quorum, for which the other machines are
+ * needed, and a machine's start would then wait for theirs. */
+static void say_ready(struct run *r)
+{
+    uint64_t every_ms = notify_watchdog_ms() / 3;
+    int err = notify_send("READY=1\nSTATUS=started; muster status says how the site is");
+
+    if (err != 0 && err != ERR_NOT_FOUND)
+        log_event(LOG_WARNING, "not_notified", LOG_S("why", err_text(err)),
+                  LOG_S("effect", "systemd takes the start for unfinished"));
+    if (every_ms > 0)
+        uv_timer_start(&r->watchdog, watched, every_ms, every_ms);
 }
 
 /* Until it is stopped. */
@@ -197,6 +247,7 @@ static int go_on(struct run *r, const char *dir)
 {
     CHECK(uv_signal_init(r->loop, &r->term) == 0 &&
           uv_signal_init(r->loop, &r->interrupt) == 0);
+    CHECK(uv_timer_init(r->loop, &r->watchdog) == 0);
     r->term.data = r->interrupt.data = r;
     uv_signal_start(&r->term, stop, SIGTERM);
     uv_signal_start(&r->interrupt, stop, SIGINT);
@@ -204,6 +255,7 @@ static int go_on(struct run *r, const char *dir)
         return r->exit_code;
     confined_log();
     log_event(LOG_NOTICE, "started", LOG_S("dir", dir), LOG_S("version", MUSTER_VERSION));
+    say_ready(r);
     uv_run(r->loop, UV_RUN_DEFAULT);
     log_event(LOG_NOTICE, "stopped", LOG_S("dir", dir));
     return r->exit_code;
@@ -216,6 +268,7 @@ int run_until_stopped(struct run *r, const struct server_options *options)
 
     o.outdated = outdated;
     o.outdated_ctx = r;
+    r->options = &o;
     log_init(stderr, r->self.name, LOG_NOTICE, clock_wall_ms);
     may_open_files();
     int err = server_start(&r->server, r->loop, &o, &why);
@@ -291,6 +344,8 @@ static int make_alone(struct identity *self, const char *dir)
     return err == 0 ? 0 : err == ERR_UNSAFE ? EXIT_UNSAFE : EXIT_FAILED;
 }
 
+static void condemned(void *ctx, const char *why) { run_begin_again(ctx, why); }
+
 int cmd_server(struct cmd_env *env, int argc, char **argv)
 {
     struct machine_options o;
@@ -335,6 +390,7 @@ int cmd_server(struct cmd_env *env, int argc, char **argv)
         .version = MUSTER_VERSION,
         .ctx = &r,
         .failed = run_disk_failed,
+        .condemned = condemned,
     };
     return run_until_stopped(&r, &s);
 }

@@ -13,7 +13,10 @@ struct run {
     struct identity self;
     struct server *server;
     uv_signal_t term, interrupt;
+    uv_timer_t watchdog; /* systemd's */
     bool stopping;
+    const struct server_options *options; /* of the server; set by run_until_stopped() */
+    struct buf condemned;                 /* why it had to end; empty: it had not */
     int exit_code;
     bool is_told;     /* by a signal to stop */
     bool is_outdated; /* a newer epoch was met: when all has stopped, it begins anew */
@@ -43,5 +46,8 @@ void run_save_status_take(struct run *r, const char *dir, struct buf *json);
 int run_zoo_config(const struct machine_options *o);
 /* For server_options.failed: ends the process. */
 void run_disk_failed(void *ctx, int err);
+/* What becomes of a server that may not go on: another one, with another birth, in its place.
+ */
+void run_begin_again(struct run *r, const char *why);
 
 #endif

@@ -445,6 +445,11 @@ static int after_start(struct run *r)
     return 0;
 }
 
+static void condemned(void *ctx, const char *why)
+{
+    run_begin_again(&((struct zoo_run *)ctx)->run, why);
+}
+
 static int start(struct zoo_run *z)
 {
     const struct settings *set = &z->config.settings;
@@ -475,6 +480,7 @@ static int start(struct zoo_run *z)
         .version = MUSTER_VERSION,
         .ctx = z,
         .failed = run_disk_failed,
+        .condemned = condemned,
     };
     return run_until_stopped(&z->run, &s);
 }

@@ -125,6 +125,11 @@ static bool server_facts(void *ctx, struct status_server *out)
     return true;
 }
 
+static void condemned(void *ctx, const char *why)
+{
+    run_begin_again(&((struct up *)ctx)->run, why);
+}
+
 static unsigned page_status(void *ctx, struct buf *json)
 {
     struct up *u = ctx;
@@ -287,6 +292,7 @@ int cmd_up(struct cmd_env *env, int argc, char **argv)
         .metrics = more_metrics,
         .members = members_changed,
         .failed = run_disk_failed,
+        .condemned = condemned,
     };
     return run_until_stopped(&u.run, &s);
 }

@@ -348,7 +348,8 @@ static void arrive(struct client *c)
     c->phase = UP;
     c->is_refused = false;
     c->up_ms = c->now_ms;
-    watched_encode(&c->watched, c->zxid, CLIENT_SET_WATCHES_MAX, emit_set_watches, c);
+    if (!MUTANT(client_watches_forgotten))
+        watched_encode(&c->watched, c->zxid, CLIENT_SET_WATCHES_MAX, emit_set_watches, c);
     if (c->closing || c->renewing) {
         send_close(c);
         return;

@@ -91,7 +91,10 @@ static void ask_voters(struct raft *r, enum raft_msg_type type, uint64_t term)
                          .term = term,
                          .index = r->log.last,
                          .index_term = raft_log_last_term(&r->log),
-                         .forced = r->is_forced};
+                         .forced = r->is_forced,
+                         .birth = r->opt.birth};
+
+    raft_config_position(r, &m.hint, &m.hint_term);
 
     for (unsigned i = 0; i < r->members.n; i++)
         if (r->members.v[i].voter && r->members.v[i].id != r->opt.id)
@@ -162,8 +165,10 @@ void raft_election_due(struct raft *r)
 
 static void answer_vote(struct raft *r, uint64_t to, bool yes)
 {
-    raft_send(r, to,
-              &(struct raft_msg){.type = RAFT_MSG_VOTE_ANSWER, .term = r->term, .yes = yes});
+    raft_send(
+        r, to,
+        &(struct raft_msg){
+            .type = RAFT_MSG_VOTE_ANSWER, .term = r->term, .yes = yes, .birth = r->opt.birth});
 }
 
 void raft_election_saved(struct raft *r)
@@ -205,14 +210,31 @@ static void on_prevote(struct raft *r, const struct raft_msg *m)
     raft_send(r, m->from,
               &(struct raft_msg){.type = RAFT_MSG_PREVOTE_ANSWER,
                                  .term = yes ? m->term : r->term,
-                                 .yes = yes});
+                                 .yes = yes,
+                                 .birth = r->opt.birth});
+}
+
+/* It comes from the disk of an earlier life, which has been replaced since: that disk knows
+ * nothing of what was promised meanwhile. When it is we who are behind, it may be the other way
+ * round: a life that began after our configuration. Who knows the later configuration is
+ * right. Those that do not know of the new life are too few for the old one to be elected:
+ * the configuration that began it is on a majority of the others. */
+static bool is_of_earlier_life(const struct raft *r, const struct raft_msg *m)
+{
+    const struct raft_member *v = raft_member_find(&r->members, m->from);
+    uint64_t index, term;
+
+    if (v == NULL || v->birth == m->birth || MUTANT(raft_old_life_votes))
+        return false;
+    raft_config_position(r, &index, &term);
+    return term > m->hint_term || (term == m->hint_term && index >= m->hint);
 }
 
 /* A vote is asked of us. Also by who is no member, as far as we know: our configuration may
  * be the older one ([D] 4.1). */
 int raft_on_vote(struct raft *r, const struct raft_msg *m)
 {
-    if ((raft_is_sticky(r) && !m->forced) || raft_is_stranger(r))
+    if ((raft_is_sticky(r) && !m->forced) || raft_is_stranger(r) || is_of_earlier_life(r, m))
         return 0;
     if (m->type == RAFT_MSG_PREVOTE) {
         on_prevote(r, m);
@@ -252,7 +274,9 @@ int raft_on_vote_answer(struct raft *r, const struct raft_msg *m)
         raft_follow(r, m->term, RAFT_NOBODY);
         return 0;
     }
-    if (!m->yes)
+    /* A vote of another life than the one that votes is none. */
+    if (!m->yes || (raft_member_find(&r->members, m->from)->birth != m->birth &&
+                    !MUTANT(raft_old_life_votes)))
         return 0;
     if (is_pre && r->role == RAFT_PRE_CANDIDATE && m->term == r->term + 1) {
         p->granted = true;

@@ -33,6 +33,8 @@ struct peer {
 
     /* The rest is the leader's, and starts anew with each leadership. */
     enum peer_state state;
+    uint64_t match_round; /* the round in whose answer match was told first */
+    bool went_back;       /* it has forgotten some of what it had acknowledged */
     uint64_t match;       /* its log agrees with ours up to here and is on its disk */
     uint64_t next;        /* the next entry to send */
     bool is_probing;      /* PROBE: one append is out */
@@ -141,6 +143,7 @@ struct raft {
     bool is_transfer_sent;
     bool is_send_owed; /* peers may have something to be sent */
     struct raft_blob *snapshot_out;
+    struct raft_went_back went_back; /* id RAFT_NOBODY: nothing to be told */
 
     /* read.c: both are arrays used from `first` on */
     struct pending_read *reads;
@@ -215,6 +218,9 @@ uint64_t raft_round_confirmed(const struct raft *r);
 /* members.c */
 bool raft_is_voter(const struct raft *r, uint64_t id);
 bool raft_may_campaign(const struct raft *r);
+/* Where the configuration in use stands; what is known of it when that left the log. */
+void raft_config_position(const struct raft *r, uint64_t *index, uint64_t *term);
+bool raft_can_spare(const struct raft *r, uint64_t id); /* those heard are a majority without */
 bool raft_is_another_birth(const struct raft *r, const struct peer *p);
 struct peer *raft_peer_find(struct raft *r, uint64_t id);
 void raft_config_appended(struct raft *r, const struct raft_entry *e);

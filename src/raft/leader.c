@@ -19,7 +19,7 @@ uint64_t raft_quorum_value(const struct raft *r, uint64_t (*value)(const struct 
     unsigned n = 0;
 
     for (unsigned i = 0; i < r->members.n; i++) {
-        if (!r->members.v[i].voter)
+        if (!r->members.v[i].voter && !MUTANT(raft_learner_counts))
             continue;
         uint64_t v = r->peers[i].id == r->opt.id ? ours : value(&r->peers[i]);
         unsigned at = n++;
@@ -328,6 +328,13 @@ static void catch_up(struct raft *r, struct peer *p)
     p->catch_up_ms = r->now_ms;
 }
 
+bool raft_went_back_take(struct raft *r, struct raft_went_back *out)
+{
+    *out = r->went_back;
+    r->went_back.id = RAFT_NOBODY;
+    return out->id != RAFT_NOBODY && r->role == RAFT_LEADER;
+}
+
 void raft_leader_due(struct raft *r)
 {
     /* [D] 6.2: who cannot reach a quorum must not let clients wait for it. */
@@ -367,6 +374,7 @@ static void on_agreed(struct raft *r, struct peer *p, const struct raft_msg *m)
 {
     if (m->match > p->match) {
         p->match = m->match;
+        p->match_round = m->round;
         p->window = p->window < RAFT_INFLIGHT_MAX / 2 ? 2 * p->window : RAFT_INFLIGHT_MAX;
     }
     if (p->next <= m->hint)
@@ -386,11 +394,34 @@ static void on_agreed(struct raft *r, struct peer *p, const struct raft_msg *m)
         raft_promote_ready(r);
 }
 
+/* What was told in a later round was said later, also on a network that reorders: a follower
+ * answers with the last round that it has heard. Who has on its disk what it acknowledged
+ * refuses nothing up to there, and names nothing below it. */
+static bool has_gone_back(const struct peer *p, const struct raft_msg *m)
+{
+    return m->round > p->match_round && (m->hint < p->match || m->index <= p->match) &&
+           !MUTANT(raft_old_image_counts);
+}
+
+static void went_back(struct raft *r, struct peer *p, const struct raft_msg *m)
+{
+    r->went_back = (struct raft_went_back){p->id, p->birth, p->match, m->hint};
+    p->went_back = raft_can_spare(r, p->id);
+    if (!p->went_back)
+        r->went_back.id = RAFT_NOBODY;
+    p->match = p->match_round = 0;
+    raft_peer_probe(r, p, r->log.last + 1);
+}
+
 /* [R] 5.3: the logs differ at m->index. The follower names the last entry that can be ours
  * too, by its own knowledge; ours tells how much further back that must be. Each refusal
  * skips all entries of at least one term. */
 static void on_refused(struct raft *r, struct peer *p, const struct raft_msg *m)
 {
+    if (has_gone_back(p, m)) {
+        went_back(r, p, m);
+        return;
+    }
     bool is_stale = p->state == PEER_PROBE ? m->index != p->next - 1 : m->index <= p->match;
 
     if (is_stale || p->state == PEER_SNAPSHOT || m->index == 0)
@@ -418,6 +449,11 @@ int raft_on_append_answer(struct raft *r, struct peer *p, const struct raft_msg 
     p->has_told = true;
     if (raft_is_another_birth(r, p)) { /* nothing that it says counts before it is renewed */
         raft_promote_ready(r);
+        return 0;
+    }
+    if (p->went_back) {
+        r->went_back.id = p->id;
+        r->went_back.birth = p->birth;
         return 0;
     }
     p->heard_ms = r->now_ms;

@@ -146,6 +146,14 @@ struct peer *raft_peer_find(struct raft *r, uint64_t id)
     return NULL;
 }
 
+void raft_config_position(const struct raft *r, uint64_t *index, uint64_t *term)
+{
+    bool is_in_log = raft_log_has(&r->log, r->members_index);
+
+    *index = is_in_log ? r->members_index : r->log.base;
+    *term = raft_log_term(&r->log, *index);
+}
+
 /* ---- history ---- */
 
 /* What we know of members that stay is kept; both lists are sorted by id. */
@@ -194,6 +202,8 @@ void raft_config_truncated(struct raft *r, uint64_t from)
 {
     size_t n = r->config_n;
 
+    if (MUTANT(raft_config_kept))
+        return;
     while (r->config_n > 0 && r->config_at[r->config_n - 1] >= from)
         r->config_n--;
     if (r->config_n == n)
@@ -295,6 +305,16 @@ static bool is_alive(const struct raft *r, const struct raft_members *to)
                 heard += to->v[i].id == r->opt.id || raft_peer_is_heard(r, &r->peers[k]);
     }
     return heard > voters / 2 || MUTANT(raft_remove_blindly);
+}
+
+bool raft_can_spare(const struct raft *r, uint64_t id)
+{
+    struct raft_members to = r->members;
+
+    for (unsigned i = 0; i < to.n; i++)
+        if (to.v[i].id == id)
+            to.v[i].voter = false;
+    return is_alive(r, &to);
 }
 
 static void change(struct raft *r, const struct raft_members *to)

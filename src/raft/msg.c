@@ -17,10 +17,16 @@ static const struct row {
     enum tail tail;
     size_t field[FIELDS_MAX];
 } rows[RAFT_MSGS_END] = {
-    [RAFT_MSG_PREVOTE] = {"prevote", TAIL_NONE, {AT(term), AT(index), AT(index_term)}},
-    [RAFT_MSG_PREVOTE_ANSWER] = {"prevote_answer", TAIL_NONE, {AT(term), AT(yes)}},
-    [RAFT_MSG_VOTE] = {"vote", TAIL_NONE, {AT(term), AT(index), AT(index_term), AT(forced)}},
-    [RAFT_MSG_VOTE_ANSWER] = {"vote_answer", TAIL_NONE, {AT(term), AT(yes)}},
+    [RAFT_MSG_PREVOTE] = {"prevote",
+                          TAIL_NONE,
+                          {AT(term), AT(index), AT(index_term), AT(hint), AT(hint_term),
+                           AT(birth)}},
+    [RAFT_MSG_PREVOTE_ANSWER] = {"prevote_answer", TAIL_NONE, {AT(term), AT(yes), AT(birth)}},
+    [RAFT_MSG_VOTE] = {"vote",
+                       TAIL_NONE,
+                       {AT(term), AT(index), AT(index_term), AT(forced), AT(hint),
+                        AT(hint_term), AT(birth)}},
+    [RAFT_MSG_VOTE_ANSWER] = {"vote_answer", TAIL_NONE, {AT(term), AT(yes), AT(birth)}},
     [RAFT_MSG_APPEND] = {"append",
                          TAIL_ENTRIES,
                          {AT(term), AT(index), AT(index_term), AT(commit), AT(round)}},

@@ -14,7 +14,7 @@
 #include "base/buf.h"
 #include "raft/log.h"
 
-#define RAFT_MSG_VERSION 2
+#define RAFT_MSG_VERSION 3
 #define RAFT_MSG_ENTRY_HEAD 13u /* bytes of an entry beside its payload */
 
 enum raft_msg_type {
@@ -43,11 +43,12 @@ struct raft_msg {
     uint64_t yes;    /* answers: 0 or 1 */
     uint64_t forced; /* vote: 1 after TimeoutNow, overrides stickiness ([D] 4.2.3) */
     uint64_t match;  /* append answer: agrees with the leader and is on the sender's disk */
-    uint64_t hint, hint_term; /* append answer: see follower.c */
-    uint64_t birth;           /* append answer: raft_options.birth of the sender */
-    uint64_t size;            /* chunk: bytes of the whole snapshot */
-    uint64_t offset;          /* chunk: where it begins; its answer: echoed */
-    uint64_t have;            /* chunk answer: bytes that the sender has by now */
+    /* append answer: see follower.c; (pre-)vote: where the sender's configuration stands */
+    uint64_t hint, hint_term;
+    uint64_t birth;  /* (pre-)vote, its answer, append answer: the sender's */
+    uint64_t size;   /* chunk: bytes of the whole snapshot */
+    uint64_t offset; /* chunk: where it begins; its answer: echoed */
+    uint64_t have;   /* chunk answer: bytes that the sender has by now */
     /* The tail; when decoded it points into the bytes. */
     uint64_t count;      /* append: entries index + 1 .. index + count */
     const uint8_t *data; /* append: entries; chunk: the piece */

@@ -113,6 +113,7 @@ struct raft_options {
     /* Entries of one append and of one save; default (and at most) RAFT_MESSAGE_ENTRIES_MAX.
      * Tests make it small: more can happen between two messages. */
     uint32_t batch_max;
+    uint32_t chunk_max; /* bytes of one piece of a snapshot; likewise RAFT_SNAPSHOT_CHUNK */
 };
 
 /* ---- life ---- */
@@ -207,7 +208,7 @@ bool raft_read_take(struct raft *r, uint64_t *ctx, uint64_t *index);
 
 /* Some follower needs a snapshot and there is none at hand: serialise the state machine
  * now (as of raft_applied, with raft_members_applied) and give it: the caller's reference
- * passes over. Streamed in RAFT_SNAPSHOT_CHUNKs, then dropped. */
+ * passes over. Streamed in pieces of raft_options.chunk_max, then dropped. */
 bool raft_snapshot_wanted(const struct raft *r);
 void raft_snapshot_give(struct raft *r, uint64_t now_ms, struct raft_blob *b);
 
@@ -245,6 +246,17 @@ struct raft_peer_facts {
     bool snapshotting;
 };
 bool raft_peer_facts(const struct raft *r, uint64_t id, struct raft_peer_facts *out);
+
+/* Leader: a member has answered that its log ends before what it had acknowledged to us: its
+ * disk is an older one (a restored image), or has lied. Nothing that it says counts any more:
+ * tell it to begin another life (raft_options.birth). Given again with each of its answers.
+ * If those that are heard would be no majority without it, it is not given, and what it has
+ * is counted anew. An older disk that comes back under another leader is not noticed. */
+struct raft_went_back {
+    uint64_t id, birth;
+    uint64_t had, has; /* the last entry that it had acknowledged; that it says to have */
+};
+bool raft_went_back_take(struct raft *r, struct raft_went_back *out);
 
 void raft_members_encode(const struct raft_members *m, struct buf *out);
 int raft_members_decode(struct raft_members *m, const uint8_t *data, size_t len);

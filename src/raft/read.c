@@ -49,8 +49,12 @@ int raft_read(struct raft *r, uint64_t now_ms, uint64_t ctx)
         read.round = r->round;
     if (MUTANT(raft_read_no_quorum))
         read.round = 0;
+    if (MUTANT(raft_read_by_clock) &&
+        now_ms - raft_quorum_contact_ms(r) < r->opt.election_min_ms)
+        read.round = 0;
     push(&r->reads, &r->reads_first, &r->reads_n, &r->reads_room, read);
-    if (MUTANT(raft_read_no_quorum) || MUTANT(raft_read_old_round))
+    if (MUTANT(raft_read_no_quorum) || MUTANT(raft_read_old_round) ||
+        MUTANT(raft_read_by_clock))
         raft_reads_confirm(r);
     return 0;
 }

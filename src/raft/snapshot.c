@@ -49,11 +49,11 @@ void raft_blob_unref(struct raft_blob *b)
 
 /* ---- the leader ---- */
 
-static size_t piece_len(const struct raft_blob *b, uint64_t offset)
+static size_t piece_len(const struct raft *r, const struct raft_blob *b, uint64_t offset)
 {
     size_t left = b->len - (size_t)offset;
 
-    return left < RAFT_SNAPSHOT_CHUNK ? left : RAFT_SNAPSHOT_CHUNK;
+    return left < r->opt.chunk_max ? left : r->opt.chunk_max;
 }
 
 void raft_snapshot_send(struct raft *r, struct peer *p)
@@ -90,7 +90,7 @@ bool raft_chunk_fill(const struct raft *r, struct raft_msg *m, struct buf *membe
         m->members_len = members->len;
     }
     m->data = b->data + m->offset;
-    m->len = piece_len(b, m->offset);
+    m->len = piece_len(r, b, m->offset);
     return true;
 }
 
@@ -169,8 +169,9 @@ static bool is_incoming(const struct raft *r, const struct raft_msg *m)
 {
     const struct raft_blob *b = r->incoming.blob;
 
-    return b != NULL && r->incoming.term == m->term && b->index == m->index &&
-           b->term == m->index_term && b->len == m->size;
+    return b != NULL && (MUTANT(raft_chunk_of_another) ||
+                         (r->incoming.term == m->term && b->index == m->index &&
+                          b->term == m->index_term && b->len == m->size));
 }
 
 static void incoming_begin(struct raft *r, const struct raft_msg *m)
@@ -258,7 +259,7 @@ int raft_on_chunk(struct raft *r, const struct raft_msg *m)
         }
         incoming_begin(r, m);
     }
-    if (m->offset == r->incoming.have)
+    if (m->offset == r->incoming.have || MUTANT(raft_chunk_any_place))
         incoming_add(r, m);
     answer_chunk(r, m, r->incoming.have);
     if (r->incoming.have == r->incoming.blob->len) {

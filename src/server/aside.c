@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/mutant.h"
 #include "host/files.h"
+#include "server/member_repair.h"
 #include "server/secret.h"
 #include "store/store.h"
 
@@ -144,14 +145,14 @@ int aside_for_epoch(const char *dir, struct identity *self, const struct epoch *
     int err = aside_note(dir, self, newer, *common, why);
     if (err != 0)
         return err;
+    uint64_t random;
+    secret_random(&random, sizeof random);
+    next.birth = repair_birth(self->birth, random);
+    next.has_begun = false;
     next.epoch = *newer;
     next.has_begun = false;
     identity_next_store(&next, dir);
-    do {
-        secret_random(&next.birth, sizeof next.birth);
-        next.birth &= RAFT_NUMBER_MAX;
-    } while (next.birth == 0 || next.birth == self->birth);
-    err = identity_finish(&next, dir, why);
+    err = identity_save(&next, dir, why);
     if (err == 0)
         *self = next;
     return err;

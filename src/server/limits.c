@@ -23,8 +23,14 @@ void limits_tell(struct limits_told *told, const struct member *m, uint64_t now_
     for (unsigned i = 0; i < MEMBER_LIMITS_N; i++) {
         if (f.limited[i] == told->times[i] || now_ms < told->again_ms[i])
             continue;
-        log_event(LOG_WARNING, "limit", LOG_S("limit", rows[i].name),
-                  LOG_S("effect", rows[i].text), LOG_U("times", f.limited[i] - told->times[i]));
+        uint64_t times = f.limited[i] - told->times[i];
+        if (f.limit_value[i] == 0)
+            log_event(LOG_WARNING, "limit", LOG_S("limit", rows[i].name),
+                      LOG_S("effect", rows[i].text), LOG_U("times", times));
+        else
+            log_event(LOG_WARNING, "limit", LOG_S("limit", rows[i].name),
+                      LOG_U("value", f.limit_value[i]), LOG_U("measured", f.limit_measured[i]),
+                      LOG_S("effect", rows[i].text), LOG_U("times", times));
         told->times[i] = f.limited[i];
         told->again_ms[i] = now_ms + LIMITS_AGAIN_MS;
     }

@@ -4,6 +4,8 @@
 
 #include <string.h>
 
+#include <inttypes.h>
+
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
@@ -26,6 +28,7 @@ int member_propose(struct member *m, struct tree_txn *txn)
 
     txn->time_ms = m->wall_ms;
     txn->rules = m->options.rules | (txn->rules & TREE_RULE_NO_ROOM);
+    txn->bytes_max = m->options.tree_bytes_max;
     buf_clear(entry);
     tree_txn_encode(txn, entry);
     int err = raft_propose(m->raft, entry->data, entry->len, &index);
@@ -55,6 +58,10 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.lapse_check_ms = 60000;
     if (m->options.lapse_per_minute_max == 0)
         m->options.lapse_per_minute_max = 10000;
+    if (m->options.digest_every == 0)
+        m->options.digest_every = 1000;
+    if (m->options.digest_ms == 0)
+        m->options.digest_ms = 10000;
     m->sweep_ms = RAFT_NEVER;
     if (m->options.frame_max == 0)
         m->options.frame_max = MEMBER_FRAME_MAX;
@@ -62,6 +69,10 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.frame_max = MEMBER_FRAME_LIMIT;
     if (m->options.outstanding_max == 0)
         m->options.outstanding_max = 1000;
+    if (m->options.sessions_max == 0 || m->options.sessions_max > MEMBER_SESSIONS_MAX)
+        m->options.sessions_max = MEMBER_SESSIONS_MAX;
+    if (m->options.tree_bytes_max == 0 || m->options.tree_bytes_max > TREE_BYTES_MAX)
+        m->options.tree_bytes_max = TREE_BYTES_MAX;
     if (m->options.watches_max == 0)
         m->options.watches_max = MEMBER_WATCHES_MAX;
     m->io = *io;
@@ -99,6 +110,8 @@ void member_free(struct member *m)
     hash_free(&m->conns_by_session);
     if (m->snapshot != NULL)
         raft_blob_unref(m->snapshot);
+    digest_drop(m);
+    buf_free(&m->condemned);
     buf_free(&m->scratch);
     buf_free(&m->entry);
     buf_free(&m->reply);
@@ -161,7 +174,11 @@ static void apply_data(struct member *m, const struct raft_entry *e)
     buf_clear(&m->reply);
     if (tree_txn_decode(&txn, e->payload, e->len) != 0)
         return; /* every replica comes to the same conclusion */
+    if (digest_applied(m, e->index, &txn))
+        return;
     tree_apply(m->tree, (int64_t)e->index, &txn, m->watches, &result);
+    if (result.is_full)
+        limit_hit(m, MEMBER_LIMIT_TREE, txn.bytes_max, tree_bytes(m->tree));
     if (txn.op == TREE_OP_CREATE_SESSION && result.err == 0)
         session_born(m, result.session, txn.timeout_ms);
     if (txn.op == TREE_OP_ATTACH_SESSION && result.err == 0) {
@@ -211,16 +228,25 @@ static void install(struct member *m, struct raft_blob *b)
 
 /* ---- snapshots ---- */
 
-static struct raft_blob *snapshot_now(struct member *m)
+struct raft_blob *member_snapshot_now(struct member *m)
 {
     struct buf b = {0};
+    uint64_t anew = tree_digest_anew(m->tree);
+
+    /* Memory has changed by itself, or an operation forgets to count: nobody shall have it. */
+    if (anew != tree_digest(m->tree))
+        buf_printf(member_condemn(m),
+                   "its tree has changed by itself: the digest of all that is in it is "
+                   "%016" PRIx64 ", that of all changes %016" PRIx64,
+                   anew, tree_digest(m->tree));
 
     tree_save(m->tree, &b);
     uint8_t *data = mem_dup(b.data, b.len);
     size_t len = b.len;
     buf_free(&b);
-    return raft_blob_new_take(raft_applied(m->raft), raft_applied_term(m->raft),
-                              raft_members_applied(m->raft), data, len);
+    uint64_t index = raft_applied(m->raft) - (MUTANT(member_snapshot_apart) ? 1 : 0);
+    return raft_blob_new_take(index, raft_applied_term(m->raft), raft_members_applied(m->raft),
+                              data, len);
 }
 
 static void snapshots(struct member *m)
@@ -230,14 +256,13 @@ static void snapshots(struct member *m)
     if (!m->snapshotting && applied > m->snapshot_index &&
         (applied - m->snapshot_index >= m->options.snapshot_every ||
          m->snapshot_bytes >= MEMBER_SNAPSHOT_BYTES || disk_wants_snapshot(m))) {
-        m->snapshot = snapshot_now(m);
+        m->snapshot = member_snapshot_now(m);
         m->snapshotting = true;
         m->snapshot_index = applied;
         m->snapshot_bytes = 0;
     }
-    if (raft_snapshot_wanted(m->raft)) /* which takes over the reference */
-        raft_snapshot_give(m->raft, m->now_ms,
-                           m->snapshot != NULL ? raft_blob_ref(m->snapshot) : snapshot_now(m));
+    if (MUTANT(digest_snapshot_blind) && raft_snapshot_wanted(m->raft))
+        raft_snapshot_give(m->raft, m->now_ms, member_snapshot_now(m));
 }
 
 struct raft_blob *member_snapshot_take(struct member *m)
@@ -254,6 +279,58 @@ void member_snapshot_saved(struct member *m, uint64_t index, int err)
     disk_snapshot_ended(m, err);
     if (err == 0)
         raft_compact(m->raft, index, m->options.snapshot_every / 5);
+}
+
+/* ---- the end ---- */
+
+struct buf *member_condemn(struct member *m)
+{
+    buf_clear(&m->condemned);
+    return &m->condemned;
+}
+
+const char *member_condemned(const struct member *m)
+{
+    return m->condemned.len > 0 ? buf_text((struct buf *)&m->condemned) : NULL;
+}
+
+/* The leader says that our disk is an older one than it was. */
+static int condemned_by(struct member *m, uint64_t from, const uint8_t *data, size_t len)
+{
+    if (len != 24)
+        return ERR_MALFORMED;
+    if (from == raft_leader(m->raft) && be64_get(data) == m->options.raft.birth)
+        buf_printf(member_condemn(m),
+                   "its disk is an older one: it had acknowledged entry %" PRIu64
+                   ", and now its log agrees with the leader's up to %" PRIu64 " at the most",
+                   be64_get(data + 8), be64_get(data + 16));
+    return 0;
+}
+
+static void condemn_others(struct member *m)
+{
+    struct raft_went_back w;
+
+    if (!raft_went_back_take(m->raft, &w))
+        return;
+    buf_clear(&m->scratch);
+    buf_add_be64(&m->scratch, w.birth);
+    buf_add_be64(&m->scratch, w.had);
+    buf_add_be64(&m->scratch, w.has);
+    member_send(m, w.id, &m->scratch, MSG_CONDEMN);
+}
+
+/* Whatever is on its way is not said. */
+static void be_silent(struct member *m)
+{
+    uint64_t to;
+
+    if (m->serving)
+        conn_close_all(m);
+    m->serving = m->read_only = false;
+    while (raft_message_take(m->raft, &to, &m->scratch))
+        ;
+    m->due_ms = RAFT_NEVER;
 }
 
 /* ---- the turn: everything that follows from the events so far ---- */
@@ -286,7 +363,8 @@ static void serve_or_not(struct member *m)
                raft_applied_term(m->raft) == raft_term(m->raft)) {
         m->serving_ms = m->now_ms;
         m->serving = true;
-    } else if (m->serving && m->now_ms >= m->serving_ms + MEMBER_LEADERLESS_MS) {
+    } else if (m->serving && m->now_ms >= m->serving_ms + MEMBER_LEADERLESS_MS &&
+               !MUTANT(member_removed_serves)) {
         m->serving = false;
         conn_close_all(m);
     }
@@ -318,12 +396,17 @@ void member_flush(struct member *m)
     uint64_t to;
     bool any;
 
+    if (m->condemned.len > 0) {
+        be_silent(m);
+        return;
+    }
     disk_work(m);
     do {
         lead_or_not(m);
         session_expire(m);
         sweep_work(m);
         reconfig_drive(m);
+        digest_work(m);
         any = limits_admit(m);
         stream_send(m);
         session_send(m);
@@ -335,6 +418,11 @@ void member_flush(struct member *m)
     stats_leader(m);
     snapshots(m);
     limits_forget_watches(m);
+    condemn_others(m);
+    if (m->condemned.len > 0) {
+        be_silent(m);
+        return;
+    }
     /* Sending is last: the messages are ordered by when raft made them, and nothing that
      * the clients get depends on them. */
     while (raft_message_take(m->raft, &to, &m->scratch))
@@ -349,7 +437,11 @@ uint64_t member_deadline(const struct member *m)
 
     if (!TAILQ_EMPTY(&m->dirty) || m->gone_n > 0) /* too much for one turn */
         return m->now_ms;
+    if (m->condemned.len > 0)
+        return RAFT_NEVER;
     if ((other = stream_deadline(m)) < at)
+        at = other;
+    if ((other = digest_deadline(m)) < at)
         at = other;
     if ((other = session_deadline(m)) < at)
         at = other;
@@ -380,7 +472,7 @@ void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms)
         distribution_add(&m->stats.pause, late_ms);
         session_grace(m, late_ms);
     }
-    if (now_ms >= raft_deadline(m->raft))
+    if (now_ms >= raft_deadline(m->raft) && m->condemned.len == 0)
         raft_tick(m->raft, now_ms);
 }
 
@@ -410,6 +502,8 @@ int member_peer(struct member *m, uint64_t from, const uint8_t *data, size_t len
 {
     if (len == 0)
         return ERR_MALFORMED;
+    if (m->condemned.len > 0)
+        return 0;
     switch (data[--len]) {
     case MSG_RAFT:
         if (from == raft_leader(m->raft))
@@ -426,13 +520,15 @@ int member_peer(struct member *m, uint64_t from, const uint8_t *data, size_t len
         (void)raft_remove(m->raft, m->now_ms, be64_get(data));
         return 0;
     case MSG_DISK: return disk_told(m, from, data, len);
+    case MSG_DIGEST: return digest_told(m, from, data, len);
+    case MSG_CONDEMN: return condemned_by(m, from, data, len);
     default: return ERR_MALFORMED;
     }
 }
 
 bool member_save_take(struct member *m, struct raft_save *out)
 {
-    if (!raft_save_take(m->raft, out))
+    if (m->condemned.len > 0 || !raft_save_take(m->raft, out))
         return false;
     disk_save_begins(m);
     return true;
@@ -441,7 +537,8 @@ bool member_save_take(struct member *m, struct raft_save *out)
 void member_saved(struct member *m)
 {
     disk_save_ends(m);
-    raft_saved(m->raft, m->now_ms);
+    if (m->condemned.len == 0)
+        raft_saved(m->raft, m->now_ms);
 }
 
 /* ---- membership ---- */

@@ -32,6 +32,10 @@
 /* However it is set: what a write becomes must fit into an entry of the log. */
 #define MEMBER_FRAME_LIMIT (RAFT_ENTRY_MAX - (256u << 10))
 
+/* Of the ensemble, unless set (sessions_max). At most: each is 48 bytes of a snapshot, which
+ * stand between TREE_BYTES_MAX and RAFT_SNAPSHOT_MAX. */
+#define MEMBER_SESSIONS_MAX 1000000u
+
 /* What refuses, or lets wait: sym, the setting or constant that it is, what one sees of it.
  * facts.limited counts them; the shell logs them by name. */
 /* clang-format off */
@@ -46,7 +50,10 @@
     L(ALL_WATCHES, "MEMBER_ALL_WATCHES_MAX", "a client that set one more lost its connection")  \
     L(ENFORCE_AUTH, "enforce.auth.schemes", "a client that has proven nothing got -124")        \
     L(ROOM, "STORE_RESERVE_BYTES", "a connect was refused: a quorum's disks are full") \
-    L(LOCALS, "MEMBER_LOCALS_MAX", "a read-only client was refused: there are too many")
+    L(LOCALS, "MEMBER_LOCALS_MAX", "a read-only client was refused: there are too many")        \
+    L(SESSIONS, "muster.sessionsMax", "a client without a session lost its connection")         \
+    L(TREE, "muster.treeBytesMax", "a write that would have made the tree larger got -125")     \
+    L(SNAPSHOT, "RAFT_SNAPSHOT_MAX", "the tree is too large to be sent to a server that needs all of it")
 /* clang-format on */
 #define L(sym, name, text) MEMBER_LIMIT_##sym,
 enum member_limit { MEMBER_LIMITS(L) MEMBER_LIMITS_N };
@@ -84,8 +91,12 @@ struct member_options {
     int32_t large_from;                     /* bytes of a large request; 0 or less: none is */
     uint32_t large_bytes_max;               /* of all large ones in flight */
     const char
-        *enforce_auth;    /* schemes, with commas: who has proven none is refused; or NULL */
-    uint64_t watches_max; /* of one connection; default MEMBER_WATCHES_MAX */
+        *enforce_auth;       /* schemes, with commas: who has proven none is refused; or NULL */
+    uint64_t watches_max;    /* of one connection; default MEMBER_WATCHES_MAX */
+    uint32_t sessions_max;   /* default MEMBER_SESSIONS_MAX */
+    uint32_t tree_bytes_max; /* TREE_BYTES_MAX, unless set; counts while this server leads */
+    uint64_t digest_every;   /* entries after which the replicas compare; default 1000 */
+    uint32_t digest_ms;      /* and after a change, at the latest; default 10000 */
     uint32_t read_only_after_ms; /* without a quorum: member_is_read_only(); 0: never */
 };
 
@@ -128,6 +139,10 @@ int member_add(struct member *m, const struct raft_member *joiner);
 int member_remove(struct member *m, uint64_t id);
 /* Beyond the first snapshot of an ensemble: there may be something to lose. */
 bool member_has_data(const struct member *m);
+/* NULL, or why this server may not go on: its tree is wrong, or its disk an older one. It is
+ * silent by then, for clients and servers. The shell stops it, sets its store aside, and starts
+ * it with another birth (member_repair.h). */
+const char *member_condemned(const struct member *m);
 /* This server is going to stop: if it leads, the voter that is furthest takes over. */
 void member_step_down(struct member *m);
 
@@ -147,7 +162,12 @@ struct member_facts {
     uint64_t lapsed_total;  /* containers and TTL znodes found due, by this leader */
     uint64_t leader_changes_total, heard_leader_ms; /* when the leader was last heard */
     uint64_t read_only_total, local_sessions;       /* times it became read-only; now */
-    uint64_t limited[MEMBER_LIMITS_N];
+    /* The last entry at which a majority had the same tree as we, and its digest. */
+    uint64_t digest_agreed_index, digest_agreed;
+    uint64_t digest_mismatches_total;  /* our tree was another: 0, or we end */
+    uint64_t digests_unresolved_total; /* as a leader: trees differ, and no majority agrees */
+    uint64_t limited[MEMBER_LIMITS_N]; /* times; and of the last time: */
+    uint64_t limit_value[MEMBER_LIMITS_N], limit_measured[MEMBER_LIMITS_N];
     struct member_disk_facts disk;
 };
 void member_facts(const struct member *m, struct member_facts *out);

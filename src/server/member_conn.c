@@ -153,7 +153,8 @@ static void push(struct member *m, struct conn *c, struct request *r)
     c->counted_n += r->xid > 0;
     c->requests_bytes += r->len;
     if (++m->facts.outstanding == m->options.outstanding_max + 1ull)
-        limit_hit(m, MEMBER_LIMIT_OUTSTANDING);
+        limit_hit(m, MEMBER_LIMIT_OUTSTANDING, m->options.outstanding_max,
+                  m->facts.outstanding);
 }
 
 static bool is_served_here(const struct request *r)
@@ -424,7 +425,7 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
     }
     if (m->requests_bytes >= MEMBER_ALL_REQUESTS_MAX) {
         m->facts.refused_total++;
-        limit_hit(m, MEMBER_LIMIT_ALL_REQUESTS);
+        limit_hit(m, MEMBER_LIMIT_ALL_REQUESTS, MEMBER_ALL_REQUESTS_MAX, m->requests_bytes);
         doom(m, c);
         return;
     }
@@ -443,12 +444,20 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
         return;
     }
     if (q.session_id == 0 && disk_refuses(m, 0, TREE_OP_CREATE_SESSION, NULL, 0)) {
-        limit_hit(m, MEMBER_LIMIT_ROOM);
+        limit_hit(m, MEMBER_LIMIT_ROOM, 0, 0);
         doom(m, c);
         return;
     }
     if (!m->serving || (q.session_id == 0 && is_behind)) {
         m->stats.closed_not_serving += !m->serving;
+        doom(m, c);
+        return;
+    }
+    struct tree_session known;
+    if (MUTANT(member_attach_elsewhere) && tree_session_get(m->tree, q.session_id, &known) &&
+        known.origin.server != m->incarnation)
+        q.session_id = INT64_MAX; /* nobody's */
+    if (q.session_id == 0 && !limits_one_more_session(m)) {
         doom(m, c);
         return;
     }
@@ -593,7 +602,10 @@ void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, s
         return;
     }
     if (len > m->options.frame_max || limits_too_large(m, len)) {
-        limit_hit(m, len > m->options.frame_max ? MEMBER_LIMIT_FRAME : MEMBER_LIMIT_LARGE);
+        if (len > m->options.frame_max)
+            limit_hit(m, MEMBER_LIMIT_FRAME, m->options.frame_max, len);
+        else
+            limit_hit(m, MEMBER_LIMIT_LARGE, m->options.large_bytes_max, m->large_bytes + len);
         doom(m, c);
         return;
     }

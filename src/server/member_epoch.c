@@ -42,6 +42,8 @@ int epoch_decode(struct epoch *e, const uint8_t *data, size_t len)
 
 enum epoch_order epoch_order(const struct epoch *ours, const struct epoch *theirs)
 {
+    if (MUTANT(epoch_ignored))
+        return EPOCH_SAME;
     if (theirs->number != ours->number)
         return theirs->number > ours->number ? EPOCH_NEWER : EPOCH_OLDER;
     return theirs->tag == ours->tag ? EPOCH_SAME : EPOCH_RIVAL;
@@ -84,6 +86,8 @@ uint64_t epoch_end_sessions(struct tree *t, uint64_t zxid)
     struct tree_session s = {.id = INT64_MIN};
     uint64_t next = zxid;
 
+    if (MUTANT(epoch_sessions_kept))
+        return next;
     while (tree_session_next(t, s.id, &s)) {
         struct tree_txn txn = {.op = TREE_OP_CLOSE_SESSION, .session = s.id};
         struct tree_result result = {0};
@@ -94,15 +98,73 @@ uint64_t epoch_end_sessions(struct tree *t, uint64_t zxid)
 
 int epoch_members(const struct raft_members *was, uint64_t self, struct raft_members *out)
 {
-    const struct raft_member *own = raft_member_find(was, self);
-
-    if (own == NULL)
+    if (raft_member_find(was, self) == NULL)
         return ERR_NOT_FOUND;
     *out = *was;
     for (unsigned i = 0; i < out->n; i++) {
         struct raft_member *m = &out->v[i];
         m->auto_promote = m->id != self && (m->voter || m->auto_promote);
-        m->voter = m->id == self;
+        m->voter = m->id == self || (m->voter && MUTANT(epoch_others_vote));
     }
+    return 0;
+}
+
+/* ---- a survivor ---- */
+
+void survivor_state(void *survivor, uint64_t term, uint64_t vote)
+{
+    (void)vote;
+    ((struct survivor *)survivor)->term = term;
+}
+
+void survivor_snapshot(void *survivor, uint64_t index, uint64_t term,
+                       const struct raft_members *members, const uint8_t *data, size_t len)
+{
+    struct survivor *s = survivor;
+
+    s->tree = tree_load(1, data, len);
+    s->members = *members;
+    s->snapshot = index;
+    epoch_note(&s->log, index, term);
+    if (s->tree == NULL)
+        s->err = ERR_CORRUPT;
+}
+
+void survivor_entry(void *survivor, struct raft_entry *e)
+{
+    struct survivor *s = survivor;
+    struct tree_txn txn;
+    struct tree_result result = {0};
+
+    if (s->tree == NULL || e->index != s->log.last + 1) {
+        s->err = ERR_CORRUPT;
+        return;
+    }
+    epoch_note(&s->log, e->index, e->term);
+    s->entries++;
+    if (e->type == RAFT_ENTRY_CONFIG &&
+        raft_members_decode(&s->members, e->payload, e->len) != 0)
+        s->err = ERR_CORRUPT;
+    if (e->type != RAFT_ENTRY_DATA || tree_txn_decode(&txn, e->payload, e->len) != 0 ||
+        MUTANT(epoch_tail_dropped))
+        return; /* as a server passes over it */
+    tree_apply(s->tree, (int64_t)e->index, &txn, NULL, &result);
+    s->time_ms = txn.time_ms;
+}
+
+int survivor_begin(struct survivor *s, const struct epoch *now, uint64_t tag, uint64_t self,
+                   struct epoch *epoch, struct raft_members *members, uint64_t *index)
+{
+    uint64_t zxid = epoch_zxid(s->log.last);
+    int err = epoch_members(&s->members, self, members);
+
+    if (err != 0)
+        return err;
+    if (zxid == 0)
+        return ERR_TOO_BIG;
+    *epoch = s->log;
+    epoch->number = now->number + 1;
+    epoch->tag = tag;
+    *index = epoch_end_sessions(s->tree, zxid);
     return 0;
 }

@@ -50,6 +50,28 @@ uint64_t epoch_common(const struct epoch *e, uint64_t first, uint64_t last,
                       uint64_t (*term)(void *ctx, uint64_t index), void *ctx);
 
 /* ---- beginning one ---- */
+/* What a survivor's store holds, all of it: an entry that is on its disk may have been
+ * acknowledged, whatever this server knew of that. Begin with zeroes; the three are struct
+ * store_load's. */
+struct survivor {
+    struct tree *tree; /* NULL: there is none */
+    struct raft_members members;
+    struct epoch log; /* its last terms, and its end */
+    uint64_t term;    /* the latest that it knows of */
+    uint64_t snapshot, entries;
+    int64_t time_ms; /* when the leader made the last change; 0: not known */
+    int err;         /* ERR_CORRUPT: it does not fit together */
+};
+void survivor_state(void *survivor, uint64_t term, uint64_t vote);
+void survivor_snapshot(void *survivor, uint64_t index, uint64_t term,
+                       const struct raft_members *members, const uint8_t *data, size_t len);
+void survivor_entry(void *survivor, struct raft_entry *e);
+/* The epoch after `now` begins on server `self`: *epoch, its members, and the index of its
+ * first snapshot, which is of s->tree as it is then. ERR_NOT_FOUND: self is no member;
+ * ERR_TOO_BIG: there are no zxids left. */
+int survivor_begin(struct survivor *s, const struct epoch *now, uint64_t tag, uint64_t self,
+                   struct epoch *epoch, struct raft_members *members, uint64_t *index);
+
 /* The first zxid of the epoch that follows a log which ended with `last`; 0: there is no room
  * (above EPOCH_ZXID_MAX). */
 uint64_t epoch_zxid(uint64_t last);

@@ -10,6 +10,7 @@
  *   member_readonly.c clients that may read without a quorum
  *   member_session.c  questions to the leader (ping, sync) and the expiry of sessions
  *   member_sweep.c    containers and TTL znodes whose time has come
+ *   member_digest.c   do all replicas have the same tree
  *   member_stats.c    what is counted, for those who watch over it
  */
 #ifndef MUSTER_MEMBER_INTERNAL_H
@@ -41,6 +42,7 @@
 #define MEMBER_WATCHES_MAX 4000000          /* (path, kind), of one connection */
 #define MEMBER_ALL_WATCHES_MAX 16000000     /* about 150 bytes each, and the path */
 #define MEMBER_FORGET_MAX 10000             /* watches of clients that are gone, in one turn */
+#define DIGESTS_KEPT 4                      /* of our own, by mark */
 #define MEMBER_LOCALS_MAX 20000             /* sessions of read-only mode */
 #define MEMBER_LOCALS_LOOK_MS 100           /* how late their end may be */
 
@@ -54,6 +56,8 @@ enum message_type {
     MSG_ADD,      /* encoded raft_members with one member */
     MSG_REMOVE,   /* u64 id */
     MSG_DISK,     /* u64 term, u8 whose, u8 room, u8 slow, u64 free bytes (member_disk.c) */
+    MSG_DIGEST,   /* u8 form, u64 index, digest: see member_digest.c */
+    MSG_CONDEMN,  /* u64 birth, had, has: the leader knows that this disk is an older one */
 };
 
 enum request_kind {
@@ -185,6 +189,24 @@ struct local {
     uint8_t password[TREE_PASSWORD_LEN];
 };
 
+/* What is known of the trees' digests. */
+struct digests {
+    struct {
+        uint64_t index, digest;
+    } own[DIGESTS_KEPT]; /* ours at the marks applied last */
+    unsigned own_n;
+    uint64_t changed, changed_ms; /* entries since the last mark; when the first was applied */
+    /* As a leader. */
+    uint64_t mark;          /* the last that we have proposed */
+    uint64_t open, open_ms; /* the same, while it is being asked about; 0: none is */
+    uint64_t busy_ms;       /* the log takes nothing: not again before */
+    struct {
+        uint64_t id, digest;
+    } told[RAFT_MEMBERS_MAX];
+    unsigned told_n;
+    struct raft_blob *blob; /* taken at the open mark, for others; or NULL */
+};
+
 struct member {
     struct member_options options;
     struct member_io io;
@@ -254,6 +276,9 @@ struct member {
     uint64_t locals_due_ms; /* before it, none of them ends */
     uint32_t local_ids;
 
+    struct digests digests;
+    struct buf condemned; /* why this server may not go on; empty: it may */
+
     bool snapshotting;          /* the store writes one */
     struct raft_blob *snapshot; /* to be taken by the shell */
     uint64_t snapshot_index;
@@ -285,7 +310,13 @@ void conn_open_local(struct member *m, struct conn *c, int64_t session, int32_t 
                      const uint8_t *password);
 
 /* ---- member_limits.c ---- */
-void limit_hit(struct member *m, enum member_limit limit);
+/* value: what it is set to; measured: what was above it. 0, 0: it is no number. */
+void limit_hit(struct member *m, enum member_limit limit, uint64_t value, uint64_t measured);
+/* A client may have a new session. */
+bool limits_one_more_session(struct member *m);
+/* The tree is not too large for a follower that needs all of it. (It is when it was made by
+ * something else than its clients.) */
+bool limits_may_send(struct member *m);
 /* What this connection has proven is enough for this operation. */
 bool limits_know(struct member *m, const struct conn *c, int32_t op);
 /* It is one of the large requests, and too much for those that are in flight. */
@@ -380,7 +411,19 @@ bool reconfig_begun(struct member *m, struct request *r, int64_t zxid, int err);
 void reconfig_ended(struct member *m, const struct tree_txn *txn, int64_t zxid,
                     const struct tree_result *result);
 
+/* ---- member_digest.c ---- */
+void digest_work(struct member *m);
+void digest_drop(struct member *m);
+uint64_t digest_deadline(const struct member *m);
+/* Of each entry: true, it was none of the tree's. */
+bool digest_applied(struct member *m, uint64_t index, const struct tree_txn *txn);
+int digest_told(struct member *m, uint64_t from, const uint8_t *data, size_t len);
+
 /* ---- member.c ---- */
+struct raft_blob *member_snapshot_now(struct member *m);
+/* From here on nothing of this server counts any more: see member_condemned(). The caller
+ * writes why. */
+struct buf *member_condemn(struct member *m);
 /* Puts a txn into the log; we lead. 0 or raft_propose's errors. */
 int member_propose(struct member *m, struct tree_txn *txn);
 void member_send(struct member *m, uint64_t to, struct buf *message, enum message_type type);

@@ -7,10 +7,16 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/mutant.h"
 #include "base/reached.h"
 #include "wire/wire.h"
 
-void limit_hit(struct member *m, enum member_limit limit) { m->facts.limited[limit]++; }
+void limit_hit(struct member *m, enum member_limit limit, uint64_t value, uint64_t measured)
+{
+    m->facts.limited[limit]++;
+    m->facts.limit_value[limit] = value;
+    m->facts.limit_measured[limit] = measured;
+}
 
 /* ---- enforce.auth ---- */
 
@@ -36,7 +42,7 @@ bool limits_know(struct member *m, const struct conn *c, int32_t op)
     while (wire_ids_next(&ids, &id))
         if (is_listed(m->options.enforce_auth, id.scheme))
             return true;
-    limit_hit(m, MEMBER_LIMIT_ENFORCE_AUTH);
+    limit_hit(m, MEMBER_LIMIT_ENFORCE_AUTH, 0, 0);
     return false;
 }
 
@@ -63,7 +69,7 @@ void limits_hold(struct member *m, struct request *r)
     CHECK(r->list == NULL);
     REACHED(member_held);
     if (m->held_n++ == 0)
-        limit_hit(m, MEMBER_LIMIT_THROTTLE);
+        limit_hit(m, MEMBER_LIMIT_THROTTLE, m->options.throttle_max, m->facts.outstanding);
     r->held_ms = m->now_ms;
     r->list = &m->held;
     TAILQ_INSERT_TAIL(&m->held, r, in_list);
@@ -93,12 +99,41 @@ bool limits_admit(struct member *m)
             r->op != WIRE_OP_PING && r->op != WIRE_OP_CLOSE_SESSION) {
             r->kind = REQ_LOCAL;
             r->err = ERR_THROTTLED;
-            limit_hit(m, MEMBER_LIMIT_THROTTLED_OP);
+            limit_hit(m, MEMBER_LIMIT_THROTTLED_OP, m->options.throttled_op_wait_ms, waited_ms);
         }
         conn_advance(m, r->conn);
         any = true;
     }
     return any;
+}
+
+/* ---- the tree ---- */
+
+_Static_assert(TREE_BYTES_MAX + MEMBER_SESSIONS_MAX * 48u < RAFT_SNAPSHOT_MAX,
+               "there is no tree that a follower cannot be sent");
+
+/* Counted by what is applied here: those on their way come on top, at most one for each
+ * connection of each server. */
+bool limits_one_more_session(struct member *m)
+{
+    struct tree_facts f;
+
+    tree_facts(m->tree, &f);
+    if (f.sessions < m->options.sessions_max)
+        return true;
+    m->facts.refused_total++;
+    limit_hit(m, MEMBER_LIMIT_SESSIONS, m->options.sessions_max, f.sessions + 1);
+    return false;
+}
+
+bool limits_may_send(struct member *m)
+{
+    uint64_t bytes = tree_bytes(m->tree);
+
+    if (bytes <= RAFT_SNAPSHOT_MAX)
+        return true;
+    limit_hit(m, MEMBER_LIMIT_SNAPSHOT, RAFT_SNAPSHOT_MAX, bytes);
+    return false;
 }
 
 /* ---- watches ---- */
@@ -107,10 +142,12 @@ bool limits_admit(struct member *m)
  * watches with it. There is no error that says this in the protocol. */
 void limits_watches(struct member *m, struct conn *c)
 {
-    if (watches_count_of(m->watches, c->id) > m->options.watches_max)
-        limit_hit(m, MEMBER_LIMIT_WATCHES);
-    else if (watches_count(m->watches) > MEMBER_ALL_WATCHES_MAX)
-        limit_hit(m, MEMBER_LIMIT_ALL_WATCHES);
+    uint64_t own = watches_count_of(m->watches, c->id), all = watches_count(m->watches);
+
+    if (own > m->options.watches_max)
+        limit_hit(m, MEMBER_LIMIT_WATCHES, m->options.watches_max, own);
+    else if (all > MEMBER_ALL_WATCHES_MAX)
+        limit_hit(m, MEMBER_LIMIT_ALL_WATCHES, MEMBER_ALL_WATCHES_MAX, all);
     else
         return;
     conn_close(m, c);
@@ -118,7 +155,7 @@ void limits_watches(struct member *m, struct conn *c)
 
 void limits_gone(struct member *m, uint64_t conn)
 {
-    if (watches_forget_some(m->watches, conn, MEMBER_FORGET_MAX))
+    if (MUTANT(watch_leak) || watches_forget_some(m->watches, conn, MEMBER_FORGET_MAX))
         return;
     mem_grow(m->gone, m->gone_cap, m->gone_n + 1);
     m->gone[m->gone_n++] = conn;

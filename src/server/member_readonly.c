@@ -99,7 +99,7 @@ void readonly_connect(struct member *m, struct conn *c, const struct wire_connec
 
     if (q->session_id == 0) {
         if (m->locals.count >= MEMBER_LOCALS_MAX) {
-            limit_hit(m, MEMBER_LIMIT_LOCALS);
+            limit_hit(m, MEMBER_LIMIT_LOCALS, MEMBER_LOCALS_MAX, m->locals.count + 1ull);
             conn_close(m, c);
             return;
         }

@@ -5,6 +5,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "server/limits.h"
+
 /* When a number is shown. */
 enum when { ALWAYS, ENSEMBLE, LEADER };
 
@@ -322,6 +324,7 @@ static void zookeeper_metrics(const struct words *w, struct buf *out)
     M(gauge, muster_tree_ephemerals, tree.ephemerals, "Ephemeral znodes")                       \
     M(gauge, muster_tree_sessions, tree.sessions, "Sessions")                                   \
     M(gauge, muster_tree_data_bytes, tree.data_bytes, "Bytes of data in the znodes")            \
+    M(gauge, muster_tree_bytes, tree.bytes, "Bytes of the whole tree, as its snapshot takes them") \
     M(gauge, muster_store_log_bytes, store.log_bytes, "Bytes of the log on the disk")           \
     M(gauge, muster_store_snapshot_index, store.snapshot_index, "The last entry in the newest snapshot") \
     M(counter, muster_store_syncs_total, store.syncs_total, "Times the disk was synced")        \
@@ -336,18 +339,27 @@ static void zookeeper_metrics(const struct words *w, struct buf *out)
     M(counter, muster_peer_malformed_total, transport.malformed_total, "Connections ended by bytes that were no message")
 /* clang-format on */
 
-static void own_metrics(const struct server_facts *f, struct buf *out)
+static void own_metrics(const struct words *w, struct buf *out)
 {
+    const struct server_facts *f = w->facts;
+
 #define M(kind, name, field, help)                                                             \
     buf_printf(                                                                                \
         out, "# HELP " #name " " help "\n# TYPE " #name " " #kind "\n" #name " %" PRIu64 "\n", \
         (uint64_t)f->field);
     OWN_METRICS(M)
 #undef M
+    one(out, "muster_tree_bytes_max", "gauge",
+        "How many there may be (muster.treeBytesMax here)", w->settings->tree_bytes_max);
+    buf_add_str(out, "# HELP muster_limit_hits_total Times a limit has refused, or let wait\n"
+                     "# TYPE muster_limit_hits_total counter\n");
+    for (unsigned i = 0; i < MEMBER_LIMITS_N; i++)
+        buf_printf(out, "muster_limit_hits_total{limit=\"%s\"} %" PRIu64 "\n",
+                   limits_name((enum member_limit)i), f->member.limited[i]);
 }
 
 void monitor_prometheus(const struct words *w, struct buf *out)
 {
-    own_metrics(w->facts, out);
+    own_metrics(w, out);
     zookeeper_metrics(w, out);
 }

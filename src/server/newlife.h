@@ -3,7 +3,8 @@
  * the ones before the last NEW_LIFE_KEPT), and the machine gets another birth. A shell around
  * member_repair.h, which says when.
  *
- * A store that was set aside is DIR/store.aside.N, with why in its file `why`.
+ * A store that was set aside is DIR/store.aside.N, with why in its file `why`. (Where an epoch
+ * ends, a store that is good stays under its name: see aside.h.)
  */
 #ifndef MUSTER_NEWLIFE_H
 #define MUSTER_NEWLIFE_H

@@ -306,6 +306,21 @@ static void note_disk(struct server *s)
                   LOG_S("why", d->is_slow ? "the disk is slow" : "the disk is full"));
 }
 
+static void end_condemned(struct server *s)
+{
+    const char *why = member_condemned(s->member);
+
+    if (why == NULL || s->condemned || s->stopping)
+        return;
+    s->condemned = true;
+    if (s->members.n > 0)
+        s->options.self->peers = s->members; /* whom it will find the others by */
+    log_event(LOG_ERROR, "condemned", LOG_S("why", why),
+              LOG_S("effect", "this server is silent from now on; its store is set aside, and "
+                              "it fetches everything from the others"));
+    s->options.condemned(s->options.ctx, why);
+}
+
 static void timer_due(uv_timer_t *timer) { (void)timer; } /* the turn follows */
 
 static void close_all(struct server *s);
@@ -326,6 +341,7 @@ static void turn(uv_prepare_t *prepare)
     limits_tell(&s->told, s->member, now_ms);
     start_saving_peers(s);
     note_disk(s);
+    end_condemned(s);
     if (s->transport != NULL)
         transport_flush(s->transport);
     uint64_t at_ms = clients_wait(s->clients) ? now_ms : member_deadline(s->member);
@@ -487,10 +503,12 @@ int server_restore_take(const char *dir, const struct identity *self, struct tre
 int server_recover_take(const char *dir, const struct identity *self, struct tree *t,
                         uint64_t index, uint64_t term, struct buf *why)
 {
+    struct identity begun = *self;
     int err = create_store(dir, self, t, index, term, why);
 
+    begun.has_begun = true;
     if (err == 0)
-        err = identity_finish(self, dir, why);
+        err = identity_save(&begun, dir, why);
     if (err == 0 && (err = identity_save_peers(dir, &self->peers)) != 0)
         buf_printf(why, "%s/peers: %s", dir, err_text(err));
     return err;
@@ -565,6 +583,8 @@ static int listen_all(struct server *s, struct buf *why)
     return err;
 }
 
+#define GONE "it is empty, and was not when this server ran last"
+
 static void unload(struct server *s)
 {
     store_close(s->store);
@@ -605,27 +625,30 @@ static int load(struct server *s, const struct member_options *m, const struct m
     return err;
 }
 
-/* The store is damaged, or gone: see member_repair.h. */
-static int begin_again(struct server *s, const struct repair_question *q, struct buf *why)
+/* The store is damaged, or gone, or what it leads to is wrong: see member_repair.h. reason
+ * NULL: it is gone. */
+static int begin_again(const char *dir, struct identity *self, const char *reason,
+                       struct buf *why)
 {
-    struct buf aside = {0}, effect = {0}, reason = {0};
+    const struct repair_question q = {.self = self->id, .known = &self->peers};
+    struct buf aside = {0}, effect = {0};
+    int err = new_life_begin(dir, self, reason, &aside, why);
 
-    if (why->len == 0)
-        buf_printf(why, "%s is empty, and was not when this server ran last", s->store_dir);
-    buf_add(&reason, why->data, why->len);
-    buf_clear(why);
-    int err = new_life_begin(s->options.dir, s->options.self,
-                             q->err != 0 ? buf_text(&reason) : NULL, &aside, why);
     if (err == 0) {
-        repair_say(q, &effect);
-        log_event(LOG_ERROR, "store_damaged", LOG_S("why", buf_text(&reason)),
+        repair_say(&q, &effect);
+        log_event(LOG_ERROR, "new_life", LOG_S("why", reason != NULL ? reason : GONE),
                   LOG_S("set_aside", aside.len > 0 ? buf_text(&aside) : "nothing was left"),
                   LOG_S("effect", buf_text(&effect)));
     }
     buf_free(&aside);
     buf_free(&effect);
-    buf_free(&reason);
     return err;
+}
+
+int server_begin_again(const char *dir, struct identity *self, const char *reason,
+                       struct buf *why)
+{
+    return begin_again(dir, self, reason, why);
 }
 
 static int load_or_repair(struct server *s, struct member_options *m,
@@ -634,6 +657,8 @@ static int load_or_repair(struct server *s, struct member_options *m,
     struct identity *self = s->options.self;
     struct repair_question q = {
         .has_begun = self->has_begun, .self = self->id, .known = &self->peers};
+
+    struct buf reason = {0};
 
     q.err = load(s, m, io, &q.was_new, why);
     int err = q.err;
@@ -648,7 +673,10 @@ static int load_or_repair(struct server *s, struct member_options *m,
     case REPAIR_NEW_LIFE:
         if (q.err == 0)
             unload(s);
-        err = begin_again(s, &q, why);
+        buf_add(&reason, why->data, why->len);
+        buf_clear(why);
+        err = begin_again(s->options.dir, self, q.err != 0 ? buf_text(&reason) : NULL, why);
+        buf_free(&reason);
         m->raft.birth = self->birth;
         if (err == 0)
             err = load(s, m, io, &q.was_new, why);
@@ -678,6 +706,8 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
         .lapse_per_minute_max = (uint32_t)set->container_per_minute_max,
         .container_never_used_ms = set->container_never_used_ms,
         .rules = settings_rules(set),
+        .sessions_max = (uint32_t)set->sessions_max,
+        .tree_bytes_max = (uint32_t)set->tree_bytes_max,
         .super_digest = set->super_digest[0] != 0 ? set->super_digest : NULL,
         .frame_max = (uint32_t)set->frame_max,
         .outstanding_max = (uint32_t)set->outstanding_max,
@@ -764,7 +794,7 @@ void server_stop(struct server *s, void (*done)(void *ctx), void *ctx)
     s->stopped_ctx = ctx;
     s->stopping = true;
     s->stop_until_ms = clock_now_ms();
-    if (raft_role(r) == RAFT_LEADER && s->members.n > 1 && !s->is_outdated) {
+    if (raft_role(r) == RAFT_LEADER && s->members.n > 1 && !s->is_outdated && !s->condemned) {
         member_step_down(s->member);
         s->stop_until_ms += STOP_MS;
     }

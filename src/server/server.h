@@ -44,6 +44,9 @@ struct server_options {
      * aside_for_epoch() and start anew. With a context of its own. */
     void (*outdated)(void *ctx, const struct epoch *newer);
     void *outdated_ctx;
+    /* This server may not go on (member_condemned()): stop it, server_begin_again(), start it.
+     * Told once. */
+    void (*condemned)(void *ctx, const char *why);
 };
 
 struct server;
@@ -55,6 +58,10 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
 /* Hands leadership over if it can, closes everything; done is called when nothing of it is
  * left on the loop. */
 void server_stop(struct server *s, void (*done)(void *ctx), void *ctx);
+
+/* After it has stopped: sets the store in dir aside; self gets another birth. */
+int server_begin_again(const char *dir, struct identity *self, const char *reason,
+                       struct buf *why);
 
 const struct member *server_member(const struct server *s);
 /* How long saves take: the last, the longest and the average since the start. */

@@ -47,7 +47,7 @@ struct server {
     bool is_saving, save_again;
     int save_err;
     enum raft_role role_seen;
-    bool serving_seen, read_only_seen, stopping, closed;
+    bool serving_seen, read_only_seen, stopping, closed, condemned;
     struct member_disk_facts disk_seen;
     bool is_outdated; /* a newer epoch was met: nothing is sent, served or voted any more */
     struct epoch newer;

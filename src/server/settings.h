@@ -35,6 +35,8 @@
     N(throttle_max, "requestThrottleLimit", 0, 0, 10000000, "requests let into work; 0: no limit") \
     N(throttled_op_wait_ms, "throttledOpWaitTime", 0, 0, 86400000, "waited longer, a request is refused; 0: never") \
     N(no_session_ms, "nio.sessionlessCnxnTimeout", 10000, 100, 86400000, "until a connection must have a session") \
+    N(sessions_max, "muster.sessionsMax", 1000000, 1, 1000000, "sessions of the ensemble; a client that would make one more is closed") \
+    N(tree_bytes_max, "muster.treeBytesMax", 1006632960, 65536, 1006632960, "bytes of the whole tree (of its snapshot); what would make it larger is refused") \
     N(snapshot_every, "snapCount", 50000, 2, 1000000000, "entries between snapshots")            \
     N(snapshots_kept, "autopurge.snapRetainCount", 3, 1, 1000, "snapshots kept")                \
     N(container_check_ms, "znode.container.checkIntervalMs", 60000, 10, 86400000, "how often empty containers and old TTL znodes are looked for") \

@@ -15,7 +15,6 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
-#include "base/mutant.h"
 #include "server/handshake.h"
 
 #define RECONNECT_MS 100 /* the first wait; doubled up to: */
@@ -289,7 +288,7 @@ static int compare_epochs(struct link *l, const struct epoch *theirs)
     case EPOCH_NEWER:
         l->why = "it is of a newer epoch: the quorum was given up for lost, and muster recover "
                  "was run there";
-        if (t->options.outdated != NULL && !MUTANT(epoch_old_served))
+        if (t->options.outdated != NULL)
             t->options.outdated(t->options.ctx, theirs);
         break;
     case EPOCH_RIVAL:

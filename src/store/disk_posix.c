@@ -253,6 +253,7 @@ static const struct disk_ops reading_ops = {
     .rename = reading_rename,
     .remove = reading_remove,
     .list = posix_list,
+    .room = posix_room,
 };
 
 int disk_posix_reading(struct disk **out, const char *dir)

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/mutant.h"
 #include "store/format.h"
 
 #define ENTRIES_MAX (1u << 28) /* of one scan; more than any log keeps */
@@ -127,12 +128,17 @@ static void forget(struct walk *w, uint64_t from)
 
 static void collect(struct walk *w, const struct record *r)
 {
+    if (MUTANT(scan_cut_ignored) && r->type >= RECORD_CUT)
+        return;
     if (r->type == RECORD_RESTART)
         forget(w, 0);
     else if (r->type == RECORD_CUT)
         forget(w, r->index);
     else if (r->index >= w->from.index && r->index <= w->to.index)
-        w->terms[r->index - w->from.index] = r->term;
+        w->terms[r->index - w->from.index] =
+            MUTANT(scan_cut_ignored) && w->terms[r->index - w->from.index] != 0
+                ? w->terms[r->index - w->from.index]
+                : r->term;
     w->is_done = r->type < RECORD_CUT && r->index == w->to.index && r->term == w->to.term;
 }
 

@@ -92,7 +92,13 @@ uint32_t acls_take(struct acls *a, const void *elements, size_t len, int32_t cou
     }
     a->rows[acl->id] = acl;
     hash_insert(&a->table, &acl->link, hash);
+    a->bytes += len;
     return acl->id;
+}
+
+bool acls_has(const struct acls *a, const void *elements, size_t len)
+{
+    return find(a, hash_bytes(a->key, elements, len), elements, len) != NULL;
 }
 
 void acls_ref(struct acls *a, uint32_t id) { a->rows[id]->refs++; }
@@ -106,6 +112,7 @@ void acls_give(struct acls *a, uint32_t id)
     if (--acl->refs > 0)
         return;
     hash_remove(&a->table, &acl->link);
+    a->bytes -= acl->len;
     a->rows[id] = NULL;
     mem_grow(a->free, a->free_cap, a->free_n + 1);
     a->free[a->free_n++] = id;

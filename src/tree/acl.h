@@ -27,6 +27,7 @@ struct acls {
     uint32_t n, cap;
     uint32_t *free;
     uint32_t free_n, free_cap;
+    uint64_t bytes; /* of all lists */
 };
 
 void acls_init(struct acls *a, uint64_t hash_key);
@@ -34,6 +35,7 @@ void acls_free(struct acls *a);
 
 /* The number of this list, with one reference more. */
 uint32_t acls_take(struct acls *a, const void *elements, size_t len, int32_t count);
+bool acls_has(const struct acls *a, const void *elements, size_t len);
 void acls_ref(struct acls *a, uint32_t id);  /* one more reference */
 void acls_give(struct acls *a, uint32_t id); /* gives one reference back */
 const struct acl *acls_at(const struct acls *a, uint32_t id);

@@ -10,19 +10,21 @@
 
 /* ---- the form of an entry ----
  * op i32, cxid i32, session i64, time i64, origin 2 x u64, seq u64, bytes of ids u32, rules
- * u8; for the operations that make or attach a session also timeout i32, password; then the
- * ids' elements, and the body to the end. */
+ * u8; with HAS_BYTES_MAX among these also bytes_max u32; for the operations that make or attach
+ * a session also timeout i32, password; then the ids' elements, and the body to the end. */
 
 static bool has_password(int32_t op)
 {
     return op == TREE_OP_CREATE_SESSION || op == TREE_OP_ATTACH_SESSION;
 }
 
-#define HEAD_LEN 53 /* up to and with rules */
+#define HEAD_LEN 53            /* up to and with rules */
+#define HAS_BYTES_MAX (1 << 7) /* beside the rules; logs of before are read as they are */
 
 /* Written and read for each write on each server: in one piece. */
 void tree_txn_encode(const struct tree_txn *t, struct buf *out)
 {
+    _Static_assert((TREE_RULES_ALL & HAS_BYTES_MAX) == 0, "the bit is free");
     uint8_t head[HEAD_LEN + 4 + 4 + TREE_PASSWORD_LEN], *at = head + HEAD_LEN;
 
     be32_put(head, (uint32_t)t->op);
@@ -34,6 +36,11 @@ void tree_txn_encode(const struct tree_txn *t, struct buf *out)
     be64_put(head + 40, t->seq);
     be32_put(head + 48, (uint32_t)t->ids.len);
     head[52] = t->rules;
+    if (t->bytes_max != 0) {
+        head[52] |= HAS_BYTES_MAX;
+        be32_put(at, t->bytes_max);
+        at += 4;
+    }
     if (has_password(t->op)) {
         be32_put(at, (uint32_t)t->timeout_ms);
         memcpy(at + 4, t->password, sizeof t->password);
@@ -52,7 +59,7 @@ void tree_txn_encode(const struct tree_txn *t, struct buf *out)
 int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len)
 {
     *t = (struct tree_txn){0};
-    if (len < HEAD_LEN || (data[52] & ~TREE_RULES_ALL) != 0)
+    if (len < HEAD_LEN || (data[52] & ~(TREE_RULES_ALL | HAS_BYTES_MAX)) != 0)
         return ERR_MALFORMED;
     struct tree_txn r = {
         .op = (int32_t)be32_get(data),
@@ -61,10 +68,16 @@ int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len)
         .time_ms = (int64_t)be64_get(data + 16),
         .origin = {be64_get(data + 24), be64_get(data + 32)},
         .seq = be64_get(data + 40),
-        .rules = data[52],
+        .rules = data[52] & TREE_RULES_ALL,
     };
     uint32_t ids_len = be32_get(data + 48);
     const uint8_t *at = data + HEAD_LEN, *end = data + len;
+    if ((data[52] & HAS_BYTES_MAX) != 0) {
+        if (end - at < 4)
+            return ERR_MALFORMED;
+        r.bytes_max = be32_get(at);
+        at += 4;
+    }
     if (has_password(r.op)) {
         if ((size_t)(end - at) < 4 + sizeof r.password)
             return ERR_MALFORMED;
@@ -343,16 +356,24 @@ static void show_changes(struct tree *t, struct watches *watches)
 void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
                 struct watches *watches, struct tree_result *out)
 {
-    struct step s = {
-        .t = t, .zxid = zxid, .time_ms = txn->time_ms, .rules = txn->rules, .ids = txn->ids};
+    struct step s = {.t = t,
+                     .zxid = zxid,
+                     .time_ms = txn->time_ms,
+                     .rules = txn->rules,
+                     .ids = txn->ids,
+                     .bytes_max = txn->bytes_max};
 
     CHECK(zxid > t->zxid);
     t->zxid = zxid;
+    t->is_full = false;
+    if (s.bytes_max == 0 || s.bytes_max > TREE_BYTES_MAX)
+        s.bytes_max = TREE_BYTES_MAX;
     s.session = sessions_find(&t->sessions, txn->session);
     t->want_changes = watches != NULL && watches_count(watches) > 0;
     buf_clear(&t->answer);
     out->session = 0;
     out->err = do_op(&s, txn, &out->session);
+    out->is_full = t->is_full;
     if (t->changes.len > 0)
         show_changes(t, watches);
     tree_changes_cut(t, 0);

@@ -27,6 +27,7 @@ uint32_t lapses_add(struct lapses *l, uint32_t node, int64_t ttl_ms)
         CHECK(id < NODE_LAPSES);
     }
     l->rows[id] = (struct lapse){.node = node, .ttl_ms = ttl_ms};
+    l->count++;
     return NODE_LAPSES | id;
 }
 
@@ -45,6 +46,7 @@ void lapses_drop(struct lapses *l, uint32_t owner)
     (void)lapses_at(l, owner);
     l->rows[id] = (struct lapse){.next = l->free};
     l->free = id;
+    l->count--;
 }
 
 /* Whether it may go at this time. A container that never had a child may when it was made or

@@ -17,7 +17,7 @@ struct lapse {
 
 struct lapses {
     struct lapse *rows; /* [0] is never used */
-    uint32_t n, cap, free;
+    uint32_t n, cap, free, count;
 };
 
 void lapses_free(struct lapses *l);

@@ -73,6 +73,7 @@ static void hash_in(struct nodes *n, uint32_t id, uint32_t hash)
     n->count++;
     n->data_bytes += data_size(n->slots[id].node->data_len);
     n->path_bytes += path_size(n, id);
+    n->name_bytes += n->slots[id].node->name_len;
 }
 
 static void hash_out(struct nodes *n, uint32_t id)
@@ -87,6 +88,7 @@ static void hash_out(struct nodes *n, uint32_t id)
     n->count--;
     n->data_bytes -= data_size(n->slots[id].node->data_len);
     n->path_bytes -= path_size(n, id);
+    n->name_bytes -= n->slots[id].node->name_len;
 }
 
 static uint32_t slot_take(struct nodes *n, struct node *v)

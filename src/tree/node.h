@@ -62,6 +62,7 @@ struct nodes {
     uint32_t families_n, families_cap, families_free;
     uint64_t data_bytes; /* of linked ones */
     uint64_t path_bytes; /* likewise: the lengths of their paths */
+    uint64_t name_bytes; /* likewise: of the last parts alone */
 };
 
 /* Begins with the root alone. */

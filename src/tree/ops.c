@@ -174,6 +174,10 @@ int tree_create(const struct step *s, const struct create *c, uint32_t *id)
     if (node_is_ephemeral(nodes_at(&t->nodes, parent)))
         return ERR_NO_CHILDREN_FOR_EPHEMERALS;
     err = quota_check(s, path, t->path.len, 1, c->data.len > 0 ? c->data.len : 0);
+    if (err == 0) {
+        size_t name_len = t->path.len - path_name_at(path, t->path.len);
+        err = tree_room_for(s, tree_bytes_of_create(c, name_len, t->acl.len));
+    }
     if (err != 0)
         return err;
     create_now(s, c, parent, path, t->path.len, acl_count, id);
@@ -297,6 +301,9 @@ int tree_set_data(const struct step *s, const struct wire_set_data_request *r, u
         return err;
     if (r->version != -1 && r->version != v->version && !MUTANT(tree_version_ignored))
         return ERR_BAD_VERSION;
+    err = tree_room_for(s, more > 0 ? (uint64_t)more : 0);
+    if (err != 0)
+        return err;
     undo_set_add(s, *id);
     t->digest -= tree_digest_self(t, *id, path, len);
     nodes_set_data(&t->nodes, *id, r->data.data, r->data.len);
@@ -361,6 +368,10 @@ int tree_set_acl(const struct step *s, const struct wire_set_acl_request *r, uin
     struct node *v = nodes_at(&t->nodes, *id);
     if (r->version != -1 && r->version != v->aversion)
         return ERR_BAD_VERSION;
+    err = tree_room_for(
+        s, acls_has(&t->acls, t->acl.data, t->acl.len) ? 0 : tree_bytes_of_acl(t->acl.len));
+    if (err != 0)
+        return err;
     t->digest -= tree_digest_self(t, *id, path, len);
     uint32_t was = v->acl;
     v->acl = acls_take(&t->acls, t->acl.data, t->acl.len, count);

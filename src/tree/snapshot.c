@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* snapshot.c -- the whole tree as bytes, and back.
  *
- *   magic "muster-t", version i32, length of all i64, zxid i64
+ *   magic "muster-t", version i32, length of all i64, zxid i64, digest u64 (of version 2: no)
  *   sessions:    count i32; each id i64, timeout i32, origin 2 x i64, password
  *   ACLs:        count i32; each entries i32, bytes
  *   znodes:      count i32, the root first, parents before children; each
@@ -11,6 +11,9 @@
  *   ephemerals:  for each session in the order above: count i32, each znode i32, part i32
  *   a reconfig, if one is under way: zxid i64, server lines bytes
  *   crc32c of everything before, i32
+ *
+ * The digest is the tree's own of when it was saved (tree_digest()); what is loaded must come
+ * to the same.
  *
  * Znodes and ACLs are named by their place in the list. Loading trusts nothing: the
  * checksum is looked at first, yet every field is checked as well.
@@ -27,7 +30,7 @@
 #include "wire/path.h"
 
 #define MAGIC "muster-t"
-#define VERSION 2
+#define VERSION 3
 #define LENGTH_AT 12
 #define CRC_LEN 4
 
@@ -128,6 +131,7 @@ void tree_save(const struct tree *t, struct buf *out)
     put_i32(out, VERSION);
     put_i64(out, 0);
     put_i64(out, t->zxid);
+    buf_add_be64(out, tree_digest(t));
     save_sessions(t, out);
     save_acls(t, out, acl_places);
     put_i32(out, (int32_t)t->nodes.count);
@@ -158,8 +162,10 @@ struct loader {
     struct tree *t;
     struct wire_in in;
     uint32_t acls_n, nodes_n;
-    uint32_t *acls;    /* by place: the number, with a reference of the loader's */
-    uint32_t *nodes;   /* by place: the number */
+    uint32_t *acls;  /* by place: the number, with a reference of the loader's */
+    uint32_t *nodes; /* by place: the number */
+    int32_t version;
+    uint64_t digest;   /* as saved */
     size_t ephemerals; /* znodes that wait for their session */
 };
 
@@ -381,14 +387,25 @@ static int load_reconfig(struct loader *l)
     return 0;
 }
 
+#define WITHOUT_DIGEST 2 /* the version before */
+
+static bool can_read(int32_t version)
+{
+    return version == VERSION || version == WITHOUT_DIGEST;
+}
+
 static int load_head(struct loader *l, size_t len)
 {
     const uint8_t *magic = wire_get_raw(&l->in, 8);
 
-    if (magic == NULL || memcmp(magic, MAGIC, 8) != 0 || wire_get_i32(&l->in) != VERSION ||
-        (uint64_t)wire_get_i64(&l->in) != len)
+    if (magic == NULL || memcmp(magic, MAGIC, 8) != 0)
+        return refuse(l);
+    l->version = wire_get_i32(&l->in);
+    if (!can_read(l->version) || (uint64_t)wire_get_i64(&l->in) != len)
         return refuse(l);
     l->t->zxid = wire_get_i64(&l->in);
+    if (l->version != WITHOUT_DIGEST)
+        l->digest = (uint64_t)wire_get_i64(&l->in);
     return l->t->zxid >= 0 && l->t->zxid < SESSION_ID_BASE ? l->in.err : refuse(l);
 }
 
@@ -407,6 +424,8 @@ static int load_all(struct loader *l, size_t len)
     if (err == 0)
         err = load_reconfig(l);
     if (err == 0 && l->in.at != l->in.end)
+        err = ERR_CORRUPT;
+    if (err == 0 && l->version != WITHOUT_DIGEST && tree_digest(l->t) != l->digest)
         err = ERR_CORRUPT;
     return err;
 }
@@ -432,6 +451,6 @@ struct tree *tree_load(uint64_t hash_key, const uint8_t *data, size_t len)
 bool tree_is_of_other_version(const uint8_t *data, size_t len)
 {
     return len > LENGTH_AT + CRC_LEN && memcmp(data, MAGIC, 8) == 0 &&
-           be32_get(data + 8) != VERSION &&
+           !can_read((int32_t)be32_get(data + 8)) &&
            crc32c(0, data, len - CRC_LEN) == be32_get(data + len - CRC_LEN);
 }

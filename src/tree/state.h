@@ -46,6 +46,7 @@ struct tree {
     /* During an apply: */
     bool in_multi;
     bool want_changes; /* somebody watches */
+    bool is_full;      /* something was refused for want of room */
     struct undo *undo;
     size_t undo_n, undo_cap;
     /* Shown to the watches at the end: event u8, path's length be32, number of the access
@@ -63,6 +64,7 @@ struct step {
     struct session *session;
     uint32_t part; /* number of the operation in its multi */
     uint8_t rules;
+    uint32_t bytes_max;
     struct wire_list ids;
 };
 
@@ -101,6 +103,10 @@ void tree_remove_znode(const struct step *s, uint32_t id);
 /* New data without a trace in the Stat, and without an event. */
 void tree_set_quietly(const struct step *s, uint32_t id, const char *path, size_t len,
                       const char *data, size_t data_len);
+/* Whether the tree may grow by so much: 0 or ERR_QUOTA_EXCEEDED. room.c */
+int tree_room_for(const struct step *s, uint64_t more);
+uint64_t tree_bytes_of_create(const struct create *c, size_t name_len, size_t acl_len);
+uint64_t tree_bytes_of_acl(size_t len);
 /* TREE_OP_LAPSE: lapse.c */
 int tree_lapse(const struct step *s, const uint8_t *body, size_t len);
 /* What /zookeeper/config holds, without any check. Returns the znode. */

@@ -230,7 +230,35 @@ void tree_ephemerals(const struct tree *t, int64_t session, tree_path_visit *vis
 }
 
 int64_t tree_zxid(const struct tree *t) { return t->zxid; }
-uint64_t tree_digest(const struct tree *t) { return t->digest; }
+
+static uint64_t with_reconfig(const struct tree *t, uint64_t digest)
+{
+    if (t->reconfig == 0)
+        return digest;
+    return mix(mix_i64(digest, t->reconfig),
+               hash_bytes(DIGEST_DATA, t->reconfig_text.data, t->reconfig_text.len));
+}
+
+uint64_t tree_digest(const struct tree *t) { return with_reconfig(t, t->digest); }
+
+uint64_t tree_digest_anew(const struct tree *t)
+{
+    struct buf path = {0};
+    uint64_t digest = 0;
+
+    for (uint32_t id = NODE_ROOT; id != NODE_NONE;
+         id = nodes_below_next(&t->nodes, NODE_ROOT, id)) {
+        nodes_path(&t->nodes, id, &path);
+        const char *text = (const char *)path.data;
+        digest +=
+            tree_digest_self(t, id, text, path.len) + tree_digest_family(t, id, text, path.len);
+    }
+    for (const struct session *x = sessions_above(&t->sessions, INT64_MIN); x != NULL;
+         x = sessions_above(&t->sessions, x->id))
+        digest += tree_digest_session(x);
+    buf_free(&path);
+    return with_reconfig(t, digest);
+}
 
 void tree_facts(const struct tree *t, struct tree_facts *out)
 {
@@ -240,6 +268,7 @@ void tree_facts(const struct tree *t, struct tree_facts *out)
         .sessions = t->sessions.count,
         .data_bytes = t->nodes.data_bytes,
         .path_bytes = t->nodes.path_bytes,
+        .bytes = tree_bytes(t),
     };
 }
 

@@ -20,6 +20,9 @@
 #include "wire/wire.h"
 
 #define TREE_PASSWORD_LEN 16
+/* Bytes of a tree, as tree_bytes() counts them, however it is set: what would make it larger
+ * is ERR_QUOTA_EXCEEDED. (A snapshot that is sent to a follower has at most 1 GiB.) */
+#define TREE_BYTES_MAX (960u << 20)
 /* Of the answer to one multiRead: a request of a few kB could ask for gigabytes. Above it the
  * request is ERR_MALFORMED, which is what the protocol has for it. */
 #define TREE_MULTI_READ_BYTES_MAX (64u << 20)
@@ -33,6 +36,9 @@ enum {
     /* The leader says who the servers are: /zookeeper/config becomes the text and a line with
      * its version, the zxid. Or how a reconfig has ended. Body: see tree_config_encode(). */
     TREE_OP_SET_CONFIG = -30,
+    /* Not the tree's: replicas compare what they have (server/member_digest.c). */
+    TREE_OP_DIGEST_MARK = -40,   /* each notes its digest as of this entry, and tells it */
+    TREE_OP_DIGEST_AGREED = -41, /* what a majority has had at a mark */
 };
 
 /* Where a session's client is connected: the server's incarnation and its connection.
@@ -64,6 +70,7 @@ struct tree_txn {
     struct tree_origin origin;
     uint64_t seq;         /* numbers the requests of origin.server; carried for the server */
     uint8_t rules;        /* TREE_RULE_ */
+    uint32_t bytes_max;   /* of the whole tree; 0, or more than that: TREE_BYTES_MAX */
     struct wire_list ids; /* struct wire_id: as whom the client has authenticated; borrowed */
     int32_t timeout_ms;   /* CREATE_, ATTACH_SESSION: negotiated */
     uint8_t password[TREE_PASSWORD_LEN]; /* CREATE_: to be set; ATTACH_: shown */
@@ -81,6 +88,7 @@ int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len);
 struct tree_result {
     int err;         /* 0 or what the reply header carries */
     int64_t session; /* CREATE_SESSION: the new id */
+    bool is_full;    /* it, or a part of it, was refused because of bytes_max */
     struct buf *reply;
 };
 
@@ -180,14 +188,20 @@ bool tree_is_of_other_version(const uint8_t *data, size_t len);
 /* ---- facts ---- */
 int64_t tree_zxid(const struct tree *t); /* of the last entry applied */
 /* Equal trees have equal digests, whatever their hash keys; O(1). Over all znodes and
- * sessions; without the zxid. */
+ * sessions, and the reconfig that is under way; without the zxid. */
 uint64_t tree_digest(const struct tree *t);
+/* The same, added up anew from all there is: differs when memory has changed by itself, or when
+ * an operation has forgotten to count. */
+uint64_t tree_digest_anew(const struct tree *t);
 struct tree_facts {
     uint64_t znodes; /* the root and the built-in ones counted, each once: 4 at first */
     uint64_t ephemerals, sessions, data_bytes;
     uint64_t path_bytes; /* the lengths of all paths */
+    uint64_t bytes;      /* tree_bytes() */
 };
 void tree_facts(const struct tree *t, struct tree_facts *out);
+/* No less than what its snapshot takes; O(1). */
+uint64_t tree_bytes(const struct tree *t);
 
 /* Direct look-ups for the server itself (borrowed, until the next apply). */
 bool tree_get(const struct tree *t, const char *path, const uint8_t **data, size_t *len);

@@ -10,6 +10,7 @@ What it watches: a muster that ends though nobody ended it.
 import collections
 import contextlib
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -19,9 +20,13 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "cluster"))
 
-from cluster import (BUILD, MUSTER, Failed, Machine, Site, command_of, is_gone,  # noqa: E402
+from cluster import (MUSTER, PORT_RESPONDER, TOP, Failed, Machine, Site, command_of, is_gone,  # noqa: E402
                      run, wait_for)
 
+# The tools stand beside the program, but not beside one with planted faults.
+BUILD = os.path.dirname(MUSTER)
+if not os.path.exists(os.path.join(BUILD, "tool_prober")):
+    BUILD = os.path.join(TOP, "build")
 NET = "10.79.0"
 ADDRESSES = (f"{NET}.100", f"{NET}.101")
 INSTANCES = 2
@@ -71,7 +76,7 @@ class ChaosMachine(Machine):
 
     def environment(self):
         """For muster: a wall clock that a file moves; never the monotonic one."""
-        words = []
+        words = [f"MUTANT={self.site.mutant}"] if self.site.mutant else []
         if os.path.exists(FAKETIME):
             words += [f"LD_PRELOAD={FAKETIME}", f"FAKETIME_TIMESTAMP_FILE={self.clock_path}",
                       "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1",
@@ -104,6 +109,10 @@ class ChaosMachine(Machine):
         wait_for(lambda: os.path.basename(command_of(p.pid)) not in ("", "ip") or
                  p.poll() is not None, 30, f"{words[0]} to start on {self.name}", 0.001)
         return p
+
+    def start_responder(self):
+        self.spawn("responder", os.path.join(BUILD, "tool_responder"), self.name,
+                   str(PORT_RESPONDER))
 
     def look(self):
         """Has its muster ended by itself?"""
@@ -285,6 +294,7 @@ class Bed(Site):
         self.wire_in, self.wire_out = f"{self.prefix}-w0", f"{self.prefix}-w1"
         self.wire_program = None
         self.counts = collections.Counter()
+        self.mutant = None      # a planted fault's name
         self.is_kept = False    # a failure: the machines' data, too
 
     def count(self, what, n=1):
@@ -356,13 +366,13 @@ class Bed(Site):
             if n.isdigit():
                 self.count(what if "frames" in what else f"frames {what}", int(n))
 
-    def begin(self, say):
+    def begin(self):
         for m in self.machines.values():
             os.makedirs(m.disk, exist_ok=True)
             run("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", self.prefix, m.disk)
         self.open()
         self.open_wire()
-        self.form(say, before=lambda m: m.ensure_others())
+        self.form(before=lambda m: m.ensure_others())
         path = os.path.join(self.dir, "site.yml")
         with open(path, "w", encoding="utf-8") as f:
             f.write(SITE_FILE.format(lease=LEASE_S, instances=INSTANCES,
@@ -425,17 +435,48 @@ class Bed(Site):
                 m.signal_all(signal.SIGCONT, None)
         if self.wire_program and self.wire_program.poll() is None:
             self.close_wire()
-        super().close()
+        for tries in range(4):  # a busy machine takes its time to end a process
+            try:
+                super().close()
+                break
+            except (Failed, OSError, subprocess.SubprocessError):
+                if tries == 3:
+                    raise
         for m in self.machines.values():
             if os.path.ismount(m.disk):
-                self.keep_data(m)
-                run("umount", m.disk)
+                with contextlib.suppress(OSError):  # what was found must be told all the same
+                    self.keep_data(m)
+                run("umount", "-l", m.disk)
 
     def keep_data(self, m):
         """What is on its small disk, for who looks for a failure's cause."""
         if self.is_kept and os.path.isdir(m.data):
-            shutil.copytree(m.data, os.path.join(m.dir, "data"), dirs_exist_ok=True)
+            shutil.copytree(m.data, os.path.join(m.dir, "data"), dirs_exist_ok=True,
+                            ignore=lambda where, names: [
+                                n for n in names if not os.path.isdir(os.path.join(where, n)) and
+                                not os.path.isfile(os.path.join(where, n))])
 
 
-__all__ = ["Bed", "Failed", "ADDRESSES", "BUILD", "LEASE_S", "MUSTER", "NET", "PATIENCE_S", "is_gone",
-           "run", "wait_for"]
+def clean_up(say):
+    """What a program of this kind left that was killed (SIGKILL) and could not remove it."""
+    left = {}
+    for line in run("ip", "netns", "list").splitlines():
+        found = re.fullmatch(r"(c(\d+))-\w+", line.split()[0])
+        if found and "chaos" not in words_of(int(found.group(2))):
+            left.setdefault(found.group(1), []).append(line.split()[0])
+    for prefix, names in left.items():
+        say(f"removing what {prefix} left behind: {', '.join(names)}")
+        for ns in names:
+            for pid in run("ip", "netns", "pids", ns, check=False).split():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(pid), signal.SIGKILL)
+            run("ip", "netns", "del", ns, check=False)
+    with open("/proc/mounts", encoding="utf-8") as f:
+        mounts = [line.split()[:2] for line in f]
+    for what, where in mounts:
+        found = re.fullmatch(r"c(\d+)", what)
+        if found and where.endswith("/disk") and "chaos" not in words_of(int(found.group(1))):
+            run("umount", "-l", where, check=False)
+
+
+__all__ = ["Bed", "Failed", "ADDRESSES", "BUILD", "MUSTER", "clean_up", "is_gone", "run", "wait_for"]

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev chaos: breaks a site of real processes for as long as wanted, and checks what it promised.
 
-    chaos.py [--minutes N] [--seed N] [--machines 3|4|5] [--only KIND,...] [--out DIR] [--short]
+    chaos.py [--minutes N] [--seed N] [--machines 3|4|5] [--only KIND,...] [--out DIR]
+             [--keep-going] [--short]
 
 Rounds: faults drawn from the seed, then none; then everything must come right by itself, and
 the history of the round's clients must be right. docs/chaos.md says what is done and checked.
@@ -27,12 +28,14 @@ sys.path.insert(0, HERE)
 
 import faults  # noqa: E402
 import history  # noqa: E402
-from bed import (ADDRESSES, BUILD, LEASE_S, PATIENCE_S, Bed, Failed, run, wait_for)  # noqa: E402
+from bed import BUILD, Bed, Failed, clean_up  # noqa: E402
 from sight import Sight  # noqa: E402
 from witnesses import Witnesses  # noqa: E402
 
 TOP = os.path.dirname(os.path.dirname(HERE))
+SITE_ROUNDS = 30  # then another site is founded, of another size
 CALM_S = 3.0  # after all is right: clients go on so long without a fault
+STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 CHECKER = os.path.join(BUILD, "tool_history")
 # Growth that a leak of a round would soon pass.
 MEMORY_MAX_KB = 512 * 1024
@@ -47,7 +50,8 @@ class Campaign:
     def __init__(self, options):
         self.options = options
         self.out = options.out
-        self.dir = os.path.join(self.out, "now")
+        self.dir = None
+        self.kept = []
         self.begun = time.monotonic()
         self.sum = {
             "seed": options.seed, "rounds": 0, "faults": collections.Counter(),
@@ -101,7 +105,6 @@ class Campaign:
             self.sum["memory_kb"].setdefault(m.name, []).append(kb)
             if kb > MEMORY_MAX_KB or files > FILES_MAX:
                 wrong.append(f"muster on {m.name} has {kb} KiB and {files} open files")
-        self.sum["events"] = bed.counts
         return wrong
 
     def most(self, key, value):
@@ -162,47 +165,88 @@ class Campaign:
     # ---- all of it ----
 
     def run(self):
-        bed = Bed(os.path.join(self.dir, "site"), self.machines())
+        """Site after site, each for some rounds. What was wrong, all of it."""
+        every, sites = [], 0
+        while not self.is_over() and not self.is_enough(every):
+            sites += 1
+            wrong = self.site(sites)
+            self.keep(wrong)
+            every += wrong
+            self.write(every)
+        self.end(every)
+        return every
+
+    def is_enough(self, wrong):
+        return len(self.kept) > (3 if self.options.keep_going else 0) or \
+            (bool(wrong) and not self.options.keep_going)
+
+    def site(self, number):
+        """One site, from its founding to its end. What was wrong; nothing of it is left."""
+        self.dir = os.path.join(self.out, f"now-{os.getpid()}")
+        shutil.rmtree(self.dir, ignore_errors=True)
+        bed = Bed(os.path.join(self.dir, "site"), self.machines(number))
+        bed.mutant = self.options.mutant
         sight, witnesses = Sight(bed), None
         wrong = []
         try:
-            bed.begin(say)
-            witnesses = Witnesses(bed, self.options.seed)
+            bed.begin()
+            witnesses = Witnesses(bed, f"{self.options.seed}{number:03d}")
             witnesses.start()
-            say(f"seed {self.options.seed}, {len(bed.machines)} machines, namespaces "
-                f"{bed.prefix}-*: right after {bed.wait_right():.1f} s")
-            number = 0
-            while not wrong and (number == 0 or not self.is_over()):
-                number += 1
-                begun = time.monotonic()
-                n = sum(self.sum["faults"].values())
-                wrong = self.round(bed, sight, witnesses, number)
-                self.sum["rounds"] = number
-                say(f"round {number}: {sum(self.sum['faults'].values()) - n} faults, "
-                    f"{self.sum['operations']['ok']} operations so far, "
-                    f"{time.monotonic() - begun:.0f} s: {'WRONG' if wrong else 'right'}")
-                if not wrong:
-                    shutil.rmtree(os.path.join(self.dir, f"round-{number}"))
+            took = bed.wait_right()
+            say(f"seed {self.options.seed}, site {number}: {len(bed.machines)} machines, "
+                f"namespaces {bed.prefix}-*, right after {took:.1f} s")
+            rounds = 0
+            while not wrong and rounds < SITE_ROUNDS and (rounds == 0 or not self.is_over()):
+                rounds += 1
+                wrong = self.one_of(bed, sight, witnesses)
                 self.write(wrong)
             if not wrong:
                 wrong = bed.stop_well()
         except (Failed, OSError, subprocess.SubprocessError, ValueError) as e:
             wrong.append(f"{type(e).__name__}: {e}")
         finally:
-            for s in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(s, signal.SIG_IGN)  # nothing is left half removed
-            with contextlib.suppress(Exception):
-                sight.stop()
-            if witnesses:
-                with contextlib.suppress(Exception):
-                    witnesses.stop()
-            bed.is_kept = bool(wrong)
-            bed.close()
-        self.end(wrong)
+            with unstoppable():  # nothing is left half removed
+                for part in (sight, witnesses):
+                    with contextlib.suppress(Exception):
+                        part.stop()
+                wrong += bed.deaths()
+                bed.is_kept = bool(wrong)
+                bed.close()
+                for name, n in bed.counts.items():
+                    self.sum["events"][name] += n
         return wrong
 
-    def machines(self):
-        return self.options.machines or random.Random(self.options.seed).choice((3, 3, 5))
+    def one_of(self, bed, sight, witnesses):
+        """The next round, and a line about it."""
+        number = self.sum["rounds"] = self.sum["rounds"] + 1
+        begun = time.monotonic()
+        n = sum(self.sum["faults"].values())
+        wrong = self.round(bed, sight, witnesses, number)
+        memory = max(m.memory_kb()[0] for m in bed.machines.values())
+        say(f"round {number}: {sum(self.sum['faults'].values()) - n} faults, "
+            f"{self.sum['operations']['ok']} operations so far, {memory} KiB, "
+            f"{time.monotonic() - begun:.0f} s: {'WRONG' if wrong else 'right'}")
+        if not wrong:
+            shutil.rmtree(os.path.join(self.dir, f"round-{number}"))
+        return wrong
+
+    def keep(self, wrong):
+        """What a failure left, for who looks for its cause."""
+        if wrong:
+            kept = os.path.join(self.out, f"failed-{self.options.seed}-{self.sum['rounds']}-"
+                                f"{time.strftime('%H%M%S')}")
+            os.rename(self.dir, kept)
+            with open(os.path.join(kept, "wrong.txt"), "w", encoding="utf-8") as f:
+                f.write("\n".join(wrong) + "\n")
+            self.kept.append(f"{kept} (round-{self.sum['rounds']}/: schedule, histories, "
+                             "probers; site/: logs and data of the machines)")
+            for w in wrong[:5]:
+                say(f"WRONG: {w}")
+        shutil.rmtree(self.dir, ignore_errors=True)
+
+    def machines(self, number):
+        return self.options.machines or random.Random(
+            f"{self.options.seed}/site/{number}").choice((3, 3, 4, 5))
 
     def is_over(self):
         return time.monotonic() - self.begun >= self.options.minutes * 60
@@ -238,17 +282,21 @@ class Campaign:
         lines.append("checks: " + ", ".join(f"{k} {n}" for k, n in sorted(s["checks"].items())))
         for w in wrong[:20]:
             lines.append(f"WRONG: {w}")
-        if wrong:
-            kept = os.path.join(self.out, f"failed-{s['seed']}-{time.strftime('%H%M%S')}")
-            os.rename(self.dir, kept)
-            lines.append(f"kept: {kept} (round-{s['rounds']}/: schedule, histories, probers; "
-                         "site/: logs, data)")
-        else:
-            shutil.rmtree(self.dir, ignore_errors=True)
+        lines += [f"kept: {k}" for k in self.kept]
         lines.append(f"verdict: {s['verdict']}")
         with open(os.path.join(self.out, "summary.txt"), "w", encoding="utf-8") as f:
             f.write("\n".join(lines) + "\n")
         print("\n".join(lines), flush=True)
+
+
+@contextlib.contextmanager
+def unstoppable():
+    before = {s: signal.signal(s, signal.SIG_IGN) for s in STOPS}
+    try:
+        yield
+    finally:
+        for s, how in before.items():
+            signal.signal(s, how)
 
 
 def interrupt(number, frame):
@@ -261,6 +309,9 @@ def main():
     parser.add_argument("--seed", type=int, default=None)
     parser.add_argument("--machines", type=int, choices=(3, 4, 5))
     parser.add_argument("--only", default="", help="kinds of faults: " + ", ".join(faults.KINDS))
+    parser.add_argument("--mutant", help="a planted fault; ./dev chaos builds it")
+    parser.add_argument("--keep-going", action="store_true",
+                        help="after a failure found another site, up to three times")
     parser.add_argument("--out", default=os.path.join(TOP, "build", "chaos"))
     parser.add_argument("--short", action="store_true", help="for ./dev test: a line of result")
     options = parser.parse_args()
@@ -274,13 +325,15 @@ def main():
         print("chaos: needs root: the machines are network namespaces", file=sys.stderr)
         return 77
     os.makedirs(options.out, exist_ok=True)
-    shutil.rmtree(os.path.join(options.out, "now"), ignore_errors=True)
-    for s in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    clean_up(say)
+    for s in STOPS:
         signal.signal(s, interrupt)
     campaign = Campaign(options)
     try:
         wrong = campaign.run()
     except KeyboardInterrupt:
+        if campaign.dir:
+            shutil.rmtree(campaign.dir, ignore_errors=True)
         print("interrupted; everything was removed", file=sys.stderr)
         return 130
     if options.short:

@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 
-from bed import ADDRESSES, BUILD, Failed, wait_for
+from bed import ADDRESSES, BUILD, Failed
 from cluster import PORT_RESPONDER
 from probe import Answer, Probe
 
@@ -99,6 +99,3 @@ class Sight:
     def stop(self):
         for p in self.probes:
             p.kill()
-
-
-__all__ = ["Sight", "wait_for"]

@@ -20,8 +20,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "peer"))
 
 from report import Report  # noqa: E402
-from sessions import (AUTH, CREATE, EXISTS, GET, LIMIT, PING, PORT, SET, SETWATCHES,  # noqa: E402
-                      SET_SERVER, SYNC, Closed, Conn, Muster, create, i32, namespace, session, text,
+from sessions import (AUTH, CLOSE, CREATE, DELETE, EXISTS, GET, LIMIT, PING, PORT, SET, SETWATCHES,  # noqa: E402
+                      SET_SERVER, SYNC, WORLD, Closed, Conn, Muster, create, i32, namespace, session, text,
                       wait_for)
 
 WATCHES = 1000000
@@ -227,6 +227,48 @@ def enforced_auth():
         bed.lives()
 
 
+def large(path):
+    """A create with 5,000 bytes."""
+    return text(path) + text("d" * 5000) + WORLD + i32(0)
+
+
+def a_full_tree():
+    """On three servers: what grows it gets -125 on each, deletes work, and it says why."""
+    with Bed({"muster.treeBytesMax": "100000"}, 3) as bed:
+        c = session(bed.address)
+        made = 0
+        while True:
+            got = c.ask(CREATE, large(f"/n{made}"))
+            if got[1] != 0:
+                break
+            made += 1
+            expect(made < 20, "20 znodes of 5,000 bytes in 100,000")
+        expect(got[1] == -125, f"the answer is {got}")
+        expect(made == 19, f"{made} fit")
+        for address in bed.servers.addresses:  # whoever leads, and whoever is asked
+            other = session(address)
+            expect(other.ask(CREATE, large("/more"))[1] == -125, "a server takes it")
+            expect(other.ask(SET, text("/n0") + text("d" * 4999) + i32(-1))[1] == 0,
+                   "it cannot be made smaller")
+            other.close()
+        expect(c.ask(DELETE, text("/n1") + i32(-1))[1] == 0, "it cannot be deleted")
+        expect(c.ask(CREATE, large("/more"))[1] == 0, "there is no room again")
+        bed.says("limit=muster.treeBytesMax", "value=100000", "measured=9")
+        bed.lives()
+
+
+def too_many_sessions():
+    with Bed({"muster.sessionsMax": "5"}) as bed:
+        some = [session(bed.address) for _ in range(5)]
+        expect(all(c.session for c in some), "not five sessions")
+        said = Conn(bed.address).connect()
+        expect(said == "closed", f"a sixth client is answered: {said}")
+        bed.says("limit=muster.sessionsMax", "value=5", "measured=6")
+        expect(some[0].ask(PING, xid=-2) == (-2, 0), "another client is not answered")
+        some.pop().ask(CLOSE)
+        wait_for(lambda: Conn(bed.address).connect() != "closed", lambda: "room for another", 10)
+
+
 def settings_that_cannot_be():
     for pairs, said in ((("enforce.auth.enabled=true",), "enforce.auth.schemes"),
                         (("enforce.auth.enabled=true", "enforce.auth.schemes=sasl"), "sasl"),
@@ -359,7 +401,8 @@ def drain(poll, open_ones, answers, sessions, wait):
 
 
 TESTS = (connections_of_one_address, connections_in_all, long_frames, large_values_are_replicated,
-         who_waits_is_not_read, throttled, large_requests, enforced_auth, settings_that_cannot_be,
+         who_waits_is_not_read, throttled, large_requests, enforced_auth, a_full_tree, too_many_sessions,
+         settings_that_cannot_be,
          a_million_watches, a_storm_of_clients)
 
 

@@ -11,13 +11,18 @@ DIR/corpus/TARGET, what broke it in DIR/crashes, what it said in DIR/log/TARGET.
 the turns that run and writes them down. Exit code 1: something broke a target.
 
     all.py --table LEDGER...     the sums of ledgers, a line a target, as docs/fuzzing.md has them
+    all.py --keep DIR [TARGET...]  the least inputs of DIR/corpus that cover all, of at most
+                                 KEEP_BYTES each, into tests/fuzz/corpus; what has another name
+                                 than its hash there is a regression, and stays
 """
 import argparse
 import glob
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
 import time
 
@@ -35,6 +40,7 @@ TAPES = ("fuzz_session", "fuzz_clients", "fuzz_transport", "fuzz_ensemble", "fuz
 UNIT_SECONDS = 20  # longer than this for one input is a hang
 MEMORY_MB = 2048
 MALLOC_MB = 256    # no input chooses an allocation larger than this
+KEEP_BYTES = 1500  # of a kept input
 CRASHES_MAX = 20   # of one target: more of them are mostly the same one again
 SANITIZERS = {
     "ASAN_OPTIONS": "detect_leaks=1:strict_string_checks=1:detect_stack_use_after_return=1",
@@ -212,6 +218,29 @@ def table(paths):
     return 0
 
 
+def keep(options):
+    """Merges a campaign's inputs into the kept ones; what is new to the code comes in."""
+    for target in targets_of(options):
+        kept, new = os.path.join(KEPT, target), os.path.join(options.keep, "corpus", target)
+        if not os.path.isdir(new):
+            continue
+        os.makedirs(kept, exist_ok=True)
+        for name in os.listdir(kept):
+            if re.fullmatch(r"[0-9a-f]{40}", name):  # made here before: chosen again
+                shutil.copy(os.path.join(kept, name), new)
+                os.unlink(os.path.join(kept, name))
+        # By edges alone: the counts of how often each ran would keep ten times as many.
+        p = subprocess.run([os.path.join(options.programs, target), "-merge=1",
+                            "-use_counters=0", f"-max_len={KEEP_BYTES}", "-timeout=20",
+                            kept, new], capture_output=True, text=True, errors="replace",
+                           check=False, env={**os.environ, **SANITIZERS})
+        sizes = [os.path.getsize(os.path.join(kept, f)) for f in os.listdir(kept)]
+        print(f"{target}: {len(sizes)} inputs, {sum(sizes)} bytes"
+              + (f", but the merge ended with code {p.returncode}: {p.stderr[-300:]}"
+                 if p.returncode else ""), flush=True)
+    return 0
+
+
 def main():
     p = argparse.ArgumentParser(usage=__doc__, add_help=False)
     p.add_argument("--hours", type=float, default=1)
@@ -220,12 +249,15 @@ def main():
     p.add_argument("--into", default=os.path.join(TOP, "build-fuzz", "all"))
     p.add_argument("--programs", default=os.path.join(TOP, "build-fuzz"))
     p.add_argument("--table", nargs="+")
+    p.add_argument("--keep")
     p.add_argument("targets", nargs="*")
     options = p.parse_args()
     if options.table:
         return table(options.table)
-    options.into = os.path.abspath(options.into)
     options.programs = os.path.abspath(options.programs)
+    if options.keep:
+        return keep(options)
+    options.into = os.path.abspath(options.into)
     return Campaign(options).run()
 
 

@@ -5,6 +5,7 @@
 #include "base/err.h"
 
 enum { FULL_RETRY_US = 500000, SLOW_MAX_US = 1000000, LOOK_US = 1000000 };
+enum { AGAIN_MAX = 3, AGAIN_CHANGES = 12 };
 
 void box_init(struct box *b, struct world *w, unsigned host, const struct box_core *core)
 {
@@ -18,7 +19,7 @@ static void stop(struct box *b)
     if (b->snapshot != NULL)
         raft_blob_unref(b->snapshot);
     b->snapshot = NULL;
-    b->busy = b->saving = b->is_waiting = false;
+    b->busy = b->saving = b->is_waiting = b->has_run = b->dies_of_power = false;
     store_close(b->store);
     b->store = NULL;
     b->life++;
@@ -29,13 +30,63 @@ void box_free(struct box *b)
     if (b->store != NULL)
         stop(b);
     sim_disk_free(b->disk);
+    sim_disk_free(b->aside);
 }
 
 void box_replace(struct box *b)
 {
     CHECK(b->store == NULL);
-    sim_disk_free(b->disk);
+    sim_disk_free(b->aside);
+    b->aside = b->disk;
     b->disk = sim_disk_new(rng_next(&b->w->rng));
+}
+
+static void skip_state(void *ctx, uint64_t term, uint64_t vote)
+{
+    (void)ctx, (void)term, (void)vote;
+}
+
+static void skip_snapshot(void *ctx, uint64_t index, uint64_t term,
+                          const struct raft_members *members, const uint8_t *data, size_t len)
+{
+    (void)ctx, (void)index, (void)term, (void)members, (void)data, (void)len;
+}
+
+static void skip_entry(void *ctx, struct raft_entry *e) { (void)ctx, (void)e; }
+
+/* It dies while it makes good what it finds, or just after; nothing has gone out yet. */
+static void die_again(struct box *b)
+{
+    static const struct store_load nothing = {NULL, skip_state, skip_snapshot, skip_entry};
+    struct buf why = {0};
+    struct store *s = NULL;
+
+    sim_disk_stop_after(b->disk, world_below(b->w, AGAIN_CHANGES));
+    int err = store_open(&s, sim_disk_disk(b->disk), &b->options, &nothing, &why);
+    b->is_clean = false;
+    buf_free(&why);
+    if (err != 0 && !sim_disk_is_stopped(b->disk))
+        return; /* it will not open the next time either */
+    if (err == 0) {
+        sim_disk_stop_after(b->disk, 0);
+        store_close(s);
+    }
+    if (world_chance(b->w, 700))
+        sim_disk_power_loss(b->disk);
+    else
+        sim_disk_killed(b->disk);
+}
+
+bool box_put_back(struct box *b)
+{
+    struct sim_disk *disk = b->aside;
+
+    CHECK(b->store == NULL);
+    if (disk == NULL)
+        return false;
+    b->aside = b->disk;
+    b->disk = disk;
+    return true;
 }
 
 static void look(struct box *b)
@@ -66,6 +117,8 @@ static void look_due(void *ctx, uint64_t life, uint64_t unused)
 int box_open(struct box *b, const struct store_load *load, struct buf *why)
 {
     CHECK(b->store == NULL);
+    for (unsigned i = 0; i < AGAIN_MAX && world_chance(b->w, b->again_permille); i++)
+        die_again(b);
     int err = store_open(&b->store, sim_disk_disk(b->disk), &b->options, load, why);
     if (err == 0) {
         b->life++;
@@ -178,9 +231,13 @@ bool box_rot(struct box *b)
 
 void box_stop(struct box *b)
 {
+    bool is_dead = sim_disk_is_stopped(b->disk);
+
     sim_disk_fail_sync(b->disk, 0);
+    if (!is_dead)
+        sim_disk_stop_after(b->disk, UINT64_MAX);
     stop(b);
-    b->is_clean = true;
+    b->is_clean = !is_dead;
     sim_disk_killed(b->disk); /* what it has is as if synced: see sim_disk_copy() */
 }
 
@@ -199,14 +256,25 @@ static void done(void *ctx, uint64_t life, uint64_t unused)
     if (life != b->life || !b->busy)
         return;
     if (world_is_frozen(b->w, b->host)) {
+        /* The kernel may do what it was asked to; the process does not know yet. */
+        if (!b->has_run && !world_is_asleep(b->w, b->host) &&
+            b->w->now_us >= b->stuck_until_us && world_chance(b->w, 500)) {
+            b->run_err = run(b);
+            b->has_run = true;
+        }
         world_at(b->w, b->w->hosts[b->host].frozen_until_us, done, b, life, 0);
         return;
     }
-    if (b->w->now_us < b->stuck_until_us) {
+    if (!b->has_run && b->w->now_us < b->stuck_until_us) {
         world_at(b->w, b->stuck_until_us, done, b, life, 0);
         return;
     }
-    int err = run(b);
+    int err = b->has_run ? b->run_err : run(b);
+    b->has_run = false;
+    if (sim_disk_is_stopped(b->disk)) {
+        b->core.died(b->core.ctx);
+        return;
+    }
     b->is_waiting = err == ERR_DISK_FULL && b->saving;
     if (b->is_waiting || !b->saving)
         b->look_us = 0;
@@ -250,7 +318,7 @@ void box_work(struct box *b)
 void box_crash(struct box *b, bool power_loss)
 {
     /* What was under way may have got anywhere. */
-    if (b->busy && world_chance(b->w, 600)) {
+    if (b->busy && !b->has_run && !sim_disk_is_stopped(b->disk) && world_chance(b->w, 600)) {
         sim_disk_stop_after(b->disk, world_below(b->w, 6));
         (void)run(b);
     }
@@ -261,6 +329,14 @@ void box_crash(struct box *b, bool power_loss)
     else
         sim_disk_killed(b->disk);
     sim_disk_set_capacity(b->disk, UINT64_MAX);
+}
+
+void box_break_at(struct box *b, uint64_t n, bool power_loss)
+{
+    if (b->store == NULL || sim_disk_is_stopped(b->disk))
+        return;
+    b->dies_of_power = power_loss;
+    sim_disk_stop_after(b->disk, n);
 }
 
 void box_fail_sync(struct box *b)
@@ -283,6 +359,8 @@ void box_leave_room(struct box *b, uint64_t bytes)
 void box_heal(struct box *b)
 {
     b->slow_until_us = b->stuck_until_us = 0;
+    if (!sim_disk_is_stopped(b->disk))
+        sim_disk_stop_after(b->disk, UINT64_MAX);
     sim_disk_fail_sync(b->disk, 0);
     box_fill(b, false);
 }

@@ -36,7 +36,7 @@ static int usage(void)
           "--mutants] [--reached FILE]\n"
           "  --seed N        one seed, every event printed\n"
           "  --seeds N       seeds 1 to N in each world, and those kept in tests/sim/seeds\n"
-          "  --world NAME    only there: site or raft\n"
+          "  --world NAME    only there: site, raft or epoch\n"
           "  --mutants       each planted fault must be found (a build with them)\n"
           "  --mutant NAME   with that fault\n"
           "  --reached FILE  where to write how many seeds came to each named state\n",

@@ -56,7 +56,7 @@ struct sim_disk {
     uint64_t capacity;
     uint64_t full_after, stop_after, fail_sync; /* counting down; 0 and UINT64_MAX: off */
     bool stopped;
-    uint64_t changes_total, syncs_total;
+    uint64_t changes_total, syncs_total, names_total;
 };
 
 static struct sim_disk *sim_of(struct disk *d) { return (struct sim_disk *)(void *)d; }
@@ -186,6 +186,7 @@ static void names_clear(struct names *n)
 static void name_changed(struct sim_disk *d, const char *from, const char *to, struct inode *f)
 {
     mem_grow(d->changes, d->changes_cap, d->changes_n + 1);
+    d->names_total++;
     f->refs++;
     d->changes[d->changes_n++] =
         (struct name_change){.from = from != NULL ? mem_dup_str(from) : NULL,
@@ -535,6 +536,8 @@ void sim_disk_fail_sync(struct sim_disk *d, uint64_t n) { d->fail_sync = n; }
 uint64_t sim_disk_changes(const struct sim_disk *d) { return d->changes_total; }
 uint64_t sim_disk_syncs(const struct sim_disk *d) { return d->syncs_total; }
 
+uint64_t sim_disk_names(const struct sim_disk *d) { return d->names_total; }
+
 void sim_disk_put(struct sim_disk *d, const char *name, const void *data, size_t len)
 {
     struct inode *f = mem_new(struct inode);
@@ -570,6 +573,13 @@ void sim_disk_remove(struct sim_disk *d, const char *name)
 {
     name_remove(&d->cache, name);
     name_remove(&d->durable, name);
+}
+
+void sim_disk_wipe(struct sim_disk *d)
+{
+    settle_names(d, true);
+    names_clear(&d->cache);
+    names_clear(&d->durable);
 }
 
 const char *sim_disk_name(const struct sim_disk *d, size_t n)

@@ -38,9 +38,10 @@ bool sim_disk_is_stopped(const struct sim_disk *d);
 /* The n-th sync from now fails (1: the next); the disk works on. */
 void sim_disk_fail_sync(struct sim_disk *d, uint64_t n);
 
-/* Counters: changes (as for stop_after), syncs of files. */
+/* Counters: changes (as for stop_after), syncs of files, changes of names. */
 uint64_t sim_disk_changes(const struct sim_disk *d);
 uint64_t sim_disk_syncs(const struct sim_disk *d);
+uint64_t sim_disk_names(const struct sim_disk *d); /* made, changed, removed */
 
 /* Behind the back of the store: the names and bytes, as reads see them. */
 void sim_disk_put(struct sim_disk *d, const char *name, const void *data, size_t len);
@@ -48,6 +49,8 @@ bool sim_disk_get(const struct sim_disk *d, const char *name, const uint8_t **da
                   size_t *len);
 void sim_disk_flip(struct sim_disk *d, const char *name, uint64_t bit);
 void sim_disk_remove(struct sim_disk *d, const char *name);
+/* rm -rf while it is used: all names are gone; what is open stays open. */
+void sim_disk_wipe(struct sim_disk *d);
 const char *sim_disk_name(const struct sim_disk *d, size_t n); /* NULL: no more */
 
 #endif

@@ -109,7 +109,7 @@ unsigned world_add_host(struct world *w, const char *name, int32_t drift_ppm)
 
 static uint64_t host_us(const struct world *w, const struct world_host *h)
 {
-    int64_t passed = (int64_t)(w->now_us - h->since_us);
+    int64_t passed = w->now_us > h->since_us ? (int64_t)(w->now_us - h->since_us) : 0;
 
     return h->clock_base_us + (uint64_t)(passed + passed * h->drift_ppm / 1000000);
 }
@@ -135,8 +135,8 @@ uint64_t world_host_due(const struct world *w, unsigned host, uint64_t ms)
         return w->now_us;
     /* A little late rather than early: the clock must show it. */
     uint64_t left = ms * 1000 - now;
-    return w->now_us + (uint64_t)((int64_t)left - (int64_t)left * h->drift_ppm / 1000000) +
-           left / 5000 + 2;
+    return (w->now_us > h->since_us ? w->now_us : h->since_us) +
+           (uint64_t)((int64_t)left - (int64_t)left * h->drift_ppm / 1000000) + left / 5000 + 2;
 }
 
 void world_set_drift(struct world *w, unsigned host, int32_t drift_ppm)
@@ -144,13 +144,70 @@ void world_set_drift(struct world *w, unsigned host, int32_t drift_ppm)
     struct world_host *h = &w->hosts[host];
 
     h->clock_base_us = host_us(w, h);
-    h->since_us = w->now_us;
+    if (h->since_us < w->now_us) /* else it stands */
+        h->since_us = w->now_us;
     h->drift_ppm = drift_ppm;
 }
 
 bool world_is_frozen(const struct world *w, unsigned host)
 {
     return w->hosts[host].frozen_until_us > w->now_us;
+}
+
+static void put_off(uint64_t *until_us, uint64_t us)
+{
+    if (*until_us < us)
+        *until_us = us;
+}
+
+void world_freeze(struct world *w, unsigned host, uint64_t us)
+{
+    put_off(&w->hosts[host].frozen_until_us, w->now_us + us);
+}
+
+void world_stop_clock(struct world *w, unsigned host, uint64_t us)
+{
+    struct world_host *h = &w->hosts[host];
+
+    h->clock_base_us = host_us(w, h);
+    put_off(&h->since_us, w->now_us + us);
+    put_off(&h->stood_until_us, h->since_us);
+    put_off(&h->timers_stood_until_us, h->since_us);
+}
+
+void world_pause(struct world *w, unsigned host, uint64_t us)
+{
+    world_stop_clock(w, host, us);
+    world_freeze(w, host, us);
+    put_off(&w->hosts[host].asleep_until_us, w->now_us + us);
+}
+
+void world_suspend(struct world *w, unsigned host, uint64_t us)
+{
+    struct world_host *h = &w->hosts[host];
+
+    if (world_is_asleep(w, host))
+        return;
+    world_freeze(w, host, us);
+    put_off(&h->asleep_until_us, w->now_us + us);
+    put_off(&h->timers_stood_until_us, w->now_us + us);
+    h->slept_ms += us / 1000;
+}
+
+bool world_is_asleep(const struct world *w, unsigned host)
+{
+    return w->hosts[host].asleep_until_us > w->now_us;
+}
+
+bool world_clock_stood(const struct world *w, unsigned host, uint64_t us)
+{
+    return w->hosts[host].stood_until_us + us > w->now_us && w->hosts[host].stood_until_us != 0;
+}
+
+bool world_timers_stood(const struct world *w, unsigned host, uint64_t us)
+{
+    return w->hosts[host].timers_stood_until_us + us > w->now_us &&
+           w->hosts[host].timers_stood_until_us != 0;
 }
 
 /* ---- network ---- */

@@ -3,8 +3,8 @@
  *
  * Events run one after the other in the order of their time; everything that chance decides
  * is drawn from one generator, so a seed replays exactly. Time is in microseconds since the
- * world began; each host has a clock of its own that drifts, and can be frozen (SIGSTOP, a
- * paused virtual machine): what is due for it waits.
+ * world began; each host has a clock of its own that drifts and can stand, and can be frozen
+ * (SIGSTOP, a paused virtual machine): what is due for it waits.
  *
  * A pipe is one direction of a connection: ordered, delayed, blocked while the network from
  * its one host to its other is cut, and empty when it breaks. Nothing here knows what is
@@ -41,6 +41,10 @@ struct world_host {
     uint64_t since_us;
     int64_t wall_offset_ms;
     uint64_t frozen_until_us; /* in the past: it runs */
+    uint64_t asleep_until_us; /* its kernel as well: it answers nothing */
+    uint64_t slept_ms;        /* so much of its clock its kernel's timers have not seen */
+    /* When its clock, and its kernel's timers, last went on after they had stood; 0: never. */
+    uint64_t stood_until_us, timers_stood_until_us;
 };
 
 /* How the network is, drawn for each seed anew; may change in the run. */
@@ -62,6 +66,7 @@ struct world {
     unsigned hosts_n;
     struct world_net net;
     bool blocked[WORLD_HOSTS_MAX][WORLD_HOSTS_MAX]; /* from, to */
+    bool calm;                                      /* no faults any more */
     jmp_buf stop;
     char failure[400]; /* "" while all is well */
 };
@@ -87,6 +92,19 @@ int64_t world_host_wall_ms(const struct world *w, unsigned host);
 uint64_t world_host_due(const struct world *w, unsigned host, uint64_t ms);
 void world_set_drift(struct world *w, unsigned host, int32_t drift_ppm);
 bool world_is_frozen(const struct world *w, unsigned host);
+/* Its processes stand (SIGSTOP); its kernel and its clock go on. */
+void world_freeze(struct world *w, unsigned host, uint64_t us);
+/* Its clock stands, and all that waits for it; its processes run. */
+void world_stop_clock(struct world *w, unsigned host, uint64_t us);
+/* A virtual machine is paused: processes, kernel and clock stand, and none of them knows. */
+void world_pause(struct world *w, unsigned host, uint64_t us);
+/* It sleeps (suspend to memory): the clock shows it afterwards (CLOCK_BOOTTIME), but the time
+ * is added to what its kernel's timers wait for. */
+void world_suspend(struct world *w, unsigned host, uint64_t us);
+bool world_is_asleep(const struct world *w, unsigned host); /* paused or suspended */
+/* The clock stands, or did less than us ago. */
+bool world_clock_stood(const struct world *w, unsigned host, uint64_t us);
+bool world_timers_stood(const struct world *w, unsigned host, uint64_t us); /* likewise */
 
 /* ---- network ---- */
 uint64_t world_delay_us(struct world *w);

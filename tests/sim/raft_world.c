@@ -13,6 +13,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "box.h"
+#include "faults.h"
 #include "raft_watch.h"
 #include "raft_world.h"
 #include "runner.h"
@@ -20,7 +21,30 @@
 
 enum { BACKLOG_MAX = 500 }; /* proposed and not committed, of one leader */
 enum { SERVERS_MAX = 7, READS_MAX = 20000, FAULTS_US = 12000000, QUIET_US = 12000000 };
-enum { ACKS_MAX = 4096 };
+enum { ACKS_MAX = 4096, HEADER = 16 /* of a datagram: the world, the sender's disk */ };
+enum { STAND_MAX_US = 3000000, ABSENT_MIN_US = 2000000, ABSENT_MAX_US = 8000000 };
+enum { BREAK_NEAR = 8, BREAK_FAR = 150 }; /* changes of a disk */
+enum { STRIKE_GAP_US = 30000 };           /* or a start is struck for ever */
+
+enum fault {
+    FAULT_KILL,
+    FAULT_POWER,
+    FAULT_POWER_ALL,
+    FAULT_CUT,
+    FAULT_CUT_ONE_WAY,
+    FAULT_HEAL,
+    FAULT_FREEZE,
+    FAULT_SLOW_DISK,
+    FAULT_DISK,
+    FAULT_MEMBERS,
+    FAULT_SHAPE,
+    FAULT_FLAP,
+    FAULT_STAND,
+    FAULT_BREAK,
+    FAULT_ABSENT,
+    FAULT_LOST_DISK,
+    FAULTS
+};
 
 struct sim;
 
@@ -32,6 +56,10 @@ struct server {
     uint64_t timer_us;
     uint64_t state, state_index; /* the state machine: a hash of all entries */
     bool joined;                 /* has data: may be started */
+    uint64_t birth, disks;       /* raft_options.birth; how many disks it has had */
+    uint64_t absent_until_us;    /* it is not started before */
+    bool is_lost;                /* its disk was, and it does not vote again yet */
+    struct moments moments;
     bool is_snapshotting;
     struct raft_blob *snapshot;
     uint64_t snapshot_index;
@@ -59,13 +87,17 @@ struct sim {
     uint64_t acked_index, acked_n;
     uint64_t read_floor[READS_MAX]; /* what a read, by its ctx, must see at least */
     uint64_t reads, reads_done;
-    unsigned weights[10];
+    unsigned weights[FAULTS];
+    struct pace pace;
+    unsigned again_permille, strike_moments, strike_kinds, strike_permille;
+    uint64_t strike_from_us;         /* none before */
+    bool loses_disks, loses_members; /* one of the two in a world: see town.h */
     uint32_t proposals_us, faults_us, restart_us, save_min_us, save_max_us;
     uint64_t snapshot_every;
     bool quiet, is_shrinking; /* is_shrinking: down to one server */
     bool is_hasty;            /* leaders fall soon after they rise */
     unsigned leaders_seen;
-    uint32_t batch_max;
+    uint32_t batch_max, chunk_max;
 };
 
 static void turn(struct server *s);
@@ -121,8 +153,11 @@ static void load_entry(void *ctx, struct raft_entry *e)
 static void start(struct server *s)
 {
     struct sim *sim = s->sim;
-    const struct raft_options o = {
-        .id = s->n + 1, .seed = rng_next(&sim->w.rng), .batch_max = sim->batch_max};
+    const struct raft_options o = {.id = s->n + 1,
+                                   .seed = rng_next(&sim->w.rng),
+                                   .batch_max = sim->batch_max,
+                                   .birth = s->birth,
+                                   .chunk_max = sim->chunk_max};
     const struct store_load load = {s, load_state, load_snapshot, load_entry};
 
     CHECK(s->raft == NULL);
@@ -157,7 +192,7 @@ static void restart_due(void *ctx, uint64_t n, uint64_t unused)
     struct server *s = &((struct sim *)ctx)->servers[n];
 
     (void)unused;
-    if (s->raft == NULL && s->joined)
+    if (s->raft == NULL && s->joined && s->sim->w.now_us >= s->absent_until_us)
         start(s);
 }
 
@@ -175,8 +210,12 @@ static void datagram_due(void *ctx, uint64_t n, uint64_t from)
                  datagram_due, data, n, from);
         return;
     }
-    if (s->raft != NULL && world_reaches(&sim->w, sim->servers[from].host, s->host)) {
-        int err = raft_step(s->raft, now_ms(s), from + 1, data->data + 8, data->len - 8);
+    /* Connections do not outlive a disk: what an earlier life has said is gone with it. */
+    bool is_of_this_life = be64_get(data->data + 8) == sim->servers[from].disks;
+    if (s->raft != NULL && is_of_this_life &&
+        world_reaches(&sim->w, sim->servers[from].host, s->host)) {
+        int err =
+            raft_step(s->raft, now_ms(s), from + 1, data->data + HEADER, data->len - HEADER);
         if (err != 0)
             world_fail(&sim->w, "server %u: a message from %u is %s", s->n, (unsigned)from,
                        err_name(err));
@@ -199,6 +238,7 @@ static void send(struct server *s, uint64_t to, const struct buf *message)
             continue;
         struct buf *data = mem_new(struct buf);
         buf_add_be64(data, (uint64_t)(uintptr_t)sim);
+        buf_add_be64(data, s->disks);
         buf_add(data, message->data, message->len);
         world_at(w, w->now_us + world_delay_us(w), datagram_due, data, to - 1, s->n);
     }
@@ -344,6 +384,26 @@ static void look_for_new_leader(struct server *s)
                  sim, s->n, world_chance(&sim->w, 400));
 }
 
+static void strike_due(void *ctx, uint64_t what, uint64_t n);
+
+static void look_for_moments(struct server *s)
+{
+    struct sim *sim = s->sim;
+    struct world *w = &sim->w;
+    unsigned what;
+
+    if (sim->strike_permille == 0 ||
+        (moments_look(&s->moments, s->raft, &s->box) & sim->strike_moments) == 0 ||
+        sim->quiet || w->now_us < sim->strike_from_us || !world_chance(w, sim->strike_permille))
+        return;
+    sim->strike_from_us = w->now_us + STRIKE_GAP_US;
+    do
+        what = (unsigned)world_below(w, FAULTS);
+    while ((sim->strike_kinds >> what & 1) == 0);
+    uint64_t us = world_chance(w, 300) ? 0 : world_below(w, 2 * sim->save_max_us);
+    world_at(w, w->now_us + us, strike_due, sim, what, s->n);
+}
+
 static void turn(struct server *s)
 {
     struct world *w = &s->sim->w;
@@ -353,6 +413,7 @@ static void turn(struct server *s)
     box_work(&s->box);
     raft_watch_look(s->sim->watch, s->n, s->raft);
     look_for_new_leader(s);
+    look_for_moments(s);
     uint64_t due_us = world_host_due(w, s->host, raft_deadline(s->raft));
     if (due_us < s->timer_us) {
         s->timer_us = due_us;
@@ -397,9 +458,12 @@ static void core_turn(void *ctx) { turn(ctx); }
 static void core_died(void *ctx)
 {
     struct server *s = ctx;
+    struct world *w = &s->sim->w;
+    bool power_loss = s->box.dies_of_power;
 
-    crash(s, false);
-    world_at(&s->sim->w, s->sim->w.now_us + 100000, restart_due, s->sim, s->n, 0);
+    crash(s, power_loss);
+    world_at(w, w->now_us + (power_loss ? world_below(w, s->sim->restart_us) : 100000),
+             restart_due, s->sim, s->n, 0);
 }
 
 static void add_server(struct sim *sim)
@@ -421,6 +485,7 @@ static void add_server(struct sim *sim)
     box_init(&s->box, &sim->w, s->host, &core);
     s->box.min_us = sim->save_min_us;
     s->box.max_us = sim->save_max_us;
+    s->box.again_permille = sim->again_permille;
     s->box.keep = world_below(&sim->w, 30);
     s->box.options.segment_bytes = 1000 + world_below(&sim->w, 20000);
 }
@@ -510,7 +575,16 @@ static void change_members(struct sim *sim)
     if (s == NULL)
         return;
     unsigned what = (unsigned)world_below(&sim->w, 5);
-    if (what == 0 && sim->n < SERVERS_MAX) {
+    const struct server *away = &sim->servers[world_below(&sim->w, sim->n)];
+    if (what == 0 && raft_member_find(raft_members(s->raft), away->n + 1) == NULL) {
+        /* It was a member, and comes with all that it had then. */
+        struct raft_member m = {.id = away->n + 1,
+                                .auto_promote = world_chance(&sim->w, 700),
+                                .birth = world_chance(&sim->w, 500) ? away->birth : 0};
+        snprintf(m.name, sizeof m.name, "%u", away->n);
+        if (raft_add_learner(s->raft, now_ms(s), &m) == 0)
+            world_note(&sim->w, "server %u is added again", away->n);
+    } else if (what == 0 && sim->n < SERVERS_MAX) {
         struct raft_member m = {.id = sim->n + 1, .auto_promote = world_chance(&sim->w, 700)};
         snprintf(m.name, sizeof m.name, "%u", sim->n);
         int err = raft_add_learner(s->raft, now_ms(s), &m);
@@ -522,7 +596,9 @@ static void change_members(struct sim *sim)
         }
     } else if (what == 1) {
         (void)raft_promote(s->raft, now_ms(s), 1 + world_below(&sim->w, sim->n));
-    } else if (what == 2 && raft_members(s->raft)->n > (sim->is_shrinking ? 1 : 3)) {
+    } else if (what == 2 && !sim->loses_disks &&
+               raft_members(s->raft)->n > (sim->is_shrinking ? 1 : 3)) {
+        sim->loses_members = true;
         uint64_t id = 1 + world_below(&sim->w, sim->n);
         if (raft_remove(s->raft, now_ms(s), id) == 0)
             world_note(&sim->w, "server %u is removed", (unsigned)id - 1);
@@ -549,6 +625,131 @@ static void cut(struct sim *sim, bool both)
             }
 }
 
+static void freeze(struct server *s)
+{
+    struct world *w = &s->sim->w;
+
+    world_freeze(w, s->host, world_below(w, STAND_MAX_US));
+    world_at(w, w->hosts[s->host].frozen_until_us, thawed, s, s->box.life, 0);
+    world_note(w, "server %u is frozen", s->n);
+}
+
+static void stand(struct server *s)
+{
+    struct world *w = &s->sim->w;
+    uint64_t us = world_below(w, STAND_MAX_US);
+    bool all = world_chance(w, 500);
+
+    world_note(w, "server %u: %s for %u ms", s->n, all ? "is paused" : "its clock stands",
+               (unsigned)(us / 1000));
+    if (all) {
+        world_pause(w, s->host, us);
+        world_at(w, w->hosts[s->host].frozen_until_us, thawed, s, s->box.life, 0);
+    } else {
+        world_stop_clock(w, s->host, us);
+    }
+}
+
+static void absent(struct server *s)
+{
+    struct world *w = &s->sim->w;
+    uint64_t us = world_between(w, ABSENT_MIN_US, ABSENT_MAX_US);
+
+    crash(s, world_chance(w, 500));
+    world_note(w, "server %u: away for %u ms", s->n, (unsigned)(us / 1000));
+    if (s->absent_until_us < w->now_us + us)
+        s->absent_until_us = w->now_us + us;
+    world_at(w, s->absent_until_us, restart_due, s->sim, s->n, 0);
+}
+
+/* Its disk is another one, empty; only where that loses nothing: when all others vote, and no
+ * member is let go in this world. Or it is no member: then nothing can be lost. */
+static void lose_disk(struct server *s)
+{
+    struct sim *sim = s->sim;
+    struct world *w = &sim->w;
+    const struct server *leader = find_leader(sim);
+    unsigned voters = 0;
+
+    if (leader == NULL || !raft_may_change(leader->raft) || !s->joined)
+        return;
+    const struct raft_members *m = raft_members(leader->raft);
+    for (unsigned i = 0; i < sim->n; i++) {
+        struct server *o = &sim->servers[i];
+        o->is_lost = o->is_lost && raft_member_find(m, o->n + 1) != NULL &&
+                     (o->raft == NULL || raft_is_stranger(o->raft));
+        if (o->is_lost)
+            return;
+    }
+    for (unsigned i = 0; i < m->n; i++) {
+        if (m->v[i].auto_promote)
+            return;
+        voters += m->v[i].voter;
+    }
+    if (sim->loses_members || voters < 3)
+        return;
+    sim->loses_disks = true;
+    crash(s, true);
+    world_note(w, "server %u: its disk is lost", s->n);
+    box_replace(&s->box);
+    s->is_lost = true;
+    s->disks++;
+    s->birth = 1 + (rng_next(&w->rng) >> 3);
+    world_at(w, w->now_us + world_below(w, sim->restart_us), restart_due, sim, s->n, 0);
+}
+
+static void one_fault(struct sim *sim, struct server *s, enum fault which)
+{
+    struct world *w = &sim->w;
+
+    switch (which) {
+    case FAULT_KILL:
+    case FAULT_POWER:
+        crash(s, which == FAULT_POWER);
+        world_at(w, w->now_us + world_below(w, sim->restart_us), restart_due, sim, s->n, 0);
+        break;
+    case FAULT_POWER_ALL: crash_all(sim); break;
+    case FAULT_CUT: cut(sim, true); break;
+    case FAULT_CUT_ONE_WAY: cut(sim, false); break;
+    case FAULT_HEAL:
+        world_note(w, "the network is whole");
+        memset(w->blocked, 0, sizeof w->blocked);
+        break;
+    case FAULT_FREEZE: freeze(s); break;
+    case FAULT_SLOW_DISK: s->box.slow_until_us = w->now_us + world_below(w, 2000000); break;
+    case FAULT_DISK:
+        if (world_chance(w, 500))
+            box_fail_sync(&s->box);
+        else
+            box_fill(&s->box, world_chance(w, 500));
+        break;
+    case FAULT_MEMBERS:
+        for (unsigned i = 1 + (unsigned)world_below(w, 3); i > 0; i--)
+            change_members(sim);
+        break;
+    case FAULT_SHAPE: {
+        unsigned hosts[SERVERS_MAX];
+        for (unsigned i = 0; i < sim->n; i++)
+            hosts[i] = sim->servers[i].host;
+        shape_cut(w, hosts, sim->n, (enum shape)world_below(w, SHAPES));
+        break;
+    }
+    case FAULT_FLAP:
+        flap_begin(w, s->host, sim->servers[world_below(w, sim->n)].host,
+                   w->now_us + world_below(w, STAND_MAX_US));
+        break;
+    case FAULT_STAND: stand(s); break;
+    case FAULT_BREAK:
+        world_note(w, "server %u: dies at some change of its disk", s->n);
+        box_break_at(&s->box, world_below(w, world_chance(w, 500) ? BREAK_NEAR : BREAK_FAR),
+                     world_chance(w, 600));
+        break;
+    case FAULT_ABSENT: absent(s); break;
+    case FAULT_LOST_DISK: lose_disk(s); break;
+    case FAULTS: UNREACHABLE("drawn below FAULTS");
+    }
+}
+
 static void fault_due(void *ctx, uint64_t a, uint64_t b)
 {
     struct sim *sim = ctx;
@@ -558,45 +759,28 @@ static void fault_due(void *ctx, uint64_t a, uint64_t b)
     (void)a, (void)b;
     if (sim->quiet)
         return;
-    for (unsigned i = 0; i < 10; i++)
+    for (unsigned i = 0; i < FAULTS; i++)
         total += sim->weights[i];
     uint64_t pick = world_below(w, total);
     while (pick >= sim->weights[which])
         pick -= sim->weights[which++];
     struct server *s = &sim->servers[world_below(w, sim->n)];
-    switch (which) {
-    case 0:
-    case 1:
-        crash(s, which == 1);
-        world_at(w, w->now_us + world_below(w, sim->restart_us), restart_due, sim, s->n, 0);
-        break;
-    case 2: crash_all(sim); break;
-    case 3: cut(sim, true); break;
-    case 4: cut(sim, false); break;
-    case 5:
-        world_note(w, "the network is whole");
-        memset(w->blocked, 0, sizeof w->blocked);
-        break;
-    case 6:
-        if (world_chance(w, 500) && find_leader(sim) != NULL)
-            s = find_leader(sim);
-        w->hosts[s->host].frozen_until_us = w->now_us + world_below(w, 3000000);
-        world_at(w, w->hosts[s->host].frozen_until_us, thawed, s, s->box.life, 0);
-        world_note(w, "server %u is frozen", s->n);
-        break;
-    case 7: s->box.slow_until_us = w->now_us + world_below(w, 2000000); break;
-    case 8:
-        if (world_chance(w, 500))
-            box_fail_sync(&s->box);
-        else
-            box_fill(&s->box, world_chance(w, 500));
-        break;
-    default:
-        for (unsigned i = 1 + (unsigned)world_below(w, 3); i > 0; i--)
-            change_members(sim);
-        break;
-    }
-    world_at(w, w->now_us + world_below(w, sim->faults_us), fault_due, sim, 0, 0);
+    if ((which == FAULT_FREEZE || which == FAULT_STAND) && world_chance(w, 500) &&
+        find_leader(sim) != NULL)
+        s = find_leader(sim);
+    one_fault(sim, s, (enum fault)which);
+    world_at(w, w->now_us + pace_next_us(w, &sim->pace), fault_due, sim, 0, 0);
+}
+
+static void strike_due(void *ctx, uint64_t what, uint64_t n)
+{
+    struct sim *sim = ctx;
+    struct server *s = &sim->servers[n];
+
+    if (sim->quiet || s->raft == NULL)
+        return;
+    world_note(&sim->w, "server %u is struck at its moment", s->n);
+    one_fault(sim, s, (enum fault)what);
 }
 
 static void end_faults(struct sim *sim)
@@ -604,7 +788,7 @@ static void end_faults(struct sim *sim)
     struct world *w = &sim->w;
 
     world_note(w, "the faults end");
-    sim->quiet = true;
+    sim->quiet = w->calm = true;
     if (sim->proposals_us < 100000)
         sim->proposals_us = 100000;
     memset(w->blocked, 0, sizeof w->blocked);
@@ -617,6 +801,7 @@ static void end_faults(struct sim *sim)
         s->box.min_us =
             50; /* what has piled up, perhaps entry by entry, must be done in time */
         s->box.max_us = 500;
+        s->absent_until_us = 0;
         if (s->raft == NULL && s->joined)
             start(s);
     }
@@ -652,8 +837,10 @@ static void run_all(struct sim *sim)
     world_run_until(w, w->now_us + FAULTS_US);
     end_faults(sim);
     for (unsigned i = 0; i < sim->n; i++)
-        if (world_is_frozen(w, sim->servers[i].host))
-            world_run_until(w, w->hosts[sim->servers[i].host].frozen_until_us);
+        for (const struct world_host *h = &w->hosts[sim->servers[i].host];
+             h->frozen_until_us > w->now_us || h->stood_until_us > w->now_us;)
+            world_run_until(w, h->frozen_until_us > w->now_us ? h->frozen_until_us
+                                                              : h->stood_until_us);
     uint64_t end_us = w->now_us + QUIET_US, acked_n = sim->acked_n;
     const char *wrong = "not looked";
     while (wrong != NULL && w->now_us < end_us) {
@@ -678,18 +865,27 @@ static void draw_world(struct sim *sim)
     w->net.slow_max_us = w->net.delay_max_us + 100000 + (uint32_t)world_below(w, 1000000);
     w->net.lose_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 200) : 0;
     w->net.twice_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 100) : 0;
-    for (unsigned i = 0; i < 10; i++)
-        sim->weights[i] = world_chance(w, 500) ? (unsigned)world_below(w, 10) : 0;
-    sim->weights[5] += 3;
+    weights_draw(w, sim->weights, FAULTS);
+    sim->weights[FAULT_HEAL] += 3;
+    sim->again_permille = world_chance(w, 500) ? (unsigned)world_below(w, 300) : 0;
+    if (world_chance(w, 400)) {
+        sim->strike_moments = 1u << world_below(w, MOMENTS);
+        if (world_chance(w, 300))
+            sim->strike_moments |= (unsigned)world_below(w, 1u << MOMENTS);
+        sim->strike_kinds = 1u << world_below(w, FAULTS);
+        if (world_chance(w, 600))
+            sim->strike_kinds |= (unsigned)world_below(w, 1u << FAULTS);
+        sim->strike_permille = 50 + (unsigned)world_below(w, 800);
+    }
     unsigned kind = (unsigned)world_below(w, 6);
     if (kind == 0) { /* leaders come and go before anything has settled ([R] figure 8) */
         memset(sim->weights, 0, sizeof sim->weights);
-        sim->weights[0] = sim->weights[1] = 6;
-        sim->weights[3] = 4;
-        sim->weights[5] = 6;
+        sim->weights[FAULT_KILL] = sim->weights[FAULT_POWER] = 6;
+        sim->weights[FAULT_CUT] = 4;
+        sim->weights[FAULT_HEAL] = 6;
         sim->is_hasty = true;
     } else if (kind == 1) { /* members come and go */
-        sim->weights[9] += 20;
+        sim->weights[FAULT_MEMBERS] += 20;
         sim->is_shrinking = true;
     }
     sim->proposals_us = 2000 + (uint32_t)world_below(w, 300000);
@@ -705,8 +901,10 @@ static void draw_world(struct sim *sim)
         sim->save_max_us = 20000 + (uint32_t)world_below(w, 200000);
         sim->proposals_us = 5000 + (uint32_t)world_below(w, 50000);
     }
+    pace_draw(w, &sim->pace, sim->faults_us);
     sim->batch_max =
         sim->is_hasty || world_chance(w, 200) ? 1 + (uint32_t)world_below(w, 3) : 0;
+    sim->chunk_max = world_chance(w, 600) ? 20 + (uint32_t)world_below(w, 1000) : 0;
     sim->snapshot_every = 5 + world_below(w, 200);
     sim->founders =
         kind == 0 ? 3 + 2 * (unsigned)world_below(w, 2) : 1 + (unsigned)world_below(w, 5);

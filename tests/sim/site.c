@@ -10,11 +10,12 @@
 #include "base/check.h"
 #include "base/mem.h"
 #include "disk_world.h"
+#include "epoch_world.h"
 #include "raft_world.h"
 #include "runner.h"
 #include "town.h"
 
-enum { FAULTS_US = 10000000, QUIET_US = 30000000, SETTLE_US = 1000000 };
+enum { FAULTS_US = 10000000, LONG_US = 60000000, QUIET_US = 30000000, SETTLE_US = 1000000 };
 
 enum fault {
     FAULT_KILL,
@@ -33,9 +34,16 @@ enum fault {
     FAULT_BLIND,
     FAULT_LOST_DISK,
     FAULT_RECONFIG,
-    FAULTS_DRAWN, /* the rest are added by the seed's number: earlier seeds stay what they were
-                   */
+    FAULT_SHAPE,
+    FAULT_FLAP,
+    FAULT_STAND,
+    FAULT_BREAK,
+    FAULT_ABSENT,
+    FAULT_WIPE,
+    FAULTS_DRAWN, /* the rest are added by the seed's number */
     FAULT_ROT = FAULTS_DRAWN,
+    FAULT_OLD_DISK,
+    FAULT_SPOIL,
     FAULTS
 };
 
@@ -62,14 +70,6 @@ static void cut(struct town *t, bool both)
             }
     if (world_chance(w, 500))
         server_break_peers(t, 300);
-}
-
-static void power_off_all(struct town *t)
-{
-    for (unsigned i = 0; i < t->servers_n; i++) {
-        server_crash(&t->servers[i], true);
-        server_restart_later(&t->servers[i], world_below(&t->w, t->restart_us));
-    }
 }
 
 static void change_members(struct town *t)
@@ -152,7 +152,7 @@ static void freeze(struct town *t)
     uint64_t us = world_below(w, world_chance(w, 300) ? 4000000 : 1500000);
 
     world_note(w, "%s freezes for %u ms", w->hosts[host].name, (unsigned)(us / 1000));
-    w->hosts[host].frozen_until_us = w->now_us + us;
+    world_freeze(w, host, us);
 }
 
 /* No leader can be elected for a while, though the machines reach each other. */
@@ -171,7 +171,7 @@ static void outage(struct town *t)
         server_crash(leader, false);
         server_restart_later(leader, world_below(w, t->restart_us));
     } else {
-        w->hosts[leader->host].frozen_until_us = w->now_us + world_between(w, 600000, 2000000);
+        world_freeze(w, leader->host, world_between(w, 600000, 2000000));
     }
 }
 
@@ -181,21 +181,27 @@ static void sighted(void *ctx, uint64_t host, uint64_t b)
     ((struct town *)ctx)->is_blind[host] = false;
 }
 
+void town_faults_blind(struct town *t, unsigned n)
+{
+    struct world *w = &t->w;
+    unsigned host = t->servers[n].host;
+    uint64_t least_us = (uint64_t)t->lease_ms * 1000;
+
+    if (t->is_blind[host])
+        return;
+    world_note(w, "s%u is blind", n);
+    t->is_blind[host] = true;
+    world_at(w, w->now_us + world_between(w, least_us, 4 * least_us), sighted, t, host, 0);
+}
+
 /* Most machines do not reach the tree for a while, but each other: the time of failsafe.h. */
 static void blind(struct town *t)
 {
-    struct world *w = &t->w;
-    unsigned spared = world_chance(w, 500) ? any_server(t)->n : t->servers_n;
-    uint64_t least_us = (uint64_t)t->lease_ms * 1000;
+    unsigned spared = world_chance(&t->w, 500) ? any_server(t)->n : t->servers_n;
 
-    for (unsigned i = 0; i < t->servers_n; i++) {
-        unsigned host = t->servers[i].host;
-        if (i == spared || t->is_blind[host])
-            continue;
-        world_note(w, "s%u is blind", i);
-        t->is_blind[host] = true;
-        world_at(w, w->now_us + world_between(w, least_us, 4 * least_us), sighted, t, host, 0);
-    }
+    for (unsigned i = 0; i < t->servers_n; i++)
+        if (i != spared)
+            town_faults_blind(t, i);
 }
 
 static void one_fault(struct town *t, enum fault which)
@@ -209,7 +215,7 @@ static void one_fault(struct town *t, enum fault which)
         server_crash(s, which == FAULT_POWER);
         server_restart_later(s, world_below(w, t->restart_us));
         break;
-    case FAULT_POWER_ALL: power_off_all(t); break;
+    case FAULT_POWER_ALL: town_faults_power_off_all(t); break;
     case FAULT_CUT: cut(t, true); break;
     case FAULT_CUT_ONE_WAY: cut(t, false); break;
     case FAULT_HEAL:
@@ -217,7 +223,11 @@ static void one_fault(struct town *t, enum fault which)
         memset(w->blocked, 0, sizeof w->blocked);
         break;
     case FAULT_FREEZE: freeze(t); break;
-    case FAULT_SLOW_DISK: s->box.slow_until_us = w->now_us + world_below(w, 2000000); break;
+    case FAULT_SLOW_DISK:
+        s->box.slow_until_us = w->now_us + world_below(w, 2000000);
+        if (w->seed % 3 == 1) /* it does not answer at all, and for longer */
+            s->box.stuck_until_us = w->now_us + 3 * (s->box.slow_until_us - w->now_us);
+        break;
     case FAULT_DISK: disk_fault(s); break;
     case FAULT_MEMBERS: change_members(t); break;
     case FAULT_RESET: reset(t); break;
@@ -226,7 +236,15 @@ static void one_fault(struct town *t, enum fault which)
     case FAULT_BLIND: blind(t); break;
     case FAULT_LOST_DISK: server_lose_disk(s); break;
     case FAULT_RECONFIG: town_operator_reconfig(t); break;
+    case FAULT_SHAPE: town_faults_shape(t); break;
+    case FAULT_FLAP: town_faults_flap(t); break;
+    case FAULT_STAND: town_faults_stand(t); break;
+    case FAULT_BREAK: town_faults_break(s); break;
+    case FAULT_ABSENT: town_faults_absent(s); break;
+    case FAULT_WIPE: server_wipe(s); break;
     case FAULT_ROT: server_rot(s); break;
+    case FAULT_SPOIL: server_spoil(s); break;
+    case FAULT_OLD_DISK: server_put_back(s); break;
     case FAULTS: UNREACHABLE("drawn below FAULTS");
     }
 }
@@ -245,7 +263,7 @@ static void fault_due(void *ctx, uint64_t a, uint64_t b)
     while (pick >= t->weights[which])
         pick -= t->weights[which++];
     one_fault(t, (enum fault)which);
-    world_at(&t->w, t->w.now_us + world_below(&t->w, t->faults_us), fault_due, t, 0, 0);
+    world_at(&t->w, t->w.now_us + pace_next_us(&t->w, &t->pace), fault_due, t, 0, 0);
 }
 
 /* ---- the end ---- */
@@ -256,7 +274,7 @@ static void end_faults(struct town *t)
     uint64_t thawed_us = w->now_us;
 
     world_note(w, "the faults end");
-    t->quiet = true;
+    t->quiet = w->calm = true;
     town_agent_quiet(t);
     memset(w->blocked, 0, sizeof w->blocked);
     memset(t->is_blind, 0, sizeof t->is_blind);
@@ -268,9 +286,12 @@ static void end_faults(struct town *t)
         if (t->servers[i].member == NULL && t->servers[i].exists)
             server_start(&t->servers[i]);
     }
-    for (unsigned i = 0; i < w->hosts_n; i++)
+    for (unsigned i = 0; i < w->hosts_n; i++) {
         if (w->hosts[i].frozen_until_us > thawed_us)
             thawed_us = w->hosts[i].frozen_until_us;
+        if (w->hosts[i].stood_until_us > thawed_us)
+            thawed_us = w->hosts[i].stood_until_us;
+    }
     world_run_until(w, thawed_us);
 }
 
@@ -288,6 +309,8 @@ static const char *servers_not_live(struct town *t)
             return "a server is down";
         if (!member_is_serving(s->member))
             return "a server does not serve";
+        if (s->is_spoiled)
+            return "a server has another tree than the others";
         if (!m->v[i].voter && m->v[i].auto_promote)
             return "a server that has joined does not vote";
         if (raft_applied(member_raft(s->member)) != raft_applied(member_raft(leader->member)))
@@ -351,7 +374,7 @@ static void run_all(struct town *t)
 {
     struct world *w = &t->w;
 
-    world_run_until(w, w->now_us + FAULTS_US);
+    world_run_until(w, w->now_us + t->length_us);
     end_faults(t);
     wait_for(t, town_client_not_live);
     world_run_until(w, w->now_us + SETTLE_US); /* they all go on for a while */
@@ -377,8 +400,7 @@ static void draw(struct town *t)
         w->net.slow_permille = 100 + (uint32_t)world_below(w, 200);
     w->net.slow_max_us = w->net.delay_max_us + 50000 + (uint32_t)world_below(w, 500000);
     w->net.lose_permille = world_chance(w, 500) ? (uint32_t)world_below(w, 60) : 0;
-    for (unsigned i = 0; i < FAULTS_DRAWN; i++)
-        t->weights[i] = world_chance(w, 450) ? (unsigned)world_below(w, 10) : 0;
+    weights_draw(w, t->weights, FAULTS_DRAWN);
     t->weights[FAULT_HEAL] += 3;
     t->faults_us = 100000 + (uint32_t)world_below(w, world_chance(w, 500) ? 1500000 : 400000);
     t->restart_us = world_chance(w, 500) ? 2000000 : 1000 + (uint32_t)world_below(w, 300000);
@@ -396,15 +418,36 @@ static void draw(struct town *t)
         t->weights[FAULT_CUT] = (unsigned)world_below(w, 4);
         t->weights[FAULT_CUT_ONE_WAY] = (unsigned)world_below(w, 4);
         t->faults_us = 2000000;
+    } else if (t->addresses_n > 0 && world_chance(w, 150)) { /* who holds one stands */
+        memset(t->weights, 0, sizeof t->weights);
+        t->weights[FAULT_STAND] = 6;
+        t->weights[FAULT_HEAL] = 2;
+        t->weights[FAULT_KILL] = (unsigned)world_below(w, 3);
+        t->faults_us = 4000000;
+    } else if (world_chance(w, 100)) { /* one kind, now and then: nothing hides what it does */
+        memset(t->weights, 0, sizeof t->weights);
+        t->weights[world_below(w, FAULT_ROT)] = 6;
+        t->weights[FAULT_HEAL] += 3;
+        t->faults_us = 4000000;
     }
     if (w->seed % 3 == 0)
         t->read_only_after_ms = 300 + (uint32_t)(w->seed % 1000);
     if (w->seed % 4 == 1)
         t->weights[FAULT_ROT] = 1 + (unsigned)(w->seed / 4 % 6);
+    if (w->seed % 4 == 3)
+        t->weights[FAULT_SPOIL] = 1 + (unsigned)(w->seed / 4 % 6);
+    if (w->seed % 8 == 1)
+        t->weights[FAULT_OLD_DISK] = 1 + (unsigned)(w->seed / 8 % 12);
     if (w->seed % 5 == 2)
         t->throttle_max = 1 + (uint32_t)(w->seed % 4);
     t->has_balance = world_chance(w, 500);
     t->probe_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 10000 : 500000);
+    t->length_us = FAULTS_US;
+    if (world_chance(w, 15)) { /* long, with time between the faults */
+        t->length_us = LONG_US;
+        t->faults_us = 12000000;
+    }
+    town_faults_draw(t);
     t->remove_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 400000 : 20000);
 }
 
@@ -479,9 +522,8 @@ static bool site_seed(uint64_t seed, bool verbose, char *failure, size_t room)
 int main(int argc, char **argv)
 {
     static const struct runner_world worlds[] = {
-        {"site", "", site_seed},
-        {"raft", "raft_ store_", raft_seed},
-        {"disk", "disk_", disk_seed},
+        {"site", "", site_seed},      {"raft", "raft_ store_", raft_seed},
+        {"disk", "disk_", disk_seed}, {"epoch", "epoch_", epoch_seed},
         {NULL, NULL, NULL},
     };
 

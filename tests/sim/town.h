@@ -11,6 +11,7 @@
  *   town_history.c  what the clients asked and were answered, looked at at the end
  *   town_check.c    what holds for all servers at each step
  *   town_agent.c    machines' agents, and the kernel that holds their addresses
+ *   town_faults.c   faults that are more than one line, and when they strike
  */
 #ifndef MUSTER_TESTS_TOWN_H
 #define MUSTER_TESTS_TOWN_H
@@ -18,6 +19,7 @@
 #include "box.h"
 #include "client/client.h"
 #include "history.h"
+#include "lib/faults.h"
 #include "raft_watch.h"
 #include "server/member.h"
 #include "world.h"
@@ -33,15 +35,19 @@ struct server {
     struct member *member;     /* NULL: down */
     bool exists;               /* has data */
     uint64_t birth;            /* raft_options.birth */
+    uint64_t aside_birth;      /* of the disk before */
     bool has_begun;            /* its store has been written to */
     struct raft_members known; /* what it would have written down beside the store */
     int load_err;
     uint64_t absent_until_us; /* it is not started before */
+    bool is_wiped;            /* its directory was, and it does not know yet */
     bool is_lost;             /* its disk was, and it does not vote again yet */
+    bool is_spoiled;          /* its tree differs from the others' */
     uint64_t timer_us;
     uint64_t conns; /* numbers given to connections in this life */
     struct pipe peers[TOWN_SERVERS_MAX];
     uint64_t checked_index; /* town_check.c: looked at up to here */
+    struct moments moments; /* town_faults.c: seen */
 };
 
 /* A connection of a client, both ends. Never freed before the world ends: events point to it.
@@ -102,11 +108,17 @@ struct town {
      * each alone is not: in a world there is one of the two. */
     bool loses_disks, loses_members;
     struct town_shared *shared; /* town_client.c: what all clients know together */
+    unsigned weights[32];
+    uint32_t faults_us, restart_us, save_min_us, save_max_us;
+    struct pace pace;
+    uint32_t chunk_max;      /* raft_options */
+    unsigned again_permille; /* a server dies again while it starts */
+    uint64_t length_us;      /* of the time with faults */
+    unsigned strike_moments, strike_kinds, strike_permille; /* town_faults.c */
+    uint64_t strike_from_us;                                /* none before */
     struct town_history *history;
     struct walker *walkers[TOWN_WALKERS_MAX];
     unsigned walkers_n;
-    unsigned weights[24];
-    uint32_t faults_us, restart_us, save_min_us, save_max_us;
     uint64_t snapshot_every, keep, reserve_bytes; /* reserve_bytes 0: drawn */
     uint64_t connections_total;
     bool is_blind[WORLD_HOSTS_MAX]; /* its clients reach no server, also not its own */
@@ -122,11 +134,17 @@ void server_restart_later(struct server *s, uint64_t in_us);
 void server_turn(struct server *s); /* after anything that the member was told */
 /* Its disk is another one, empty. Only where that loses nothing; else nothing happens. */
 void server_lose_disk(struct server *s);
+/* Something in its tree becomes another, unseen. Where it may be too much, nothing happens. */
+void server_spoil(struct server *s);
+/* The disk of its life before is put back. */
+void server_put_back(struct server *s);
 /* Bits of its disk change while it is down. Where it may be too much, nothing happens. */
 void server_rot(struct server *s);
 struct server *server_leader(struct town *t); /* of the highest term; or NULL */
 void server_free(struct server *s);
 uint64_t server_now_ms(const struct server *s);
+/* Its directory is empty, while it runs. Likewise. */
+void server_wipe(struct server *s);
 /* Some connections between machines break. */
 void server_break_peers(struct town *t, unsigned permille);
 
@@ -139,6 +157,7 @@ void link_break(struct link *l, bool told); /* a reset; not told: nobody hears o
 struct link *link_of(struct server *s, uint64_t conn);
 void links_of_server_end(struct server *s, bool told);
 void links_of_host_end(struct town *t, unsigned host);
+void links_check_watches(struct server *s); /* those of connections, and no others */
 void links_free(struct town *t);
 
 /* ---- shells of client cores ---- */
@@ -175,6 +194,7 @@ void town_agent_stop(struct town *t, unsigned n, bool power_loss);
 void town_agent_site(struct town *t, struct buf *out);
 void town_agent_quiet(struct town *t);   /* some instance fails for good */
 void town_agent_foreign(struct town *t); /* some machine that is not ours takes an address */
+void town_agent_wakes(void *town, uint64_t host, uint64_t unused); /* its kernel goes on */
 const char *town_agent_not_live(struct town *t);
 void town_agent_free(struct town *t);
 
@@ -185,6 +205,17 @@ void town_operator_reconfig(struct town *t);
 const char *town_operator_not_live(struct town *t);
 void town_operator_free(struct town *t);
 
+/* ---- faults ---- */
+void town_faults_draw(struct town *t);
+void town_faults_shape(struct town *t);
+void town_faults_flap(struct town *t);
+void town_faults_stand(struct town *t);    /* a machine's clock, or all of it, stands */
+void town_faults_break(struct server *s);  /* it will die at some change of its disk */
+void town_faults_absent(struct server *s); /* off for long */
+void town_faults_power_off_all(struct town *t);
+void town_faults_blind(struct town *t, unsigned n); /* that server's machine: site.c */
+void town_faults_look(struct server *s);            /* after each of its events */
+void town_faults_holds(struct server *s);           /* its machine has got an address */
 /* ---- walkers ---- */
 void town_walkers_add(struct town *t);
 void town_walkers_quiet(struct town *t);

@@ -14,12 +14,13 @@
 #include "base/mem.h"
 #include "town.h"
 
-enum { ADDRESSES_MAX = 4, KERNEL_LATE_US = 30000, WORK_US = 20000, PROBE_OLD_US = 3000000 };
+enum { ADDRESSES_MAX = 4, SESSION_MS = 2000 /* of an agent */ };
+enum { KERNEL_LATE_US = 30000, WORK_US = 20000, PROBE_OLD_US = 3000000 };
 
 struct work;
 struct kernel_address {
     bool is_there;
-    uint64_t until_ms;   /* the host's clock */
+    uint64_t until_ms;   /* the kernel's clock */
     uint64_t generation; /* counts changes: an end that was put off is void */
 };
 
@@ -81,12 +82,31 @@ static bool has(const struct town_agent *a, unsigned address)
     return a->kernel[address].is_there;
 }
 
+/* What no lease covers (promise 3): where a kernel's timers have stood, it goes on answering
+ * for up to what was left of the lease. It is not answering while it stands. */
+static bool may_answer_late(const struct town_agent *a)
+{
+    uint32_t ms = a->town->lease_ms > SESSION_MS ? a->town->lease_ms : SESSION_MS;
+
+    return world_timers_stood(&a->town->w, a->server->host,
+                              (uint64_t)ms * 1010 + KERNEL_LATE_US);
+}
+
+static bool excused(const struct town_agent *a, const struct town_agent *b)
+{
+    if (!may_answer_late(a) && !may_answer_late(b))
+        return false;
+    world_note(&a->town->w, "%s and %s: one of them answers late", a->name, b->name);
+    return true;
+}
+
 static void look_alone(struct town_agent *a, unsigned address)
 {
     struct town *t = a->town;
 
     for (unsigned i = 0; i < t->agents_n; i++)
-        if (t->agents[i] != a && has(t->agents[i], address))
+        if (t->agents[i] != a && has(t->agents[i], address) &&
+            !world_is_asleep(&t->w, t->agents[i]->server->host) && !excused(a, t->agents[i]))
             world_fail(&t->w, "%s and %s both answer for address %u", a->name,
                        t->agents[i]->name, address);
 }
@@ -101,14 +121,33 @@ static void tell(struct town_agent *a, const struct agent_result *r)
     shell_turn(&a->shell);
 }
 
+/* Its timers' clock: what it slept is missing. */
+static uint64_t kernel_ms(const struct town_agent *a)
+{
+    return now_ms(a) - a->town->w.hosts[a->server->host].slept_ms;
+}
+
 static void gone_due(void *ctx, uint64_t address, uint64_t generation)
 {
     struct town_agent *a = ctx;
     struct kernel_address *k = &a->kernel[address];
+    struct world *w = &a->town->w;
+    unsigned host = a->server->host;
     char text[20];
 
     if (!k->is_there || k->generation != generation)
         return;
+    if (world_is_asleep(w, host)) {
+        world_at(w, w->hosts[host].asleep_until_us, gone_due, a, address, generation);
+        return;
+    }
+    if (kernel_ms(a) < k->until_ms) { /* its clock has stood, or become slow */
+        world_at(w,
+                 world_host_due(w, host, k->until_ms + w->hosts[host].slept_ms) +
+                     world_below(w, KERNEL_LATE_US),
+                 gone_due, a, address, generation);
+        return;
+    }
     world_note(&a->town->w, "%s: address %u is over", a->name, (unsigned)address);
     k->is_there = false;
     k->generation++;
@@ -124,10 +163,21 @@ static void hold(struct town_agent *a, unsigned address, uint64_t until_ms)
     struct kernel_address *k = &a->kernel[address];
 
     k->is_there = true;
-    k->until_ms = until_ms;
+    k->until_ms = until_ms - w->hosts[a->server->host].slept_ms;
     world_at(w, world_host_due(w, a->server->host, until_ms) + world_below(w, KERNEL_LATE_US),
              gone_due, a, address, ++k->generation);
     look_alone(a, address);
+}
+
+void town_agent_wakes(void *town, uint64_t host, uint64_t unused)
+{
+    struct town *t = town;
+
+    (void)unused;
+    for (unsigned k = 0; k < t->agents_n; k++)
+        for (unsigned i = 0; i < t->addresses_n && t->agents[k]->server->host == host; i++)
+            if (has(t->agents[k], i))
+                look_alone(t->agents[k], i);
 }
 
 static void drop(struct town_agent *a, unsigned address)
@@ -146,6 +196,7 @@ static bool is_taken(const struct town_agent *a, unsigned address)
         return true;
     for (unsigned i = 0; i < t->agents_n; i++)
         if (t->agents[i] != a && has(t->agents[i], address) &&
+            !world_is_asleep(&t->w, t->agents[i]->server->host) &&
             world_reaches(&t->w, t->agents[i]->server->host, a->server->host) &&
             world_reaches(&t->w, a->server->host, t->agents[i]->server->host))
             return true;
@@ -176,6 +227,7 @@ static void work_address(struct work *k, struct agent_result *r)
         world_note(&a->town->w, "%s has address %u for %u ms", a->name, k->address,
                    (unsigned)(k->until_ms - now_ms(a)));
         hold(a, k->address, k->until_ms);
+        town_faults_holds(a->server);
         r->type = AGENT_ADDED;
     }
 }
@@ -403,7 +455,7 @@ void town_agent_start(struct town *t, unsigned n)
     snprintf(id, sizeof id, "id-%u", n);
     for (unsigned i = 0; i < ADDRESSES_MAX; i++)
         drop(a, i), a->adding[i] = NULL; /* what an earlier process left */
-    const struct client_options c = {.timeout_ms = 2000,
+    const struct client_options c = {.timeout_ms = SESSION_MS,
                                      .seed = rng_next(&w->rng),
                                      .servers = TOWN_SERVERS_MAX,
                                      .first = a->server->n,

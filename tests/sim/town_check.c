@@ -31,6 +31,12 @@ static void look_at_tree(struct server *s, uint64_t applied)
     mem_grow(c->digests, c->cap, applied + 1);
     for (size_t i = old; i < c->cap; i++)
         c->digests[i] = 0;
+    if (s->is_spoiled && c->digests[applied] != 0 && c->digests[applied] == digest) {
+        world_note(&s->town->w, "server %u: its tree is what the others have again", s->n);
+        s->is_spoiled = false; /* it has begun anew from its disk before it wrote a snapshot */
+    }
+    if (s->is_spoiled)
+        return; /* the digest in the log must find it: see servers_not_live() */
     if (c->digests[applied] == 0)
         c->digests[applied] = digest;
     else if (c->digests[applied] != digest)
@@ -60,6 +66,7 @@ void town_check_end(struct town *t)
         const struct server *s = &t->servers[i];
         if (s->member == NULL)
             continue;
+        links_check_watches(&t->servers[i]);
         if (first == NULL)
             first = s;
         if (raft_applied(member_raft(s->member)) == raft_applied(member_raft(first->member)) &&

@@ -817,6 +817,9 @@ void town_client_sessions(struct town *t, struct server *s)
         }
         if (is_there || applied < x->first_index || x->id != client_session(c->shell.client))
             continue;
+        /* Where the clock has stood, nothing can know. */
+        if (world_clock_stood(&t->w, c->host, client_timeout_ms(c->shell.client) * 1010ull))
+            continue;
         /* The clocks of client and leader drift apart: what leases add a guard for. */
         uint64_t slack = client_timeout_ms(c->shell.client) * DRIFT_PERMILLE / 1000 + TICK_MS;
         if (client_alive_until(c->shell.client) > now_ms(c) + slack)

@@ -2,7 +2,9 @@
 /* Connections of clients to servers: TCP as far as it matters here. */
 #include "base/check.h"
 #include "base/mem.h"
+#include "server/member_stats.h"
 #include "town.h"
+#include "tree/watch.h"
 
 enum { REFUSED_US = 2000, FRAME_MAX = MEMBER_FRAME_MAX };
 
@@ -211,6 +213,19 @@ void links_of_host_end(struct town *t, unsigned host)
     for (struct link *l = t->links; l != NULL; l = l->next)
         if (l->host == host && !l->is_gone)
             link_leave(l);
+}
+
+void links_check_watches(struct server *s)
+{
+    const struct watches *all = member_watches_raw(s->member);
+    uint64_t theirs = 0;
+
+    for (struct link *l = s->town->links; l != NULL; l = l->next)
+        if (l->server == s && l->life == s->box.life && l->server_knows)
+            theirs += watches_count_of(all, l->conn);
+    if (watches_count(all) != theirs)
+        world_fail(&s->town->w, "server %u has %u watches, its connections %u", s->n,
+                   (unsigned)watches_count(all), (unsigned)theirs);
 }
 
 void links_free(struct town *t)

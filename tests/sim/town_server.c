@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Servers: what src/server's shell does, in virtual time. */
 #include <stdio.h>
+#include <string.h>
 
 #include "base/check.h"
 #include "base/err.h"
@@ -9,6 +10,7 @@
 #include "server/member_found.h"
 #include "server/member_repair.h"
 #include "town.h"
+#include "tree/state.h"
 
 enum { ROT_TRIES = 4 }; /* bits, until one does harm */
 
@@ -102,9 +104,11 @@ static void core_turn(void *ctx) { server_turn(ctx); }
 static void core_died(void *ctx)
 {
     struct server *s = ctx;
+    bool power_loss = s->box.dies_of_power;
 
-    server_crash(s, false);
-    server_restart_later(s, 200000);
+    server_crash(s, power_loss);
+    server_restart_later(s,
+                         power_loss ? world_below(&s->town->w, s->town->restart_us) : 200000);
 }
 
 static void load_state(void *ctx, uint64_t term, uint64_t vote)
@@ -184,6 +188,7 @@ void server_add(struct town *t, const char *name)
     s->box.min_us = t->save_min_us;
     s->box.max_us = t->save_max_us;
     s->box.keep = t->keep;
+    s->box.again_permille = t->again_permille;
     s->box.options.segment_bytes = 4000 + world_below(&t->w, 60000);
     s->box.options.reserve_bytes =
         t->reserve_bytes > 0 ? t->reserve_bytes : 20000 + t->w.seed % 7 * 30000;
@@ -221,11 +226,13 @@ static void begin_new_life(struct server *s, const char *why)
     struct world *w = &s->town->w;
 
     world_note(w, "server %u: its store is set aside: %s", s->n, why);
+    s->aside_birth = s->birth;
     s->birth = repair_birth(s->birth, rng_next(&w->rng));
     s->has_begun = false;
     if (world_chance(w, 100))
         return; /* a crash before it is set aside */
     box_replace(&s->box);
+    s->is_spoiled = false;
 }
 
 /* A member with what the disk holds; a store that is damaged or gone makes way for a new one.
@@ -260,7 +267,10 @@ static void open_store(struct server *s, struct member_options *o, const struct 
         if (s->box.store != NULL)
             box_stop(&s->box);
         member_free(s->member);
-        s->is_lost = true;
+        /* What a crash leaves must never be taken for damage. */
+        if (!s->is_lost)
+            world_fail(&s->town->w, "server %u: nothing has damaged its store: %s", s->n,
+                       q.err == 0 ? "it is gone" : buf_text(&why));
         begin_new_life(s, q.err == 0 ? "it is gone" : buf_text(&why));
     }
     s->has_begun = true;
@@ -273,13 +283,15 @@ void server_start(struct server *s)
     const struct member_io io = {s,         io_send_peer, io_send_client, io_close_client,
                                  io_random, fake_digest};
     struct member_options o = {
-        .raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng)},
+        .raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng), .chunk_max = t->chunk_max},
         .session_min_ms = 200,
         .read_only_after_ms = t->read_only_after_ms,
         .throttle_max = t->throttle_max,
         .snapshot_every = t->snapshot_every,
         .lapse_check_ms = 500,
         .rules = TREE_RULE_RECONFIG | TREE_RULE_EXTENDED_TYPES | TREE_RULE_ENFORCE_QUOTA,
+        .digest_every = 20 + t->w.seed % 200,
+        .digest_ms = 200 + (uint32_t)(t->w.seed % 1500),
         .super_digest = TOWN_SUPER_DIGEST,
     };
 
@@ -323,6 +335,8 @@ static void end(struct server *s, enum ending how)
         box_stop(&s->box);
     else
         box_crash(&s->box, power_loss);
+    s->is_lost = s->is_lost || s->is_wiped;
+    s->is_wiped = false;
     member_free(s->member);
     s->member = NULL;
 }
@@ -375,15 +389,37 @@ static void timer_due(void *ctx, uint64_t life, uint64_t due_us)
     server_turn(s);
 }
 
+/* What the process does with a server that may not go on. */
+static void condemned_due(void *ctx, uint64_t life, uint64_t unused)
+{
+    struct server *s = ctx;
+
+    (void)unused;
+    if (s->member == NULL || s->box.life != life)
+        return;
+    if (!s->is_spoiled)
+        world_fail(&s->town->w, "server %u is right and was condemned: %s", s->n,
+                   member_condemned(s->member));
+    end(s, ENDING_STOP);
+    begin_new_life(s, "condemned");
+    s->is_lost = true;
+    server_start(s);
+}
+
 void server_turn(struct server *s)
 {
     struct world *w = &s->town->w;
 
     member_flush(s->member);
     box_work(&s->box);
+    if (member_condemned(s->member) != NULL) {
+        world_note(w, "server %u: %s", s->n, member_condemned(s->member));
+        world_at(w, w->now_us, condemned_due, s, s->box.life, 0);
+    }
     if (raft_members(member_raft(s->member))->n > 0)
         s->known = *raft_members(member_raft(s->member));
     town_check_server(s);
+    town_faults_look(s);
     uint64_t due_us = world_host_due(w, s->host, member_deadline(s->member));
     if (due_us < s->timer_us) {
         s->timer_us = due_us;
@@ -405,9 +441,11 @@ static bool may_lose_disk(struct town *t)
     m = raft_members(member_raft(leader->member));
     for (unsigned i = 0; i < t->servers_n; i++) {
         struct server *o = &t->servers[i];
+        if (o->is_spoiled)
+            return false;
         o->is_lost = o->is_lost && raft_member_find(m, o->n + 1) != NULL &&
                      (o->member == NULL || raft_is_stranger(member_raft(o->member)));
-        if (o->is_lost)
+        if (o->is_lost || o->is_wiped)
             return false;
     }
     for (unsigned i = 0; i < m->n; i++) {
@@ -428,6 +466,7 @@ void server_lose_disk(struct server *s)
     server_crash(s, true);
     box_replace(&s->box);
     s->is_lost = true;
+    s->aside_birth = s->birth;
     if (t->w.seed % 2 == 0 && s->known.n > 0) {
         world_note(&t->w, "server %u: its store is lost", s->n);
         server_restart_later(s, world_below(&t->w, t->restart_us));
@@ -438,6 +477,52 @@ void server_lose_disk(struct server *s)
     s->has_begun = false; /* this was on the disk, too */
     s->absent_until_us = t->w.now_us + 1000 * (uint64_t)FOUND_LATE_MS;
     server_restart_later(s, 1000 * (uint64_t)FOUND_LATE_MS + world_below(&t->w, t->restart_us));
+}
+
+void server_wipe(struct server *s)
+{
+    struct town *t = s->town;
+
+    if (!may_lose_disk(t) || s->member == NULL || s->known.n == 0)
+        return;
+    t->loses_disks = true;
+    world_note(&t->w, "server %u: its directory is wiped", s->n);
+    sim_disk_wipe(s->box.disk);
+    s->is_wiped = true;
+}
+
+void server_spoil(struct server *s)
+{
+    struct town *t = s->town;
+
+    if (!may_lose_disk(t) || s->member == NULL || member_condemned(s->member) != NULL)
+        return;
+    struct tree *tree = (struct tree *)member_tree(s->member);
+    const char *path = "/zookeeper/quota";
+    size_t len = strlen(path);
+    uint32_t id = nodes_find(&tree->nodes, path, len);
+    t->loses_disks = true;
+    s->is_spoiled = true;
+    tree->digest -= tree_digest_self(tree, id, path, len);
+    nodes_at(&tree->nodes, id)->mtime++; /* which no client looks at */
+    tree->digest += tree_digest_self(tree, id, path, len);
+    world_note(&t->w, "server %u: its tree is spoiled", s->n);
+}
+
+void server_put_back(struct server *s)
+{
+    struct town *t = s->town;
+    uint64_t birth = s->birth;
+
+    if (!may_lose_disk(t) || s->member == NULL || s->box.aside == NULL)
+        return;
+    server_crash(s, true);
+    CHECK(box_put_back(&s->box));
+    world_note(&t->w, "server %u: the disk of its earlier life is put back", s->n);
+    s->is_lost = true;
+    s->birth = s->aside_birth;
+    s->aside_birth = birth;
+    server_restart_later(s, world_below(&t->w, t->restart_us));
 }
 
 void server_rot(struct server *s)

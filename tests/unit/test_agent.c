@@ -28,6 +28,7 @@ struct machine {
     char config[4096];
     unsigned sets, reloads, removed, announced;
     bool is_off;
+    unsigned left_out; /* notes that machines were */
 };
 
 static struct lone l;
@@ -90,8 +91,8 @@ static void carry_out(struct machine *x, const struct agent_action *act)
         break;
     case AGENT_CHECK_STOP:
     case AGENT_BALANCE_STOP:
-    case AGENT_PEER_SEND:
-    case AGENT_NOTE: break;
+    case AGENT_PEER_SEND: break;
+    case AGENT_NOTE: x->left_out += strcmp(act->ev, "machines_left_out") == 0; break;
     }
 }
 
@@ -428,6 +429,39 @@ static void a_restarted_agent_waits_a_lease_if_others_are_gone(void **state)
     assert_true(l.now_ms - from < 2300);
 }
 
+static void ignored(void *ctx, const struct client_reply *r) { (void)ctx, (void)r; }
+
+/* Whoever may write below /muster/machines can make as many as the mirror holds: looking at
+ * them all took seconds, at each change, and the server's heartbeats waited. */
+static void more_machines_than_can_be_are_left_out(void **state)
+{
+    static const char text[] = "{\"address\":\"10.0.0.9\",\"id\":\"x\"}";
+    struct buf json = {0};
+    unsigned shown = 0;
+
+    (void)state;
+    for (unsigned i = 0; i < AGENT_MACHINES_MAX + 100; i++) {
+        char path[64];
+        (void)snprintf(path, sizeof path, "/muster/machines/0-%05u", i); /* before a, b, c */
+        client_create(m[0].client, l.now_ms, path, text, sizeof text - 1, 0, ignored, NULL);
+        if (i % 100 == 0)
+            run(10);
+    }
+    run(100);
+    assert_true(holder() >= 0);
+    for (int i = 0; i < N; i++) {
+        assert_int_equal(m[i].left_out, 1);
+        assert_non_null(strstr(m[i].config, "10.0.0.3:3000 check # c-3000"));
+    }
+    (void)agent_status(m[1].agent, NULL, &json);
+    for (const char *at = buf_text(&json);
+         (at = strstr(at, "\"address\":\"10.0.0.9\"")) != NULL; at++)
+        shown++;
+    assert_int_equal(shown, AGENT_MACHINES_MAX);
+    assert_non_null(strstr(buf_text(&json), "\"name\":\"b\""));
+    buf_free(&json);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -442,6 +476,7 @@ int main(void)
         T(the_lease_can_change_without_a_gap),
         T(a_lost_session_lets_go_and_registers_again),
         T(a_restarted_agent_waits_a_lease_if_others_are_gone),
+        T(more_machines_than_can_be_are_left_out),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

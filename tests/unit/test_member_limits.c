@@ -463,6 +463,83 @@ static void who_watches_too_much_loses_the_connection(void **state)
     lone_stop(&l);
 }
 
+/* ---- the tree and its sessions ---- */
+
+static void measured(const struct lone *l, enum member_limit limit, uint64_t value,
+                     uint64_t figure)
+{
+    struct member_facts f;
+
+    member_facts(l->member, &f);
+    assert_int_equal(f.limit_value[limit], value);
+    assert_int_equal(f.limit_measured[limit], figure);
+}
+
+static void one_session_too_many_is_refused(void **state)
+{
+    struct lone l;
+    (void)state;
+    lone_start_with(&l, 149, &(struct member_options){.sessions_max = 3}, 1);
+    struct session first = opened(&l, 1);
+    (void)opened(&l, 2), (void)opened(&l, 3);
+    assert_int_equal(limited(&l, MEMBER_LIMIT_SESSIONS), 0);
+    lone_connect(&l, 4, 0, NULL, 10000);
+    assert_true(l.closed[4] && is_silent(&l, 4));
+    assert_int_equal(limited(&l, MEMBER_LIMIT_SESSIONS), 1);
+    measured(&l, MEMBER_LIMIT_SESSIONS, 3, 4);
+    /* Who has one comes back, and who leaves makes room. */
+    lone_connect(&l, 5, first.id, first.password, 10000);
+    assert_int_equal(connected(&l, 5).id, first.id);
+    lone_request(&l, 2, 1, WIRE_OP_CLOSE_SESSION, NULL);
+    (void)opened(&l, 6);
+    assert_int_equal(limited(&l, MEMBER_LIMIT_SESSIONS), 1);
+    lone_stop(&l);
+}
+
+static int create_with(struct lone *l, uint64_t conn, const char *path, size_t len)
+{
+    const struct wire_acl open = {WIRE_PERM_ALL, wire_bytes("world", 5),
+                                  wire_bytes("anyone", 6)};
+    uint8_t *data = mem_alloc(len + 1);
+    struct buf acl = {0}, b = {0};
+
+    memset(data, 'x', len);
+    wire_acl_encode(&open, &acl);
+    const struct wire_create_request q = {
+        wire_bytes(path, strlen(path)), wire_bytes(data, len), {acl.data, acl.len, 1}, 0};
+    wire_create_request_encode(&q, &b);
+    lone_request(l, conn, 1, WIRE_OP_CREATE, &b);
+    mem_free(data);
+    buf_free(&acl);
+    buf_free(&b);
+    return replied(l, conn).err;
+}
+
+static void a_full_tree_is_said_by_name(void **state)
+{
+    const uint32_t most = 10000;
+    struct lone l;
+    (void)state;
+    lone_start_with(&l, 150, &(struct member_options){.tree_bytes_max = most}, 1);
+    (void)opened(&l, 1);
+    assert_int_equal(create_with(&l, 1, "/a", 9000), 0);
+    uint64_t bytes = tree_bytes(member_tree(l.member));
+    assert_int_equal(create_with(&l, 1, "/b", 1000), ERR_QUOTA_EXCEEDED);
+    assert_int_equal(limited(&l, MEMBER_LIMIT_TREE), 1);
+    measured(&l, MEMBER_LIMIT_TREE, most, bytes);
+    assert_int_equal(tree_bytes(member_tree(l.member)), bytes);
+    assert_false(l.closed[1]);
+    assert_int_equal(create_with(&l, 1, "/b", 1), 0);
+    (void)opened(&l, 2);
+    lone_stop(&l);
+
+    /* Not set, or too high: what fits into a snapshot. */
+    lone_start_with(&l, 151, &(struct member_options){.tree_bytes_max = UINT32_MAX}, 1);
+    (void)opened(&l, 1);
+    assert_int_equal(create_with(&l, 1, "/a", 100000), 0);
+    lone_stop(&l);
+}
+
 /* ---- enforce.auth ---- */
 
 static void auth(struct lone *l, uint64_t conn, const char *scheme, const char *what)
@@ -530,6 +607,8 @@ int main(void)
         cmocka_unit_test(large_requests_are_counted_together),
         cmocka_unit_test(watches_of_who_is_gone_are_forgotten_in_portions),
         cmocka_unit_test(who_watches_too_much_loses_the_connection),
+        cmocka_unit_test(one_session_too_many_is_refused),
+        cmocka_unit_test(a_full_tree_is_said_by_name),
         cmocka_unit_test(who_has_proven_nothing_is_refused),
         cmocka_unit_test(the_address_is_proof_enough_where_it_is_listed),
     };

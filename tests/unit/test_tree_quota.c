@@ -325,6 +325,129 @@ static void what_changed_after_the_leader_looked_stays(void **state)
 }
 
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+/* ---- how much a tree may hold ---- */
+
+static size_t saved(const struct world *w)
+{
+    struct buf b = {0};
+
+    tree_save(w->tree, &b);
+    size_t len = b.len;
+    buf_free(&b);
+    return len;
+}
+
+/* After each kind of change; a container is counted with 8 bytes more than it takes. */
+static void what_is_counted_is_what_a_snapshot_takes(void **state)
+{
+    struct world *w = *state;
+
+    assert_int_equal(tree_bytes(w->tree), saved(w));
+    w->rules = TREE_RULE_EXTENDED_TYPES;
+    assert_int_equal(create(w, "/a", "123", 0), 0);
+    assert_int_equal(create(w, "/a/b", NULL, WIRE_EPHEMERAL), 0);
+    assert_int_equal(create(w, "/a/s-", "", WIRE_SEQUENTIAL), 0);
+    assert_int_equal(create_ttl(w, "/t", WIRE_TTL, 1000), 0);
+    assert_int_equal(tree_bytes(w->tree), saved(w));
+    acl_set(w, WIRE_PERM_ALL, "digest", "somebody:else");
+    assert_int_equal(create(w, "/a/d", "1", 0), 0);
+    acl_set(w, WIRE_PERM_ALL, "world", "anyone");
+    assert_int_equal(set_acl(w, "/t", -1), 0);
+    assert_int_equal(set_data(w, "/a", "longer than it was", -1), 0);
+    assert_int_equal(set_data(w, "/t", NULL, -1), 0);
+    int64_t other = session_new(w, 9);
+    assert_int_equal(tree_bytes(w->tree), saved(w));
+    reload(w);
+    assert_int_equal(remove_node(w, "/a/d", -1), 0);
+    assert_int_equal(close_session(w, other, (struct tree_origin){0, 0}), 0);
+    assert_int_equal(close_session(w, w->session, (struct tree_origin){0, 0}), 0);
+    assert_int_equal(tree_bytes(w->tree), saved(w));
+    w->session = session_new(w, 7);
+    assert_int_equal(create_bytes(w, WIRE_OP_CREATE_CONTAINER, text_of("/c"), "", 4), 0);
+    assert_int_equal(tree_bytes(w->tree), saved(w) + 8);
+    assert_int_equal(remove_node(w, "/c", -1), 0);
+    assert_int_equal(tree_bytes(w->tree), saved(w));
+}
+
+/* What one more znode with this name and data may take, were its access list a new one. */
+static uint32_t bytes_of(const struct world *w, const char *name, const char *data)
+{
+    return (uint32_t)(72 + strlen(name) + strlen(data) + 8 + w->acl.len);
+}
+
+static void a_full_tree_refuses_what_makes_it_larger(void **state)
+{
+    struct world *w = *state;
+
+    assert_int_equal(create(w, "/a", "1234", 0), 0);
+    assert_int_equal(create(w, "/go", "1234", 0), 0);
+    uint32_t now = (uint32_t)tree_bytes(w->tree);
+    w->bytes_max = now + bytes_of(w, "b", "12") - 1;
+    assert_int_equal(create(w, "/b", "12", 0), ERR_QUOTA_EXCEEDED);
+    assert_true(w->was_full);
+    assert_int_equal(create(w, "/no/b", "12", 0),
+                     ERR_NO_NODE); /* what is wrong is said first */
+    assert_false(w->was_full);
+    assert_int_equal(create(w, "/b", "12", WIRE_EPHEMERAL), ERR_QUOTA_EXCEEDED);
+    assert_int_equal(create(w, "/b", "1", 0), 0);
+    assert_int_equal(tree_bytes(w->tree), saved(w));
+
+    w->bytes_max = (uint32_t)tree_bytes(w->tree) + 1;
+    assert_int_equal(set_data(w, "/a", "123456", -1), ERR_QUOTA_EXCEEDED);
+    assert_int_equal(set_data(w, "/a", "12345", 7), ERR_BAD_VERSION);
+    assert_int_equal(set_data(w, "/a", "12345", 0), 0);
+    assert_int_equal(set_data(w, "/a", "123456", -1), ERR_QUOTA_EXCEEDED);
+    assert_int_equal(set_data(w, "/a", "54321", -1), 0); /* no larger */
+    acl_set(w, WIRE_PERM_ALL, "digest", "somebody:else");
+    assert_int_equal(set_acl(w, "/a", -1), ERR_QUOTA_EXCEEDED);
+    acl_set(w, WIRE_PERM_ALL, "world", "anyone"); /* this list is there */
+    assert_int_equal(set_acl(w, "/a", -1), 0);
+
+    w->bytes_max = 1;                  /* lowered below what there is */
+    int64_t other = session_new(w, 9); /* or nobody could come and delete */
+    assert_int_equal(close_session(w, other, (struct tree_origin){0, 0}), 0);
+    assert_int_equal(set_data(w, "/a", "", -1), 0);
+    assert_int_equal(remove_node(w, "/go", -1), 0);
+    assert_int_equal(create(w, "/go", "", 0), ERR_QUOTA_EXCEEDED);
+    w->bytes_max = (uint32_t)tree_bytes(w->tree) + bytes_of(w, "go", "");
+    assert_int_equal(create(w, "/go", "", 0), 0);
+    w->bytes_max = UINT32_MAX; /* not above the program's own */
+    assert_int_equal(create(w, "/more", "", 0), 0);
+    assert_int_equal(tree_bytes(w->tree), saved(w));
+}
+
+/* Deleting and creating in one; and all or nothing when it is too much. */
+static void a_multi_in_a_full_tree(void **state)
+{
+    static const struct wire_multi_header end = {-1, true, -1};
+    struct world *w = *state;
+    const struct wire_multi_header delete_h = {WIRE_OP_DELETE, false, -1};
+    const struct wire_multi_header create_h = {WIRE_OP_CREATE, false, -1};
+
+    assert_int_equal(create(w, "/a", "1234", 0), 0);
+    /* When the one is gone there is room for another as large, and not for a byte more. */
+    w->bytes_max = (uint32_t)tree_bytes(w->tree) - (72 + 1 + 4) + bytes_of(w, "b", "4321");
+    for (uint32_t i = 0; i < 2; i++) {
+        const struct wire_path_version_request d = {text_of(i == 0 ? "/a" : "/b"), -1};
+        const struct wire_create_request c = {text_of(i == 0 ? "/b" : "/c"),
+                                              text_of(i == 0 ? "4321" : "54321"), acl_of(w), 0};
+        uint64_t digest = tree_digest(w->tree);
+        buf_clear(&w->body);
+        wire_multi_header_encode(&delete_h, &w->body);
+        wire_path_version_request_encode(&d, &w->body);
+        wire_multi_header_encode(&create_h, &w->body);
+        wire_create_request_encode(&c, &w->body);
+        wire_multi_header_encode(&end, &w->body);
+        assert_int_equal(apply(w, WIRE_OP_MULTI), 0);
+        assert_int_equal(w->was_full, i == 1);
+        if (i == 1)
+            assert_true(tree_digest(w->tree) == digest);
+        assert_int_equal(exists(w, "/b", 0), 0);
+        assert_int_equal(tree_bytes(w->tree), saved(w));
+    }
+    reload(w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -337,6 +460,9 @@ int main(void)
         T(a_container_goes_when_it_has_become_empty),
         T(a_ttl_znode_goes_when_nobody_has_written_to_it),
         T(what_changed_after_the_leader_looked_stays),
+        T(what_is_counted_is_what_a_snapshot_takes),
+        T(a_full_tree_refuses_what_makes_it_larger),
+        T(a_multi_in_a_full_tree),
     };
 
     mutant_from_env();

@@ -222,6 +222,21 @@ static void the_form_in_the_log(void **state)
     assert_memory_equal(back.body, "body", 4);
     for (size_t len = b.len - 4; len-- > 0;)
         assert_int_equal(tree_txn_decode(&back, b.data, len), ERR_MALFORMED);
+
+    /* Without a limit it is the form that had none. */
+    size_t without = b.len;
+    assert_int_equal(without, 53 + 4 + TREE_PASSWORD_LEN + 4);
+    assert_int_equal(back.bytes_max, 0);
+    txn.bytes_max = 0xfedcba98;
+    txn.rules = TREE_RULES_ALL;
+    buf_clear(&b);
+    tree_txn_encode(&txn, &b);
+    assert_int_equal(b.len, without + 4);
+    assert_int_equal(tree_txn_decode(&back, b.data, b.len), 0);
+    assert_true(back.bytes_max == 0xfedcba98 && back.rules == TREE_RULES_ALL);
+    assert_true(back.timeout_ms == -7 && back.len == 4);
+    for (size_t len = b.len - 4; len-- > 0;)
+        assert_int_equal(tree_txn_decode(&back, b.data, len), ERR_MALFORMED);
     buf_free(&b);
 }
 

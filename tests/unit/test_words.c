@@ -651,8 +651,10 @@ static void prometheus_text(void **state)
     lead_three(&s);
     monitor_prometheus(&s.words, &s.out);
     const char *said = buf_text(&s.out);
-    assert_lines(said, "^(# (HELP|TYPE) [a-z_0-9]+ .+|[a-z_0-9]+(\\{quantile=\"[0-9.]+\"\\})? "
-                       "-?[0-9]+(\\.[0-9]+)?)$");
+    assert_lines(
+        said,
+        "^(# (HELP|TYPE) [a-z_0-9]+ .+|[a-z_0-9]+(\\{(quantile|limit)=\"[A-Za-z0-9_.]+\"\\})? "
+        "-?[0-9]+(\\.[0-9]+)?)$");
     unsigned types = 0;
     for (const char *at = said; (at = strstr(at, "# TYPE ")) != NULL; at++, types++) {
         assert_int_equal(sscanf(at, "# TYPE %90s", name), 1);
@@ -664,6 +666,10 @@ static void prometheus_text(void **state)
     assert_non_null(strstr(said, "# TYPE commit_count counter\ncommit_count "));
     assert_non_null(strstr(said, "# TYPE fsynctime summary\nfsynctime_count "));
     assert_non_null(strstr(said, "\nreadlatency{quantile=\"0.99\"} "));
+    assert_non_null(strstr(said, "\nmuster_tree_bytes "));
+    assert_non_null(strstr(said, "\nmuster_tree_bytes_max 1006632960\n"));
+    assert_non_null(
+        strstr(said, "\nmuster_limit_hits_total{limit=\"muster.treeBytesMax\"} 0\n"));
     assert_non_null(strstr(said, "\nmuster_server_term "));
     close_scene(&s);
 }

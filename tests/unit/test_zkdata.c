@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "mutant_env.h"
 #include "wire/wire.h"
 #include "zkdata/sum.h"
 #include "zkdata/zkdata.h"
@@ -860,6 +861,7 @@ static void the_sums_are_the_known_ones(void **state)
 
 int main(void)
 {
+    mutant_from_env();
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_log_is_replayed),
         cmocka_unit_test(a_snapshot_is_read),

@@ -30,6 +30,8 @@ struct world {
     struct buf ids; /* of whoever acts and watches */
     int32_t ids_n;
     uint8_t rules;
+    uint32_t bytes_max;
+    bool was_full;         /* the last entry was refused because of it */
     struct wire_stat stat; /* of the last answer that had one */
     char path[256];        /* of the last create */
 };
@@ -100,6 +102,7 @@ static inline int apply_txn(struct world *w, struct tree_txn *txn, int64_t *sess
     assert_int_equal(tree_txn_decode(&back, form.data, form.len), 0);
     buf_clear(&w->reply);
     tree_apply(w->tree, ++w->zxid, &back, w->watches, &r);
+    w->was_full = r.is_full;
     if (r.err != 0)
         assert_int_equal(w->reply.len, 0);
     if (session != NULL)
@@ -115,6 +118,7 @@ static inline int apply(struct world *w, int32_t op)
                            .time_ms = w->time_ms,
                            .origin = w->origin,
                            .rules = w->rules,
+                           .bytes_max = w->bytes_max,
                            .ids = ids_of(w),
                            .body = w->body.data,
                            .len = w->body.len};
@@ -329,6 +333,8 @@ static inline void reload(struct world *w)
     assert_non_null(t);
     assert_true(tree_digest(t) == tree_digest(w->tree));
     assert_true(tree_zxid(t) == tree_zxid(w->tree));
+    assert_int_equal(tree_bytes(t), tree_bytes(w->tree));
+    assert_true(b.len <= tree_bytes(t));
     tree_free(w->tree);
     w->tree = t;
     buf_free(&b);

@@ -1,0 +1,252 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Do all replicas have the same tree? (decision 007)
+ *
+ * The leader puts a mark into the log, by entries and by time, when something has changed. Each
+ * replica, when it applies the mark, notes its tree's digest, which is as of the same entry
+ * everywhere, and tells it the leader. When a majority of the voters has told the same, the
+ * leader puts that into the log, and each replica compares it with what it had noted itself:
+ * who differs is condemned (member_condemned()), the leader like any other. So a wrong leader
+ * cannot turn the others away, and there is always a majority that is left. Without a majority
+ * that agrees nobody goes: it is counted and told.
+ *
+ * A snapshot for another server is taken at a mark and sent when its digest was agreed to: a
+ * wrong tree does not spread. */
+#include "server/member_internal.h"
+
+#include <inttypes.h>
+
+#include "base/err.h"
+#include "base/mutant.h"
+
+#define FORM 1               /* of a digest: another one is never compared */
+#define GIVE_UP_MS 3000      /* a mark that no majority has told about */
+#define MARK_BYTES 1         /* form u8 */
+#define AGREED_BYTES 17      /* form u8, index u64, digest u64 */
+#define TOLD_BYTES 17        /* MSG_DIGEST: the same */
+#define SNAPSHOT_AGAIN_MS 50 /* between marks for a snapshot */
+#define BUSY_MS 50           /* the log takes nothing now: when again */
+
+static void encode(uint64_t index, uint64_t digest, struct buf *out)
+{
+    buf_add_u8(out, FORM);
+    buf_add_be64(out, index);
+    buf_add_be64(out, digest);
+}
+
+static void blob_drop(struct digests *d)
+{
+    if (d->blob != NULL)
+        raft_blob_unref(d->blob);
+    d->blob = NULL;
+}
+
+void digest_drop(struct member *m)
+{
+    blob_drop(&m->digests);
+    m->digests.mark = m->digests.open = 0;
+}
+
+/* ---- the leader ---- */
+
+static void note_told(struct digests *d, uint64_t id, uint64_t digest)
+{
+    for (unsigned i = 0; i < d->told_n; i++)
+        if (d->told[i].id == id)
+            return;
+    if (d->told_n < RAFT_MEMBERS_MAX) {
+        d->told[d->told_n].id = id;
+        d->told[d->told_n++].digest = digest;
+    }
+}
+
+int digest_told(struct member *m, uint64_t from, const uint8_t *data, size_t len)
+{
+    struct digests *d = &m->digests;
+
+    if (len != TOLD_BYTES)
+        return ERR_MALFORMED;
+    if (data[0] == FORM && d->open != 0 && be64_get(data + 1) == d->open)
+        note_told(d, from, be64_get(data + 9));
+    return 0;
+}
+
+/* What a majority of the voters has told. */
+static bool is_agreed(const struct member *m, uint64_t *digest)
+{
+    const struct digests *d = &m->digests;
+    const struct raft_members *all = raft_members(m->raft);
+    unsigned voters = 0;
+
+    for (unsigned i = 0; i < all->n; i++)
+        voters += all->v[i].voter;
+    for (unsigned i = 0; i < d->told_n; i++) {
+        unsigned same = 0;
+        for (unsigned k = 0; k < d->told_n; k++) {
+            const struct raft_member *v = raft_member_find(all, d->told[k].id);
+            same += v != NULL && v->voter && d->told[k].digest == d->told[i].digest;
+        }
+        *digest = d->told[i].digest;
+        if (same > voters / 2 ||
+            (MUTANT(digest_leader_right) && d->told[i].id == raft_id(m->raft)))
+            return true;
+    }
+    return false;
+}
+
+static bool do_they_differ(const struct digests *d)
+{
+    for (unsigned i = 1; i < d->told_n; i++)
+        if (d->told[i].digest != d->told[0].digest)
+            return true;
+    return false;
+}
+
+static bool propose(struct member *m, int32_t op, const struct buf *body)
+{
+    struct tree_txn t = {.op = op, .body = body->data, .len = body->len};
+
+    if (member_propose(m, &t) == 0)
+        return true;
+    m->digests.busy_ms = m->now_ms + BUSY_MS;
+    return false;
+}
+
+static void propose_mark(struct member *m)
+{
+    struct digests *d = &m->digests;
+    struct buf body = {0};
+
+    buf_add_u8(&body, FORM);
+    if (propose(m, TREE_OP_DIGEST_MARK, &body)) {
+        d->mark = d->open = raft_last_index(m->raft);
+        d->open_ms = m->now_ms;
+        d->told_n = 0;
+        d->changed = 0;
+        blob_drop(d);
+    }
+    buf_free(&body);
+}
+
+static void look_at_open(struct member *m)
+{
+    struct digests *d = &m->digests;
+    struct buf body = {0};
+    uint64_t digest;
+
+    if (is_agreed(m, &digest)) {
+        encode(d->open, digest, &body);
+        if (propose(m, TREE_OP_DIGEST_AGREED, &body))
+            d->open = 0;
+        buf_free(&body);
+    } else if (m->now_ms >= d->open_ms + GIVE_UP_MS) {
+        m->facts.digests_unresolved_total += do_they_differ(d);
+        d->open = 0;
+        blob_drop(d);
+    }
+}
+
+void digest_work(struct member *m)
+{
+    struct digests *d = &m->digests;
+
+    if (m->leading_term == 0 || raft_members(m->raft)->n < 2) {
+        digest_drop(m);
+        return;
+    }
+    if (m->now_ms < d->busy_ms)
+        return;
+    if (d->open != 0)
+        look_at_open(m);
+    bool is_due = d->changed >= m->options.digest_every ||
+                  (d->changed > 0 && m->now_ms >= d->changed_ms + m->options.digest_ms);
+    /* A snapshot that waits to be agreed to is one mark's. */
+    bool is_wanted = raft_snapshot_wanted(m->raft) && d->blob == NULL &&
+                     m->now_ms >= d->open_ms + SNAPSHOT_AGAIN_MS;
+    if (d->open == 0 && (is_due || is_wanted))
+        propose_mark(m);
+}
+
+uint64_t digest_deadline(const struct member *m)
+{
+    const struct digests *d = &m->digests;
+    uint64_t at = RAFT_NEVER;
+
+    if (m->leading_term == 0 || raft_members(m->raft)->n < 2)
+        return RAFT_NEVER;
+    if (d->open != 0)
+        at = d->open_ms + GIVE_UP_MS;
+    else if (raft_snapshot_wanted(m->raft) && d->blob == NULL)
+        at = d->open_ms + SNAPSHOT_AGAIN_MS;
+    else if (d->changed > 0)
+        at = d->changed_ms + m->options.digest_ms;
+    if (at < d->busy_ms)
+        at = d->busy_ms;
+    return at > m->now_ms ? at
+                          : m->now_ms; /* one in the past would look as if we had stood still */
+}
+
+/* ---- every replica ---- */
+
+static void apply_mark(struct member *m, uint64_t index)
+{
+    struct digests *d = &m->digests;
+    uint64_t leader = raft_leader(m->raft), digest = tree_digest(m->tree);
+
+    d->own[d->own_n % DIGESTS_KEPT].index = index;
+    d->own[d->own_n++ % DIGESTS_KEPT].digest = digest;
+    d->changed = 0;
+    if (leader == raft_id(m->raft)) {
+        if (index == d->open)
+            note_told(d, leader, digest);
+        if (index == d->mark && raft_snapshot_wanted(m->raft) && limits_may_send(m))
+            d->blob = member_snapshot_now(m);
+    } else if (leader != RAFT_NOBODY) {
+        buf_clear(&m->scratch);
+        encode(index, digest, &m->scratch);
+        member_send(m, leader, &m->scratch, MSG_DIGEST);
+    }
+}
+
+static void apply_agreed(struct member *m, uint64_t index, uint64_t digest)
+{
+    struct digests *d = &m->digests;
+
+    for (unsigned i = 0; i < DIGESTS_KEPT; i++) {
+        if (d->own[i].index != index)
+            continue;
+        if (d->own[i].digest == digest) {
+            m->facts.digest_agreed_index = index;
+            m->facts.digest_agreed = digest;
+            break;
+        }
+        m->facts.digest_mismatches_total++;
+        if (!MUTANT(digest_ignored))
+            buf_printf(member_condemn(m),
+                       "its tree differs from what a majority has: as of entry %" PRIu64
+                       " the digest was %016" PRIx64 ", and here %016" PRIx64,
+                       index, digest, d->own[i].digest);
+    }
+    if (d->blob != NULL && d->blob->index == index && m->condemned.len == 0) {
+        raft_snapshot_give(m->raft, m->now_ms, d->blob); /* which takes over the reference */
+        d->blob = NULL;
+    }
+}
+
+bool digest_applied(struct member *m, uint64_t index, const struct tree_txn *txn)
+{
+    struct digests *d = &m->digests;
+
+    if (txn->op == TREE_OP_DIGEST_MARK) {
+        if (txn->len == MARK_BYTES && txn->body[0] == FORM)
+            apply_mark(m, index);
+        return true;
+    }
+    if (txn->op == TREE_OP_DIGEST_AGREED) {
+        if (txn->len == AGREED_BYTES && txn->body[0] == FORM)
+            apply_agreed(m, be64_get(txn->body + 1), be64_get(txn->body + 9));
+        return true;
+    }
+    if (d->changed++ == 0)
+        d->changed_ms = m->now_ms;
+    return false;
+}
