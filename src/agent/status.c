@@ -56,6 +56,8 @@ static void judge_tree(const struct status_view *v, struct reasons *degraded)
                    "written",
                    reachable, voters);
     }
+    if (v->server != NULL && v->server->ails != NULL)
+        buf_add_str(reason(degraded), v->server->ails);
     if (v->reaches_tree)
         return;
     if (v->ensemble != NULL && !v->ensemble->is_connected)

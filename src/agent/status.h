@@ -41,7 +41,8 @@ struct status_server {
     const char *role;   /* "leader", "follower", "candidate", "learner" */
     const char *leader; /* its name; NULL: none known */
     uint64_t term, commit_index;
-    bool has_quorum; /* a write would be answered now, as far as this server knows */
+    const char *ails; /* it does not vote though it should, and the like; NULL: nothing */
+    bool has_quorum;  /* a write would be answered now, as far as this server knows */
     struct status_member members[STATUS_MEMBERS_MAX];
     unsigned members_n;
 };

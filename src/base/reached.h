@@ -26,6 +26,9 @@
     R(raft_renewed, OFTEN, "a server that has lost its disk becomes a learner")                \
     R(raft_reads_dropped, OFTEN, "reads wait for a quorum when the leader falls")              \
     R(raft_snapshot_to_two, OFTEN, "a snapshot is sent to two at once")                        \
+    R(raft_snapshot_pieces, OFTEN, "a snapshot comes in several pieces")                       \
+    R(raft_snapshot_piece_twice, RARE, "a piece comes that is there, or too early")            \
+    R(raft_snapshot_middle, OFTEN, "a piece comes of a snapshot whose begin is not there")     \
     R(raft_snapshot_begun_anew, OFTEN, "another snapshot begins before one is whole")          \
     R(raft_snapshot_upon_unsaved, RARE, "a snapshot comes while an earlier one is not on disk") \
     R(raft_snapshot_not_needed, OFTEN, "a snapshot is offered that is not needed any more")    \

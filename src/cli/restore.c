@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "cli/cmd.h"
+#include "cli/confined.h"
 #include "cli/machine.h"
 #include "cli/print.h"
 #include "cli/restoring.h"
@@ -152,6 +153,10 @@ static int make_machine(struct restoring *r)
                               .ephemerals = f.ephemerals,
                               .znodes = f.znodes - f.ephemerals};
     } else {
+        const struct machine_options o = {.dir = r->to};
+        int code = confined_to_owner(&o, true); /* the backup was read before */
+        if (code != 0)
+            return code;
         err = restore_into(r->to, &r->self, &r->replay, seen, &d, &r->why);
         if (err == 0)
             err = restore_check(r->to, &d, &r->why);

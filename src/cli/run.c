@@ -162,22 +162,27 @@ static void outdated(void *ctx, const struct epoch *newer)
         stop_all(r);
 }
 
-/* The program that we are, with the arguments that it was given, from its beginning. */
+/* The program that we are, with the arguments that it was given, from its beginning. Who has
+ * become another user would lose his capabilities by that, and a server may not start programs
+ * (confine.h): there it ends, and who has started it does so again (systemd: Restart=always).
+ */
 static int begin_anew(void)
 {
     struct buf line = {0};
     char *argv[64];
     unsigned n = 0;
 
+    errno = EPERM;
+
     if (file_read("/proc/self/cmdline", 65536, &line) == 0)
         for (size_t at = 0; at < line.len && n + 1 < sizeof argv / sizeof argv[0];
              at += strlen((char *)line.data + at) + 1)
             argv[n++] = (char *)line.data + at;
     argv[n] = NULL;
-    if (n > 0)
+    if (n > 0 && geteuid() == 0)
         (void)execv("/proc/self/exe", argv);
-    log_event(LOG_ERROR, "not_restarted", LOG_S("why", strerror(errno)),
-              LOG_S("next", "start it again, as before"));
+    log_event(LOG_NOTICE, "ends_to_begin_anew", LOG_S("why", strerror(errno)),
+              LOG_S("next", "start it again, as before (a service manager does)"));
     buf_free(&line);
     return EXIT_FAILED;
 }

@@ -29,6 +29,7 @@ struct up {
     char addresses[RAFT_MEMBERS_MAX][ADDRESS_TEXT]; /* of the servers, our own first */
     const char *servers[RAFT_MEMBERS_MAX];
     size_t servers_n;
+    struct buf ails;
     struct raft_members members; /* what status_server points to */
 };
 
@@ -111,6 +112,9 @@ static bool server_facts(void *ctx, struct status_server *out)
         .has_quorum = member_is_serving(m) && leader != NULL,
         .members_n = u->members.n,
     };
+    buf_clear(&u->ails);
+    if (server_ails(u->run.server, &u->ails))
+        out->ails = buf_text(&u->ails);
     for (unsigned i = 0; i < u->members.n; i++) {
         const struct raft_member *k = &u->members.v[i];
         uint64_t silence_ms = server_silence_ms(u->run.server, k->id);

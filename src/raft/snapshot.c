@@ -53,7 +53,7 @@ static size_t piece_len(const struct raft *r, const struct raft_blob *b, uint64_
 {
     size_t left = b->len - (size_t)offset;
 
-    return left < r->opt.chunk_max ? left : r->opt.chunk_max;
+    return left < r->opt.piece_max ? left : r->opt.piece_max;
 }
 
 void raft_snapshot_send(struct raft *r, struct peer *p)
@@ -254,11 +254,16 @@ int raft_on_chunk(struct raft *r, const struct raft_msg *m)
     }
     if (!is_incoming(r, m)) {
         if (m->offset != 0) {
+            REACHED(raft_snapshot_middle);
             answer_chunk(r, m, 0);
             return 0;
         }
         incoming_begin(r, m);
     }
+    if (m->offset > 0)
+        REACHED(raft_snapshot_pieces);
+    if (m->offset != r->incoming.have)
+        REACHED(raft_snapshot_piece_twice);
     if (m->offset == r->incoming.have || MUTANT(raft_chunk_any_place))
         incoming_add(r, m);
     answer_chunk(r, m, r->incoming.have);

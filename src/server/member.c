@@ -602,4 +602,5 @@ void member_facts(const struct member *m, struct member_facts *out)
     out->disk = m->disk.facts;
     out->watches = watches_count(m->watches);
     out->local_sessions = m->locals.count;
+    out->digests_are_split = m->digests.is_split;
 }

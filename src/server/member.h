@@ -165,6 +165,8 @@ struct member_facts {
     /* The last entry at which a majority had the same tree as we, and its digest. */
     uint64_t digest_agreed_index, digest_agreed;
     uint64_t digest_mismatches_total;  /* our tree was another: 0, or we end */
+    bool digests_are_split;            /* ... the last time that it looked */
+    uint64_t snapshots_unseen_total;   /* as a leader: sent though nobody could compare */
     uint64_t digests_unresolved_total; /* as a leader: trees differ, and no majority agrees */
     uint64_t limited[MEMBER_LIMITS_N]; /* times; and of the last time: */
     uint64_t limit_value[MEMBER_LIMITS_N], limit_measured[MEMBER_LIMITS_N];

@@ -59,6 +59,7 @@ enum when { ALWAYS, ENSEMBLE, LEADER };
     C(ALWAYS, cnxn_closed_without_zk_server_running, s->closed_not_serving, "Connects without a quorum") \
     C(ALWAYS, stale_sessions_expired, f->member.sessions_expired_total, "Sessions that this leader let expire") \
     C(ALWAYS, looking_count, s->leaderless, "Times that no leader was known")                   \
+    C(ALWAYS, digest_mismatches_count, f->mismatches, "Times that the tree was another than a majority's") \
     C(ALWAYS, ensemble_auth_fail, f->transport.refused_total, "Servers that did not show the secret") \
     S(ALWAYS, election_time, &s->election, "Milliseconds without a known leader")               \
     S(ALWAYS, unavailable_time, &s->unavailable, "Milliseconds without a quorum")               \
@@ -304,6 +305,13 @@ static void zookeeper_metrics(const struct words *w, struct buf *out)
     M(gauge, muster_disk_behind, member.disk.is_lagging, "1 while a quorum goes on without this disk: no clients") \
     M(counter, muster_disk_behind_total, member.disk.lagging_total, "Times that it was so")    \
     M(counter, muster_disk_hand_overs_total, member.disk.hand_overs_total, "Leadership offered because of this disk") \
+    M(gauge, muster_server_repairing, is_stranger, "1 while this server does not vote because its store was lost") \
+    M(counter, muster_server_new_lives_total, new_lives, "Times that it began again, its store set aside") \
+    M(gauge, muster_store_set_aside, set_aside, "Stores set aside in the data directory")       \
+    M(gauge, muster_tree_digest_index, member.digest_agreed_index, "The last entry at which a majority had this tree") \
+    M(gauge, muster_tree_digest, digest, "The digest of then, its low 48 bits")                 \
+    M(counter, muster_tree_digests_unresolved_total, member.digests_unresolved_total, "As leader: trees differ and no majority agrees") \
+    M(counter, muster_snapshots_unseen_total, member.snapshots_unseen_total, "As leader: snapshots sent before their digest was agreed on") \
     M(gauge, muster_server_term, term, "Raft's term")                                           \
     M(gauge, muster_server_committed_index, committed, "The last entry known to be on a quorum") \
     M(gauge, muster_server_applied_index, applied, "The last entry applied to the tree")        \

@@ -302,7 +302,8 @@ static void wchc(const struct words *w, struct buf *out)
 static bool watch_of_path(void *ctx, int64_t session, const char *path, size_t path_len)
 {
     struct listing *l = ctx;
-    bool is_new = l->path->len != path_len || memcmp(l->path->data, path, path_len) != 0;
+    bool is_new = l->path->len != path_len || path_len == 0 || /* setWatches takes any text */
+                  memcmp(l->path->data, path, path_len) != 0;
 
     if (!word_room_take(&l->room, (is_new ? path_len + 1 : 0) + 20))
         return false;

@@ -230,7 +230,7 @@ def keep(options):
                 shutil.copy(os.path.join(kept, name), new)
                 os.unlink(os.path.join(kept, name))
         # By edges alone: the counts of how often each ran would keep ten times as many.
-        p = subprocess.run([os.path.join(options.programs, target), "-merge=1",
+        p = subprocess.run([os.path.join(options.programs, target), "-set_cover_merge=1",
                             "-use_counters=0", f"-max_len={KEEP_BYTES}", "-timeout=20",
                             kept, new], capture_output=True, text=True, errors="replace",
                            check=False, env={**os.environ, **SANITIZERS})

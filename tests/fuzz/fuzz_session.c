@@ -49,7 +49,8 @@ static void look_at_reply(struct side *s, struct wire_in *in)
 
     CHECK(wire_reply_header_decode(&h, in) == 0);
     if (h.xid == WIRE_XID_NOTIFICATION) {
-        CHECK(wire_watcher_event_decode(&e, in) == 0); /* of setWatches: any path it named */
+        /* An event, or the reply to who has chosen that xid; of setWatches: any path. */
+        CHECK(wire_watcher_event_decode(&e, in) == 0 || s->is_raw);
     } else if (!s->is_raw && h.xid > 0) {
         CHECK(s->n > 0 && s->waiting[s->first % WAITING_MAX] == h.xid);
         s->first++;

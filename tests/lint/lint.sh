@@ -63,6 +63,7 @@ check shell shells
 check python python_files
 check headers /usr/bin/python3 tests/lint/rooms.py --check
 check border tests/lint/border.sh $BUILD
+check hardened tests/lint/hardened.sh $BUILD/muster
 check cppcheck cpp_check
 [ "${1:-}" = --quick ] || check tidy tidy
 exit $failed

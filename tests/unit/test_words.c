@@ -398,6 +398,26 @@ static void watches(void **state)
     close_scene(&s);
 }
 
+/* setWatches takes any text for a path, none too: of a watch on it nothing was known to be
+ * before. Found by fuzz_words (undefined behaviour, and a line that was missing). */
+static void a_watch_on_no_path(void **state)
+{
+    static const uint8_t one_empty[4] = {0};
+    struct scene s;
+    struct buf b = {0};
+    char expected[60];
+    (void)state;
+    open_scene(&s);
+    lone_connect(&s.lone, 1, 0, NULL, 30000);
+    const struct wire_set_watches2_request q = {.persistent = {one_empty, sizeof one_empty, 1}};
+    wire_set_watches2_request_encode(&q, &b);
+    lone_request(&s.lone, 1, -8, WIRE_OP_SET_WATCHES2, &b);
+    buf_free(&b);
+    snprintf(expected, sizeof expected, "\n\t0x%llx\n\n", (long long)session_of(&s, 1));
+    assert_string_equal(ask(&s, "wchp"), expected);
+    close_scene(&s);
+}
+
 static void dump(void **state)
 {
     struct scene s;
@@ -863,6 +883,7 @@ int main(void)
         cmocka_unit_test(latency_is_from_the_frame_to_the_answer),
         cmocka_unit_test(resets),
         cmocka_unit_test(watches),
+        cmocka_unit_test(a_watch_on_no_path),
         cmocka_unit_test(dump),
         cmocka_unit_test(configuration),
         cmocka_unit_test(trace_mask),
