@@ -223,7 +223,11 @@ static void one_fault(struct town *t, enum fault which)
         memset(w->blocked, 0, sizeof w->blocked);
         break;
     case FAULT_FREEZE: freeze(t); break;
-    case FAULT_SLOW_DISK: s->box.slow_until_us = w->now_us + world_below(w, 2000000); break;
+    case FAULT_SLOW_DISK:
+        s->box.slow_until_us = w->now_us + world_below(w, 2000000);
+        if (w->seed % 3 == 1) /* it does not answer at all, and for longer */
+            s->box.stuck_until_us = w->now_us + 3 * (s->box.slow_until_us - w->now_us);
+        break;
     case FAULT_DISK: disk_fault(s); break;
     case FAULT_MEMBERS: change_members(t); break;
     case FAULT_RESET: reset(t); break;
