@@ -3,8 +3,8 @@
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
     run.py [PART...]     gcc units clang sim mutants fuzz lint words differ clients
-                         patroni moving zoo commands input cluster ensemble chaos confined
-                         backup; none: all
+                         patroni moving zoo commands input cluster ensemble chaos crowd
+                         confined backup; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -292,11 +292,16 @@ def chaos(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/chaos/test_history.py")
         part.report_lines("/usr/bin/python3", "tests/chaos/chaos.py", "--short", "--minutes",
-                          os.environ.get("MUSTER_CHAOS_MINUTES", "2"), env=SANITIZED)
+                          os.environ.get("MUSTER_CHAOS_MINUTES", "2"))
 
 
 def backup(part):
     part.report_lines("/usr/bin/python3", "tests/cluster/backup.py", env=SANITIZED)
+
+
+def crowd(part):
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/chaos/crowd.py")
 
 
 def lint(part):
@@ -306,7 +311,7 @@ def lint(part):
 PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
          "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
          "patroni": patroni, "moving": moving, "zoo": zoo, "commands": commands,
-         "input": bad_input, "cluster": cluster, "ensemble": ensemble, "chaos": chaos,
+         "input": bad_input, "cluster": cluster, "ensemble": ensemble, "chaos": chaos, "crowd": crowd,
          "confined": confined, "backup": backup}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
