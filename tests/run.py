@@ -4,7 +4,7 @@
 
     run.py [PART...]     gcc units clang sim coverage mutants fuzz lint words differ clients
                          patroni moving zoo repair commands input cluster disk ensemble
-                         chaos confined backup; none: all
+                         chaos crowd confined backup; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -308,11 +308,16 @@ def chaos(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/chaos/test_history.py")
         part.report_lines("/usr/bin/python3", "tests/chaos/chaos.py", "--short", "--minutes",
-                          os.environ.get("MUSTER_CHAOS_MINUTES", "2"), env=SANITIZED)
+                          os.environ.get("MUSTER_CHAOS_MINUTES", "2"))
 
 
 def backup(part):
     part.report_lines("/usr/bin/python3", "tests/cluster/backup.py", env=SANITIZED)
+
+
+def crowd(part):
+    if as_root(part):
+        part.report_lines("/usr/bin/python3", "tests/chaos/crowd.py")
 
 
 def lint(part):
@@ -325,7 +330,7 @@ PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim,
          "patroni": patroni, "moving": moving, "zoo": zoo, "repair": repair,
          "commands": commands,
          "input": bad_input, "cluster": cluster, "disk": disk,
-         "ensemble": ensemble, "chaos": chaos,
+         "ensemble": ensemble, "chaos": chaos, "crowd": crowd,
          "confined": confined, "backup": backup}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]

@@ -2,10 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Very many clients, and clients that behave badly: everybody else is served all the same.
 
-    crowd.py [--large] [TEST...]
+    crowd.py [--large] [--sessions N] [TEST...]
 
-In CI some thousands; --large: 100,000 idle sessions on five servers, 40,000 that come back at
-once. What is measured stands behind each line. Servers are tool_set_server's, in a network
+In CI some thousands; --large: 100,000 idle sessions (or N) on five servers, 30,000 that come
+back at once. What is measured stands behind each line. Servers are tool_set_server's, in a network
 namespace of its own.
 """
 import argparse
@@ -31,7 +31,7 @@ from sessions import (ADDWATCH, CREATE, GET, PING, SET, SET_SERVER, Closed, Conn
 
 CROWD = os.path.join(os.path.dirname(SET_SERVER), "tool_crowd")
 PATIENCE_S = 300   # other programs compute as well
-OPTIONS = argparse.Namespace(large=False)
+OPTIONS = argparse.Namespace(large=False, sessions=100000)
 FILES_KEPT = 400    # of a process's files, for other things than clients
 
 
@@ -91,7 +91,7 @@ def number_of_sessions(address):
 
 def idle_sessions():
     """Thousands that only ping, for three of their timeouts: none is lost, and what they cost."""
-    count, servers, timeout_s = (100000, 5, 40) if OPTIONS.large else (3000, 3, 10)
+    count, servers, timeout_s = (OPTIONS.sessions, 5, 40) if OPTIONS.large else (3000, 3, 10)
     with Bed({"maxSessionTimeout": "60000"}, servers) as bed:
         addresses = bed.servers.addresses
         before = [memory_kb(bed, i) for i in range(servers)]
@@ -236,6 +236,7 @@ TESTS = (idle_sessions, herd_after_a_server_died, slow_reader, watches_that_nobo
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--large", action="store_true")
+    parser.add_argument("--sessions", type=int, default=100000)
     parser.add_argument("tests", nargs="*")
     parser.parse_args(namespace=OPTIONS)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
