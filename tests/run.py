@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
-    run.py [PART...]     gcc units clang sim mutants fuzz lint words differ clients
-                         patroni moving zoo repair commands input cluster ensemble chaos
-                         confined backup; none: all
+    run.py [PART...]     gcc units clang sim coverage mutants fuzz lint words differ clients
+                         patroni moving zoo repair commands input cluster disk ensemble
+                         chaos confined backup; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -188,6 +188,13 @@ def sim(part):
              str(max(20, SEEDS // 20)), env=SANITIZERS)
 
 
+def coverage(part):
+    code, out = part.run("./dev", "sim", "--coverage", "--states", "--worlds", "site,raft",
+                         "--seeds", str(SEEDS), timeout=3600)
+    never = [line for line in out.splitlines() if line.startswith("never reached: ")]
+    part.result(code == 0, f"states reached: {never[0] if never else last_line(out)}")
+
+
 def mutants(part):
     directory = part.build("--mutants")
     code, out = part.run("tests/sim/mutants.sh", directory)
@@ -287,6 +294,11 @@ def confined(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/confined.py")
 
 
+def disk(part):
+    if as_root(part):  # without the sanitizers, which a preloaded library would come before
+        part.report_lines("/usr/bin/python3", "tests/cluster/disk.py")
+
+
 def ensemble(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/ensemble.py", env=SANITIZED)
@@ -307,11 +319,13 @@ def lint(part):
     part.report_lines("tests/lint/lint.sh")
 
 
-PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
+PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim,
+         "coverage": coverage, "mutants": mutants,
          "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
          "patroni": patroni, "moving": moving, "zoo": zoo, "repair": repair,
          "commands": commands,
-         "input": bad_input, "cluster": cluster, "ensemble": ensemble, "chaos": chaos,
+         "input": bad_input, "cluster": cluster, "disk": disk,
+         "ensemble": ensemble, "chaos": chaos,
          "confined": confined, "backup": backup}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]

@@ -67,6 +67,31 @@ static const char *role_of(const struct raft *r, const struct raft_member *self)
     return self == NULL || self->voter ? "follower" : "learner";
 }
 
+static struct status_disk disk_facts(const struct server *s)
+{
+    struct member_facts f;
+    struct server_saves saves;
+
+    member_facts(server_member(s), &f);
+    server_saves(s, &saves);
+    return (struct status_disk){
+        .room = f.disk.room.wanted_bytes > 0 ? room_name(f.disk.own) : NULL,
+        .ensemble_room = room_name(f.disk.ensemble),
+        .is_low = f.disk.own == ROOM_LOW,
+        .is_full = f.disk.own >= ROOM_FULL,
+        .refuses = f.disk.ensemble >= ROOM_FULL,
+        .is_slow = f.disk.is_slow,
+        .is_behind = f.disk.is_lagging,
+        .free_bytes = f.disk.room.free_bytes,
+        .reserve_bytes = f.disk.room.reserve_bytes,
+        .of_reserve_bytes = f.disk.room.wanted_bytes,
+        .last_ms = saves.last_ms,
+        .most_ms = saves.most_ms,
+        .average_us = saves.average_us,
+        .running_ms = f.disk.saving_ms,
+    };
+}
+
 static bool server_facts(void *ctx, struct status_server *out)
 {
     struct up *u = ctx;
@@ -79,6 +104,7 @@ static bool server_facts(void *ctx, struct status_server *out)
         u->members = u->run.self.peers; /* joined, and not yet told anything */
     leader = member_of(&u->members, raft_leader(r));
     *out = (struct status_server){
+        .disk = disk_facts(u->run.server),
         .role = role_of(r, member_of(&u->members, u->run.self.id)),
         .leader = leader != NULL ? leader->name : NULL,
         .term = raft_term(r),
@@ -136,8 +162,7 @@ static void save_status(uv_timer_t *timer)
     struct buf json = {0};
 
     (void)page_status(u, &json);
-    run_save_status(u->dir, &json);
-    buf_free(&json);
+    run_save_status_take(&u->run, u->dir, &json);
 }
 
 /* ---- life ---- */

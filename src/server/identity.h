@@ -24,12 +24,12 @@ struct identity {
     char address[RAFT_ADDRESS_MAX]; /* without a port */
     uint64_t birth;                 /* raft_options.birth */
     bool has_begun; /* its store has been written to: an empty one is a lost one */
-    uint64_t new_lives, mismatches; /* in memory: births, wrong trees since the process began */
     struct epoch epoch;
     /* The directory in the data directory that has its log and snapshots; "": the first one's.
      * Another life (another birth, another epoch) has another, so that one write of the file
      * `machine` is the change from one to the other, and the old one stays where it is. */
     char store[STORE_NAME_MAX];
+    uint64_t new_lives, mismatches; /* in memory: births, wrong trees since the process began */
     struct raft_members peers; /* the last known; how a machine that starts finds the others */
 };
 

@@ -355,7 +355,7 @@ static void lead_or_not(struct member *m)
 
 static void serve_or_not(struct member *m)
 {
-    if (m->disk.facts.is_lagging) {
+    if (m->disk.facts.is_lagging && !MUTANT(disk_lagging_serves)) {
         if (m->serving)
             conn_close_all(m);
         m->serving = false;

@@ -49,7 +49,7 @@
     L(WATCHES, "MEMBER_WATCHES_MAX", "a client with more watches lost its connection")          \
     L(ALL_WATCHES, "MEMBER_ALL_WATCHES_MAX", "a client that set one more lost its connection")  \
     L(ENFORCE_AUTH, "enforce.auth.schemes", "a client that has proven nothing got -124")        \
-    L(ROOM, "STORE_RESERVE_BYTES", "a quorum's disks are full: new data, or a session, was refused") \
+    L(ROOM, "STORE_RESERVE_BYTES", "a connect was refused: a quorum's disks are full") \
     L(LOCALS, "MEMBER_LOCALS_MAX", "a read-only client was refused: there are too many")        \
     L(SESSIONS, "muster.sessionsMax", "a client without a session lost its connection")         \
     L(TREE, "muster.treeBytesMax", "a write that would have made the tree larger got -125")     \

@@ -593,7 +593,10 @@ static void disk_failed(void *ctx, int err)
     store_facts(s->store, &f);
     log_event(
         LOG_CRIT, "disk_failed", LOG_S("why", f.last_error[0] ? f.last_error : err_text(err)),
-        LOG_S("effect", "this server ends; what the disk holds is read at the next start"));
+        LOG_S("dir", s->store_dir),
+        LOG_S("effect", "this server ends; what the disk holds is read at the next start"),
+        LOG_S("next", "it is started again (systemd, or muster up); if it ends again: dmesg, "
+                      "another disk"));
     s->options.failed(s->options.ctx, err);
 }
 
@@ -840,6 +843,16 @@ void server_stop(struct server *s, void (*done)(void *ctx), void *ctx)
 }
 
 const struct member *server_member(const struct server *s) { return s->member; }
+
+void server_saves(const struct server *s, struct server_saves *out)
+{
+    struct writer_facts f;
+
+    writer_facts(s->writer, &f);
+    *out = (struct server_saves){.last_ms = f.last_save_ms,
+                                 .most_ms = f.save_ms.most,
+                                 .average_us = (uint64_t)(summary_average(&f.save_ms) * 1000)};
+}
 
 uint64_t server_silence_ms(const struct server *s, uint64_t id)
 {

@@ -16,9 +16,9 @@
 #include "server/server_internal.h"
 #include "server/words.h"
 
+#define SITE_NAME_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 /* A number that JSON and Prometheus hold exactly. */
 #define DIGEST_SHOWN ((UINT64_C(1) << 48) - 1)
-#define SITE_NAME_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
 
 static const char *mode_of(const struct server *s, bool is_leader)
 {

@@ -13,6 +13,7 @@ import os
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
 import time
@@ -39,7 +40,8 @@ DISK_BYTES = 96 << 20
 DISK_CODES = (1, 10)    # it could not start, or ended, and had said why
 DISK_GRACE_S = 5.0      # a disk is well again, and muster ends for what it met before
 FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
-DISK_FAULTS = os.path.join(BUILD, "libchaos_disk.so")  # see faults.py: a hook
+SICKDISK = os.path.join(TOP, "tests", "cluster", "sickdisk.c")  # preloaded: a disk that fails
+SICK_WELL = (0, 0, 0, 0, 0, 0)  # its struct sick: write_errno, sync_errno, sync_ms, stuck, stuck, hits
 
 SITE_FILE = """site: chaos
 lease: {lease:g}s
@@ -67,6 +69,7 @@ class ChaosMachine(Machine):
         self.restart_at = 0.0
         self.is_expected = False
         self.clock_path = os.path.join(self.dir, "clock")
+        self.sick_path = os.path.join(self.dir, "sick")
         self.disk = os.path.join(self.dir, "disk")  # a small filesystem of its own
         self.data = os.path.join(self.disk, "data")
         self.up = ("--data", self.data)
@@ -77,11 +80,16 @@ class ChaosMachine(Machine):
     def environment(self):
         """For muster: a wall clock that a file moves; never the monotonic one."""
         words = [f"MUTANT={self.site.mutant}"] if self.site.mutant else []
+        preload = []
+        if self.site.sickdisk:
+            preload.append(self.site.sickdisk)
+            words += [f"SICKDISK_DIR={self.disk}", f"SICKDISK_CONTROL={self.sick_path}"]
         if os.path.exists(FAKETIME):
-            words += [f"LD_PRELOAD={FAKETIME}", f"FAKETIME_TIMESTAMP_FILE={self.clock_path}",
+            preload.append(FAKETIME)
+            words += [f"FAKETIME_TIMESTAMP_FILE={self.clock_path}",
                       "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1",
                       "FAKETIME_CACHE_DURATION=1"]
-        return words
+        return words + ([f"LD_PRELOAD={':'.join(preload)}"] if preload else [])
 
     def step_clock(self, seconds):
         """From now on its wall clock is so far from the right one."""
@@ -94,6 +102,8 @@ class ChaosMachine(Machine):
         os.makedirs(self.dir, exist_ok=True)
         if not os.path.exists(self.clock_path):
             self.step_clock(0)
+        if not os.path.exists(self.sick_path):
+            self.write_sick(SICK_WELL)
         self.started = self.spawn("muster", "env", *self.environment(), MUSTER, "up", *self.up)
         p = self.started
         wait_for(lambda: os.path.basename(command_of(p.pid)) == "muster" or
@@ -250,7 +260,29 @@ class ChaosMachine(Machine):
         self.disk_bad -= 1
         self.disk_bad_until = time.monotonic() + DISK_GRACE_S
         if not self.disk_bad:
-            os.unlink(os.path.join(self.disk, "ballast"))
+            self.write_sick(SICK_WELL)
+            self.empty()
+
+    def empty(self):
+        ballast = os.path.join(self.disk, "ballast")
+        if os.path.exists(ballast):
+            os.unlink(ballast)
+
+    def write_sick(self, values):
+        """In place: the other side has it mapped. A new file first gets its size."""
+        with open(self.sick_path, "r+b" if os.path.exists(self.sick_path) else "w+b") as f:
+            f.write(struct.pack("=6i", *values))
+
+    def hold_sick(self, values):
+        self.disk_bad += 1
+        self.write_sick(values)
+
+    def let_well(self):
+        self.disk_bad -= 1
+        self.disk_bad_until = time.monotonic() + DISK_GRACE_S
+        if not self.disk_bad:  # what another fault did to it goes with the last one
+            self.write_sick(SICK_WELL)
+            self.empty()
 
     def hold_unlinked(self):
         self.unlinked += 1
@@ -294,6 +326,7 @@ class Bed(Site):
         self.wire_in, self.wire_out = f"{self.prefix}-w0", f"{self.prefix}-w1"
         self.wire_program = None
         self.counts = collections.Counter()
+        self.sickdisk = None    # the library, if it can be made
         self.mutant = None      # a planted fault's name
         self.is_kept = False    # a failure: the machines' data, too
 
@@ -367,6 +400,11 @@ class Bed(Site):
                 self.count(what if "frames" in what else f"frames {what}", int(n))
 
     def begin(self):
+        os.makedirs(self.dir, exist_ok=True)
+        if os.path.exists(SICKDISK):
+            self.sickdisk = os.path.join(self.dir, "sickdisk.so")
+            run("cc", "-O2", "-shared", "-fPIC", "-D_GNU_SOURCE", "-o", self.sickdisk, SICKDISK,
+                "-ldl", timeout=60)
         for m in self.machines.values():
             os.makedirs(m.disk, exist_ok=True)
             run("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", self.prefix, m.disk)

@@ -5,7 +5,10 @@ A schedule is a list of faults, each a dictionary that can be written down and r
 {"at": seconds, "for": seconds, "kind": one of KINDS, ...}. begin() makes one, end() undoes it.
 They may overlap. To add a kind: a row in KINDS, and its two functions.
 """
+import os
 import random
+
+from bed import SICKDISK
 
 # How long and how many: generous, since the machine may be busy; the faults are what counts.
 ROUND_S = (12.0, 28.0)
@@ -142,6 +145,23 @@ def end_steps(bed, f):
             bed[who].step_clock(0)
 
 
+def draw_sick(chance, names):
+    """struct sick of sickdisk.c: an errno for writes, for syncs, ms a sync takes, syncs stuck,
+    writes stuck."""
+    eio = 5
+    how = {"writes fail": (eio, 0, 0, 0, 0, 0), "syncs fail": (0, eio, 0, 0, 0, 0),
+           "slow syncs": (0, 0, chance.choice((20, 100, 500, 1500)), 0, 0, 0),
+           "stuck syncs": (0, 0, 0, 1, 0, 0), "stuck writes": (0, 0, 0, 0, 1, 0)}
+    what = chance.choice(sorted(how))
+    return {"who": some(chance, names, 1, 1 if chance.random() < 0.7 else len(names)),
+            "sick": how[what], "what": what}
+
+
+def begin_sick(bed, f):
+    for who in f["who"]:
+        bed[who].hold_sick(f["sick"])
+
+
 def draw_step(chance, names):
     step = chance.choice((-86400 * 400, -3600, -31, -5, -1, 1, 5, 31, 3600, 86400 * 400))
     return {"who": some(chance, names, 1, len(names)), "step": step,
@@ -167,6 +187,7 @@ KINDS = {
     "restart some": (1, any_of_them, each("hold_stopped"), each("let_start")),
     "full disk": (1, one, each("hold_full"), each("let_room")),
     "full disks": (1, any_of_them, each("hold_full"), each("let_room")),
+    "sick disk": (2, draw_sick, begin_sick, each("let_well")),
     "clock step": (2, draw_step, begin_steps, end_steps),
 }
 
@@ -175,7 +196,8 @@ def draw(seed, number, names, only=()):
     """The schedule of one round."""
     chance = random.Random(f"{seed}/{number}")
     names = list(names)
-    kinds = [k for k in KINDS if not only or k in only]
+    kinds = [k for k in KINDS if (k in only if only else True) and
+             (k != "sick disk" or os.path.exists(SICKDISK))]
     # Now and then few kinds only, but these often.
     if chance.random() < 0.4:
         kinds = chance.sample(kinds, min(len(kinds), chance.randint(1, 3)))
@@ -203,7 +225,7 @@ def end(bed, f):
 
 
 def text_of(f):
-    more = f.get("what") or ",".join(f.get("who", ()))
+    more = " ".join(t for t in (f.get("what"), ",".join(f.get("who", ()))) if t)
     if "step" in f:
         more += f" {f['step']:+d} s"
     return f"{f['kind']} ({more}) for {f['for']:g} s"

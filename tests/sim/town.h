@@ -112,7 +112,6 @@ struct town {
     unsigned weights[32];
     uint32_t faults_us, restart_us, save_min_us, save_max_us;
     struct pace pace;
-    uint32_t chunk_max;      /* raft_options */
     unsigned again_permille; /* a server dies again while it starts */
     uint64_t length_us;      /* of the time with faults */
     unsigned strike_moments, strike_kinds, strike_permille; /* town_faults.c */

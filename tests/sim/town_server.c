@@ -288,7 +288,9 @@ void server_start(struct server *s)
     const struct member_io io = {s,         io_send_peer, io_send_client, io_close_client,
                                  io_random, fake_digest};
     struct member_options o = {
-        .raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng), .chunk_max = t->chunk_max},
+        .raft = {.id = s->n + 1,
+                 .seed = rng_next(&t->w.rng),
+                 .piece_max = t->w.seed % 3 == 1 ? 200 + (uint32_t)(t->w.seed % 2000) : 0},
         .session_min_ms = 200,
         .read_only_after_ms = t->read_only_after_ms,
         .throttle_max = t->throttle_max,
