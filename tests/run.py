@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
-    run.py [PART...]     gcc units clang sim mutants fuzz lint words differ clients
-                         patroni moving zoo commands input cluster ensemble chaos crowd
-                         confined backup; none: all
+    run.py [PART...]     gcc units clang sim coverage mutants fuzz lint words differ clients
+                         patroni moving zoo repair commands input cluster disk ensemble
+                         chaos crowd confined backup; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -188,6 +188,13 @@ def sim(part):
              str(max(20, SEEDS // 20)), env=SANITIZERS)
 
 
+def coverage(part):
+    code, out = part.run("./dev", "sim", "--coverage", "--states", "--worlds", "site,raft",
+                         "--seeds", str(SEEDS), timeout=3600)
+    never = [line for line in out.splitlines() if line.startswith("never reached: ")]
+    part.result(code == 0, f"states reached: {never[0] if never else last_line(out)}")
+
+
 def mutants(part):
     directory = part.build("--mutants")
     code, out = part.run("tests/sim/mutants.sh", directory)
@@ -257,6 +264,10 @@ def zoo(part):
     part.report_lines("/usr/bin/python3", "tests/clients/ensemble.py", env=SANITIZED)
 
 
+def repair(part):
+    part.report_lines("/usr/bin/python3", "tests/cluster/repair.py", env=SANITIZED)
+
+
 def differ(part):
     part.report_lines("/usr/bin/python3", "tests/peer/differ.py", "--short", env=SANITIZED)
 
@@ -281,6 +292,11 @@ def cluster(part):
 def confined(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/cluster/confined.py")
+
+
+def disk(part):
+    if as_root(part):  # without the sanitizers, which a preloaded library would come before
+        part.report_lines("/usr/bin/python3", "tests/cluster/disk.py")
 
 
 def ensemble(part):
@@ -308,10 +324,13 @@ def lint(part):
     part.report_lines("tests/lint/lint.sh")
 
 
-PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim, "mutants": mutants,
+PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim,
+         "coverage": coverage, "mutants": mutants,
          "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
-         "patroni": patroni, "moving": moving, "zoo": zoo, "commands": commands,
-         "input": bad_input, "cluster": cluster, "ensemble": ensemble, "chaos": chaos, "crowd": crowd,
+         "patroni": patroni, "moving": moving, "zoo": zoo, "repair": repair,
+         "commands": commands,
+         "input": bad_input, "cluster": cluster, "disk": disk,
+         "ensemble": ensemble, "chaos": chaos, "crowd": crowd,
          "confined": confined, "backup": backup}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]

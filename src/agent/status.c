@@ -56,6 +56,8 @@ static void judge_tree(const struct status_view *v, struct reasons *degraded)
                    "written",
                    reachable, voters);
     }
+    if (v->server != NULL && v->server->ails != NULL)
+        buf_add_str(reason(degraded), v->server->ails);
     if (v->reaches_tree)
         return;
     if (v->ensemble != NULL && !v->ensemble->is_connected)
@@ -68,6 +70,55 @@ static void judge_tree(const struct status_view *v, struct reasons *degraded)
         buf_add_str(out, "this machine does not reach the tree, its view is ");
         print_age(out, v->as_of_ms_ago);
         buf_add_str(out, " old");
+    }
+}
+
+static void print_bytes(struct buf *out, uint64_t bytes)
+{
+    static const char *const units[] = {"KiB", "MiB", "GiB"};
+    unsigned unit = 0;
+
+    while (unit < 2 && bytes >= 1024 * 1024) {
+        bytes /= 1024;
+        unit++;
+    }
+    buf_printf(out, "%llu.%llu %s", (unsigned long long)(bytes / 1024),
+               (unsigned long long)(bytes % 1024 * 10 / 1024), units[unit]);
+}
+
+static void print_room(struct buf *out, const struct status_disk *d)
+{
+    print_bytes(out, d->free_bytes);
+    buf_add_str(out, " free, ");
+    print_bytes(out, d->reserve_bytes);
+    buf_add_str(out, " in reserve");
+}
+
+static void judge_disk(const struct status_view *v, struct reasons *degraded)
+{
+    const struct status_disk *d = v->server != NULL ? &v->server->disk : NULL;
+
+    if (d == NULL || d->room == NULL)
+        return;
+    if (d->refuses || d->is_full) {
+        struct buf *out = reason(degraded);
+        buf_add_str(out, d->refuses
+                             ? "the disks of a majority are full, new data is refused (here: "
+                             : "the disk of this server is full (");
+        print_room(out, d);
+        buf_add_str(out, ")");
+    }
+    if (d->is_slow || d->is_behind) {
+        struct buf *out = reason(degraded);
+        buf_add_str(out, "the disk of this server is too slow (");
+        if (d->running_ms > 0) {
+            buf_add_str(out, "a sync has been running for ");
+            print_age(out, d->running_ms);
+        } else {
+            buf_add_str(out, "the longest sync took ");
+            print_age(out, d->most_ms);
+        }
+        buf_add_str(out, d->is_behind ? "), its clients are sent to others" : ")");
     }
 }
 
@@ -178,6 +229,7 @@ int status_verdict(const struct status_view *v, struct buf *out)
     judge_addresses(v, &down, &degraded);
     judge_services(v, &down, &degraded);
     judge_machines(v, &degraded);
+    judge_disk(v, &degraded);
     if (down.n + degraded.n > 0) {
         exit_code = down.n > 0 ? STATUS_DOWN : STATUS_DEGRADED;
         buf_add_str(out, down.n > 0 ? "DOWN: " : "DEGRADED: ");
@@ -189,6 +241,9 @@ int status_verdict(const struct status_view *v, struct buf *out)
             buf_printf(out, "; %s", margin);
     } else if (has_no_margin(v)) {
         buf_printf(out, "OK, but %s", margin);
+    } else if (v->server != NULL && v->server->disk.is_low) {
+        buf_add_str(out, "OK, but the disk of this server is nearly full: ");
+        print_room(out, &v->server->disk);
     } else if (v->site == NULL) {
         buf_add_str(out, "OK, but no site is applied yet");
     } else {
@@ -242,6 +297,22 @@ static json_t *quorum_json(const struct status_server *s)
                      (int)s->has_quorum, "role", text(s->role), "leader", text(s->leader),
                      "term", number(s->term), "commit_index", number(s->commit_index), "voters",
                      (int)voters, "reachable", (int)reachable, "members", members);
+}
+
+static json_t *disk_json(const struct status_server *s)
+{
+    const struct status_disk *d = s != NULL ? &s->disk : NULL;
+
+    if (d == NULL || d->room == NULL)
+        return json_null();
+    return json_pack("{s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:f, s:o, s:o}", "room",
+                     text(d->room), "ensemble_room", text(d->ensemble_room), "refuses",
+                     (int)d->refuses, "slow", (int)d->is_slow, "behind", (int)d->is_behind,
+                     "free_bytes", number(d->free_bytes), "reserve_bytes",
+                     number(d->reserve_bytes), "of_reserve_bytes", number(d->of_reserve_bytes),
+                     "sync_last_ms", number(d->last_ms), "sync_average_ms",
+                     (double)d->average_us / 1000, "sync_most_ms", number(d->most_ms),
+                     "sync_running_ms", number(d->running_ms));
 }
 
 static json_t *ensemble_json(const struct status_ensemble *e)
@@ -336,14 +407,14 @@ int status_json(const struct status_view *v, struct buf *out)
     int exit_code = status_verdict(v, &verdict);
 
     json_t *j = json_pack(
-        "{s:o, s:i, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o}}",
+        "{s:o, s:i, s:o, s:o, s:o, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:{s:o, s:o, s:o}}",
         "verdict", text(buf_text(&verdict)), "exit", exit_code, "site", text(v->site),
         "machine", text(v->machine), "as_of_ms_ago", number(v->as_of_ms_ago), "lease_ms",
         (int)v->lease_ms, "quorum", quorum_json(v->server), "ensemble",
-        ensemble_json(v->ensemble), "machines", machines_json(v), "addresses",
-        addresses_json(v), "services", services_json(v), "balance", pools_json(v), "refused",
-        "sites", number(v->site_refused_total), "pools", number(v->pools_refused_total),
-        "address_conflicts", number(v->conflicts_total));
+        ensemble_json(v->ensemble), "disk", disk_json(v->server), "machines", machines_json(v),
+        "addresses", addresses_json(v), "services", services_json(v), "balance", pools_json(v),
+        "refused", "sites", number(v->site_refused_total), "pools",
+        number(v->pools_refused_total), "address_conflicts", number(v->conflicts_total));
     CHECK(j != NULL);
     char *dump = json_dumps(j, JSON_COMPACT);
     CHECK(dump != NULL);

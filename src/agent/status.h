@@ -25,11 +25,24 @@ struct status_member {
     bool is_reachable; /* heard within the election timeout; this server itself: true */
     uint64_t age_ms;   /* since it was last heard; UINT64_MAX: never */
 };
+/* Its disk, and that of the others as the leader tells it. room: how much there is, by
+ * member_disk.h's names; NULL: not measured yet. */
+struct status_disk {
+    const char *room, *ensemble_room;
+    bool is_low, is_full; /* this disk */
+    bool refuses;         /* those of a quorum are full: new data is refused */
+    bool is_slow, is_behind;
+    uint64_t free_bytes, reserve_bytes, of_reserve_bytes;
+    uint64_t last_ms, most_ms, running_ms; /* saves; running_ms: the present one, 0: none */
+    uint64_t average_us;
+};
 struct status_server {
+    struct status_disk disk;
     const char *role;   /* "leader", "follower", "candidate", "learner" */
     const char *leader; /* its name; NULL: none known */
     uint64_t term, commit_index;
-    bool has_quorum; /* a write would be answered now, as far as this server knows */
+    const char *ails; /* it does not vote though it should, and the like; NULL: nothing */
+    bool has_quorum;  /* a write would be answered now, as far as this server knows */
     struct status_member members[STATUS_MEMBERS_MAX];
     unsigned members_n;
 };
@@ -98,6 +111,9 @@ int status_verdict(const struct status_view *v, struct buf *out);
  * {"verdict","exit","site","machine","as_of_ms_ago","lease_ms",
  *  "quorum":{"has_quorum","role","leader","term","commit_index","voters","reachable",
  *            "members":[{"name","address","voter","reachable","age_ms"}]} or null,
+ *  "disk":{"room","ensemble_room","refuses","slow","behind","free_bytes","reserve_bytes",
+ *          "of_reserve_bytes","sync_last_ms","sync_average_ms","sync_most_ms",
+ *          "sync_running_ms"} or null,
  *  "ensemble":{"connected","server","chroot","connected_ms","session","zxid","timeout_ms",
  *              "trusted_ms_left","why"} or null,
  *  "machines":[{"name","address","state","role","age_ms","why"}],

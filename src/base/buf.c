@@ -15,6 +15,13 @@ void buf_free(struct buf *b)
     *b = (struct buf){0};
 }
 
+void buf_wipe(struct buf *b)
+{
+    if (b->data != NULL)
+        explicit_bzero(b->data - b->gone, b->gone + b->room);
+    buf_free(b);
+}
+
 void buf_clear(struct buf *b)
 {
     b->len = 0;

@@ -18,6 +18,7 @@ struct buf {
 };
 
 void buf_free(struct buf *b);
+void buf_wipe(struct buf *b);  /* likewise, of a secret: nothing of it is left in memory */
 void buf_clear(struct buf *b); /* keeps the memory */
 
 /* Makes room for n more bytes and returns where they go; buf_added() counts them in. */

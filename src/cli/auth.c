@@ -35,7 +35,7 @@ int auth_read(const struct cmd_env *env, struct auth *out)
                         "--auth-file, or MUSTER_AUTH_FILE, names it; " LOOKS_LIKE);
     size_t len = content.len;
     memcpy(out->text, content.data != NULL ? content.data : (const uint8_t *)"", len);
-    buf_free(&content);
+    buf_wipe(&content);
     while (len > 0 && (out->text[len - 1] == '\n' || out->text[len - 1] == '\r'))
         len--;
     out->text[len] = 0;

@@ -34,7 +34,7 @@
     X(EXIT_UNSAFE, 6, "refused, because it would not be safe")                   \
     X(EXIT_TIMED_OUT, 7, "no answer in time; it may still have happened")        \
     X(EXIT_DIFFERENT, 8, "import --from: the trees differ")                      \
-    X(EXIT_DAMAGED, 9, "backup, restore: a file of the backup, or of the store, is damaged")     \
+    X(EXIT_DAMAGED, 9, "backup, restore, recover: a file of it, or of the store, is damaged")     \
     X(EXIT_LOST, 13, "lock, elect, queue, barrier: it was lost, the command was stopped") \
     X(EXIT_EMPTY, 14, "queue: there was nothing to take")                        \
     X(EXIT_CONFIG, 78, "server: the configuration file cannot be used")          \

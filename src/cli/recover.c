@@ -9,6 +9,7 @@
 
 #include "base/err.h"
 #include "cli/cmd.h"
+#include "cli/confined.h"
 #include "cli/print.h"
 #include "cli/recover_inspect.h"
 #include "cli/replica.h"
@@ -449,6 +450,9 @@ int cmd_recover(struct cmd_env *env, int argc, char **argv)
 
     (void)argc, (void)argv;
     r->dir = data != NULL ? data : CMD_DIR_DEFAULT;
+    const struct machine_options o = {.dir = r->dir};
+    if ((code = confined_to_owner(&o, false)) != 0) /* what it writes, the server must read */
+        return code;
     int err = identity_load(&r->self, r->dir, &r->why);
     if (err != 0) {
         code = cmd_fail(err == ERR_NOT_FOUND ? EXIT_NOT_FOUND : EXIT_FAILED,

@@ -6,6 +6,7 @@
 
 #include "base/err.h"
 #include "cli/cmd.h"
+#include "cli/confined.h"
 #include "cli/machine.h"
 #include "cli/print.h"
 #include "cli/restoring.h"
@@ -146,7 +147,12 @@ static int make_machine(struct restoring *r)
 
     for (size_t i = 0; i < m->n; i++)
         seen = m->v[i].to > seen ? m->v[i].to : seen;
-    if (cmd_option(r->env, "dry-run") != NULL) {
+    bool is_dry = cmd_option(r->env, "dry-run") != NULL;
+    const struct machine_options o = {.dir = r->to};
+    int code = is_dry ? 0 : confined_to_owner(&o, true); /* the backup has been read */
+    if (code != 0)
+        return code;
+    if (is_dry) {
         tree_facts(r->replay.tree, &f);
         d = (struct restored){.sessions = f.sessions,
                               .ephemerals = f.ephemerals,

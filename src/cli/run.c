@@ -61,8 +61,9 @@ int run_lock_directory(const char *dir)
 void run_disk_failed(void *ctx, int err)
 {
     (void)ctx, (void)err;
-    /* What was promised is on the disk; everything else must not be believed any more. */
-    exit(EXIT_DISK);
+    /* What was promised is on the disk; everything else must not be believed any more. Not
+     * exit(), which waits for the threads: they may be waiting for this disk. */
+    _exit(EXIT_DISK);
 }
 
 static void server_stopped(void *ctx)
@@ -108,13 +109,36 @@ void run_begin_again(struct run *r, const char *why)
     server_stop(r->server, condemned_stopped, r);
 }
 
-void run_save_status(const char *dir, const struct buf *json)
+static void save_status(uv_work_t *work)
 {
-    struct buf path = {0};
+    struct run *r = work->data;
 
-    buf_printf(&path, "%s/status.json", dir);
-    (void)file_replace(buf_text(&path), json->data, json->len, 0600);
-    buf_free(&path);
+    (void)file_replace(buf_text(&r->status_path), r->status.data, r->status.len, 0600);
+}
+
+static void status_saved(uv_work_t *work, int status)
+{
+    struct run *r = work->data;
+
+    (void)status;
+    buf_free(&r->status);
+    buf_free(&r->status_path);
+    r->is_saving = false;
+}
+
+/* A disk that is stuck must not stop the loop, and with it the heartbeats. */
+void run_save_status_take(struct run *r, const char *dir, struct buf *json)
+{
+    if (r->is_saving) {
+        buf_free(json);
+        return;
+    }
+    r->status = *json;
+    *json = (struct buf){0};
+    buf_printf(&r->status_path, "%s/status.json", dir);
+    r->saving.data = r;
+    r->is_saving = true;
+    CHECK(uv_queue_work(r->loop, &r->saving, save_status, status_saved) == 0);
 }
 
 static void stop_all(struct run *r)
@@ -138,22 +162,27 @@ static void outdated(void *ctx, const struct epoch *newer)
         stop_all(r);
 }
 
-/* The program that we are, with the arguments that it was given, from its beginning. */
+/* The program that we are, with the arguments that it was given, from its beginning. Who has
+ * become another user would lose his capabilities by that, and a server may not start programs
+ * (confine.h): there it ends, and who has started it does so again (systemd: Restart=always).
+ */
 static int begin_anew(void)
 {
     struct buf line = {0};
     char *argv[64];
     unsigned n = 0;
 
+    errno = EPERM;
+
     if (file_read("/proc/self/cmdline", 65536, &line) == 0)
         for (size_t at = 0; at < line.len && n + 1 < sizeof argv / sizeof argv[0];
              at += strlen((char *)line.data + at) + 1)
             argv[n++] = (char *)line.data + at;
     argv[n] = NULL;
-    if (n > 0)
+    if (n > 0 && geteuid() == 0)
         (void)execv("/proc/self/exe", argv);
-    log_event(LOG_ERROR, "not_restarted", LOG_S("why", strerror(errno)),
-              LOG_S("next", "start it again, as before"));
+    log_event(LOG_NOTICE, "ends_to_begin_anew", LOG_S("why", strerror(errno)),
+              LOG_S("next", "start it again, as before (a service manager does)"));
     buf_free(&line);
     return EXIT_FAILED;
 }
@@ -189,7 +218,7 @@ static void stop(uv_signal_t *signal, int number)
 
     if (r->stopping) { /* asked twice: at once; leases end by themselves */
         log_event(LOG_WARNING, "stopped_at_once", LOG_U("signal", number));
-        exit(128 + number);
+        _exit(128 + number); /* see run_disk_failed() */
     }
     log_event(LOG_NOTICE, "stopping", LOG_U("signal", number));
     (void)notify_send("STOPPING=1");

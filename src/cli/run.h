@@ -21,7 +21,10 @@ struct run {
     bool is_told;     /* by a signal to stop */
     bool is_outdated; /* a newer epoch was met: when all has stopped, it begins anew */
     struct epoch newer;
-    void *more; /* of the caller */
+    void *more;       /* of the caller */
+    uv_work_t saving; /* the status */
+    bool is_saving;
+    struct buf status, status_path;
     /* When the server has started; not 0: an exit code, it has been said why. May be NULL. */
     int (*after_start)(struct run *r);
     /* Asked to stop: does its part and then calls run_stop_server(). NULL: there is none. */
@@ -36,8 +39,9 @@ int run_until_stopped(struct run *r, const struct server_options *options);
 /* Without a server: after_start starts what there is, before_stop is needed. */
 int run_without_server(struct run *r, const char *dir);
 void run_stop_server(struct run *r); /* if there is one */
-/* For when nothing answers any more: DIR/status.json. */
-void run_save_status(const char *dir, const struct buf *json);
+/* For when nothing answers any more: DIR/status.json, by a thread that may wait for the disk.
+ * Takes json's bytes. Until it is done, nothing newer is written. */
+void run_save_status_take(struct run *r, const char *dir, struct buf *json);
 /* server FILE: as ZooKeeper's own configuration file says (server_zoo.c). */
 int run_zoo_config(const struct machine_options *o);
 /* For server_options.failed: ends the process. */

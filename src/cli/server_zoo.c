@@ -305,7 +305,8 @@ static int set_secret(struct zoo_run *z)
     memcpy(self->cluster, proof, CLUSTER_LEN);
     secret_proof(key, sizeof key, "secret", text.data, text.len, proof);
     memcpy(self->secret, proof, SECRET_LEN);
-    buf_free(&text);
+    explicit_bzero(proof, sizeof proof);
+    buf_wipe(&text);
     return err;
 }
 

@@ -2,14 +2,19 @@
 #include "cli/session.h"
 
 #include <errno.h>
+#include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "base/err.h"
 #include "base/mem.h"
 #include "cli/auth.h"
+#include "cli/http_get.h"
 #include "host/clock.h"
 #include "wire/path.h"
+
+#define HTTP_LIMIT_MS 1000
 
 int session_open(const struct cmd_env *env, uint32_t session_ms, client_on_event *on_event,
                  client_on_watch *on_watch, void *ctx, struct client_sync **out)
@@ -71,12 +76,34 @@ static const struct advice table[] = {
      "--auth-file FILE gives credentials"},
     {ERR_TOO_BIG, EXIT_FAILED, "a znode holds at most 1 MiB",
      "keep large things elsewhere, and their place here"},
+    {ERR_NO_ROOM, EXIT_UNSAFE, "deletes are accepted, as are locks and other ephemerals",
+     "muster status, on each machine, says how much is free; it heals when there is room"},
     {ERR_SESSION_EXPIRED, EXIT_DOWN, "the servers were away for longer than the session lasts",
      "muster status"},
     {ERR_CONNECTION_LOST, EXIT_DOWN, "the server went away", "the same command again"},
     {ERR_TIMED_OUT, EXIT_TIMED_OUT, "the servers have no quorum, or are very busy",
      "muster status"},
 };
+
+/* What the muster of this machine says of itself, its disk among it. */
+static void add_verdict(struct buf *fact)
+{
+    const char *address = getenv("MUSTER_HTTP");
+    struct buf body = {0}, why = {0};
+    int code = 0;
+
+    if (address == NULL || *address == 0)
+        address = CMD_HTTP_DEFAULT;
+    if (http_get(address, "/status", HTTP_LIMIT_MS, &code, &body, &why) == 0) {
+        json_t *status = json_loadb((const char *)body.data, body.len, 0, NULL);
+        const char *verdict = json_string_value(json_object_get(status, "verdict"));
+        if (verdict != NULL)
+            buf_printf(fact, "; here: %s", verdict);
+        json_decref(status);
+    }
+    buf_free(&body);
+    buf_free(&why);
+}
 
 int session_failed(const struct client_sync *s, const char *verb, const char *path, int err,
                    bool is_write)
@@ -89,6 +116,8 @@ int session_failed(const struct client_sync *s, const char *verb, const char *pa
             a = table[i];
     buf_printf(&what, "cannot %s %s", verb, path);
     buf_add_str(&fact, err_text(err));
+    if (err == ERR_NO_ROOM)
+        add_verdict(&fact);
     if (err == ERR_CONNECTION_LOST || err == ERR_TIMED_OUT) {
         struct buf why = {0};
         client_sync_why(s, &why);

@@ -100,6 +100,30 @@ static void show_servers(FILE *to, const json_t *quorum)
     grid_print(&g, to);
 }
 
+static double number(const json_t *o, const char *key)
+{
+    return json_number_value(json_object_get(o, key));
+}
+
+static void show_disk(FILE *to, const json_t *disk)
+{
+    const double mib = 1024 * 1024;
+    const char *room = text(disk, "room");
+
+    if (room == NULL)
+        return;
+    fprintf(
+        to,
+        "\ndisk: %s, %.0f MiB free, %.0f of %.0f MiB in reserve; syncs: last %.0f ms, average "
+        "%.1f ms, longest %.0f ms",
+        room, number(disk, "free_bytes") / mib, number(disk, "reserve_bytes") / mib,
+        number(disk, "of_reserve_bytes") / mib, number(disk, "sync_last_ms"),
+        number(disk, "sync_average_ms"), number(disk, "sync_most_ms"));
+    if (number(disk, "sync_running_ms") > 0)
+        fprintf(to, ", present one %.0f ms", number(disk, "sync_running_ms"));
+    fputs("\n", to);
+}
+
 static void show_ensemble(FILE *to, const json_t *e)
 {
     char since[32], left[32];
@@ -220,6 +244,7 @@ void status_show(FILE *to, const json_t *status)
         fputc('\n', to);
     }
     show_servers(to, json_object_get(status, "quorum"));
+    show_disk(to, json_object_get(status, "disk"));
     show_ensemble(to, json_object_get(status, "ensemble"));
     show_machines(to, json_object_get(status, "machines"));
     show_addresses(to, json_object_get(status, "addresses"));

@@ -29,6 +29,7 @@ struct up {
     char addresses[RAFT_MEMBERS_MAX][ADDRESS_TEXT]; /* of the servers, our own first */
     const char *servers[RAFT_MEMBERS_MAX];
     size_t servers_n;
+    struct buf ails;
     struct raft_members members; /* what status_server points to */
 };
 
@@ -66,6 +67,31 @@ static const char *role_of(const struct raft *r, const struct raft_member *self)
     return self == NULL || self->voter ? "follower" : "learner";
 }
 
+static struct status_disk disk_facts(const struct server *s)
+{
+    struct member_facts f;
+    struct server_saves saves;
+
+    member_facts(server_member(s), &f);
+    server_saves(s, &saves);
+    return (struct status_disk){
+        .room = f.disk.room.wanted_bytes > 0 ? room_name(f.disk.own) : NULL,
+        .ensemble_room = room_name(f.disk.ensemble),
+        .is_low = f.disk.own == ROOM_LOW,
+        .is_full = f.disk.own >= ROOM_FULL,
+        .refuses = f.disk.ensemble >= ROOM_FULL,
+        .is_slow = f.disk.is_slow,
+        .is_behind = f.disk.is_lagging,
+        .free_bytes = f.disk.room.free_bytes,
+        .reserve_bytes = f.disk.room.reserve_bytes,
+        .of_reserve_bytes = f.disk.room.wanted_bytes,
+        .last_ms = saves.last_ms,
+        .most_ms = saves.most_ms,
+        .average_us = saves.average_us,
+        .running_ms = f.disk.saving_ms,
+    };
+}
+
 static bool server_facts(void *ctx, struct status_server *out)
 {
     struct up *u = ctx;
@@ -78,6 +104,7 @@ static bool server_facts(void *ctx, struct status_server *out)
         u->members = u->run.self.peers; /* joined, and not yet told anything */
     leader = member_of(&u->members, raft_leader(r));
     *out = (struct status_server){
+        .disk = disk_facts(u->run.server),
         .role = role_of(r, member_of(&u->members, u->run.self.id)),
         .leader = leader != NULL ? leader->name : NULL,
         .term = raft_term(r),
@@ -85,6 +112,9 @@ static bool server_facts(void *ctx, struct status_server *out)
         .has_quorum = member_is_serving(m) && leader != NULL,
         .members_n = u->members.n,
     };
+    buf_clear(&u->ails);
+    if (server_ails(u->run.server, &u->ails))
+        out->ails = buf_text(&u->ails);
     for (unsigned i = 0; i < u->members.n; i++) {
         const struct raft_member *k = &u->members.v[i];
         uint64_t silence_ms = server_silence_ms(u->run.server, k->id);
@@ -132,8 +162,7 @@ static void save_status(uv_timer_t *timer)
     struct buf json = {0};
 
     (void)page_status(u, &json);
-    run_save_status(u->dir, &json);
-    buf_free(&json);
+    run_save_status_take(&u->run, u->dir, &json);
 }
 
 /* ---- life ---- */

@@ -82,8 +82,7 @@ static void save_status(uv_timer_t *timer)
     struct buf json = {0};
 
     (void)page_status(u, &json);
-    run_save_status(u->dir, &json);
-    buf_free(&json);
+    run_save_status_take(&u->run, u->dir, &json);
 }
 
 /* ---- life ---- */

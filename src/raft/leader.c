@@ -156,6 +156,8 @@ static void send_to(struct raft *r, struct peer *p, bool is_beat)
 {
     bool is_sent = false;
 
+    if (MUTANT(disk_heartbeat_waits) && r->flight.is_active)
+        return;
     switch (p->state) {
     case PEER_PROBE: send_probe(r, p, is_beat); break;
     case PEER_SNAPSHOT:
@@ -343,8 +345,7 @@ void raft_leader_due(struct raft *r)
     }
     if (r->transfer_to != RAFT_NOBODY && r->now_ms >= r->transfer_until_ms)
         r->transfer_to = RAFT_NOBODY;
-    if (r->now_ms >= r->heartbeat_ms_next &&
-        !(MUTANT(disk_heartbeat_waits) && r->flight.is_active)) {
+    if (r->now_ms >= r->heartbeat_ms_next) {
         for (unsigned i = 0; i < r->members.n; i++) {
             struct peer *p = &r->peers[i];
             if (p->state == PEER_SNAPSHOT && !raft_peer_is_heard(r, p))

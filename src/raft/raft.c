@@ -56,8 +56,8 @@ struct raft *raft_new(const struct raft_options *options)
         r->opt.election_min_ms = 300;
     if (r->opt.batch_max == 0 || r->opt.batch_max > RAFT_MESSAGE_ENTRIES_MAX)
         r->opt.batch_max = RAFT_MESSAGE_ENTRIES_MAX;
-    if (r->opt.chunk_max == 0 || r->opt.chunk_max > RAFT_SNAPSHOT_CHUNK)
-        r->opt.chunk_max = RAFT_SNAPSHOT_CHUNK;
+    if (r->opt.piece_max == 0 || r->opt.piece_max > RAFT_SNAPSHOT_CHUNK)
+        r->opt.piece_max = RAFT_SNAPSHOT_CHUNK;
     CHECK(r->opt.heartbeat_ms < r->opt.election_min_ms);
     /* The same seed for all servers must not make them draw the same timeouts. */
     r->rng.state = r->opt.seed ^ r->opt.id * 0x9e3779b97f4a7c15;

@@ -113,7 +113,8 @@ struct raft_options {
     /* Entries of one append and of one save; default (and at most) RAFT_MESSAGE_ENTRIES_MAX.
      * Tests make it small: more can happen between two messages. */
     uint32_t batch_max;
-    uint32_t chunk_max; /* bytes of one piece of a snapshot; likewise RAFT_SNAPSHOT_CHUNK */
+    /* Bytes of one piece of a snapshot; default (and at most) RAFT_SNAPSHOT_CHUNK. Likewise. */
+    uint32_t piece_max;
 };
 
 /* ---- life ---- */
@@ -208,7 +209,7 @@ bool raft_read_take(struct raft *r, uint64_t *ctx, uint64_t *index);
 
 /* Some follower needs a snapshot and there is none at hand: serialise the state machine
  * now (as of raft_applied, with raft_members_applied) and give it: the caller's reference
- * passes over. Streamed in pieces of raft_options.chunk_max, then dropped. */
+ * passes over. Streamed in RAFT_SNAPSHOT_CHUNKs, then dropped. */
 bool raft_snapshot_wanted(const struct raft *r);
 void raft_snapshot_give(struct raft *r, uint64_t now_ms, struct raft_blob *b);
 

@@ -53,7 +53,7 @@ static size_t piece_len(const struct raft *r, const struct raft_blob *b, uint64_
 {
     size_t left = b->len - (size_t)offset;
 
-    return left < r->opt.chunk_max ? left : r->opt.chunk_max;
+    return left < r->opt.piece_max ? left : r->opt.piece_max;
 }
 
 void raft_snapshot_send(struct raft *r, struct peer *p)

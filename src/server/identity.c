@@ -184,7 +184,9 @@ int identity_secret_parse(struct identity *id, const char *text)
     char line[2 * SECRET_LEN + 2];
 
     snprintf(line, sizeof line, "%.*s", (int)strcspn(text, "\n"), text);
-    return unhex(line, id->secret, SECRET_LEN);
+    int err = unhex(line, id->secret, SECRET_LEN);
+    explicit_bzero(line, sizeof line);
+    return err;
 }
 
 int identity_load(struct identity *id, const char *dir, struct buf *why)
@@ -208,7 +210,7 @@ int identity_load(struct identity *id, const char *dir, struct buf *why)
         (err = identity_peers_parse(&id->peers, buf_text(&peers))) != 0)
         buf_printf(why, "%s/peers: a line must be: id voter(0|1) name address:port", dir);
     buf_free(&machine);
-    buf_free(&secret);
+    buf_wipe(&secret);
     buf_free(&peers);
     return err;
 }
@@ -249,7 +251,8 @@ int identity_prepare(const struct identity *id, const char *dir, struct buf *why
     buf_printf(&text, "%s\n", digits);
     if (err == 0)
         err = write_file(dir, "secret", &text, why);
-    buf_free(&text);
+    explicit_bzero(digits, sizeof digits);
+    buf_wipe(&text);
     return err;
 }
 

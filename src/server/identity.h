@@ -29,6 +29,7 @@ struct identity {
      * Another life (another birth, another epoch) has another, so that one write of the file
      * `machine` is the change from one to the other, and the old one stays where it is. */
     char store[STORE_NAME_MAX];
+    uint64_t new_lives, mismatches; /* in memory: births, wrong trees since the process began */
     struct raft_members peers; /* the last known; how a machine that starts finds the others */
 };
 

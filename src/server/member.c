@@ -355,7 +355,7 @@ static void lead_or_not(struct member *m)
 
 static void serve_or_not(struct member *m)
 {
-    if (m->disk.facts.is_lagging) {
+    if (m->disk.facts.is_lagging && !MUTANT(disk_lagging_serves)) {
         if (m->serving)
             conn_close_all(m);
         m->serving = false;
@@ -602,4 +602,5 @@ void member_facts(const struct member *m, struct member_facts *out)
     out->disk = m->disk.facts;
     out->watches = watches_count(m->watches);
     out->local_sessions = m->locals.count;
+    out->digests_are_split = m->digests.is_split;
 }

@@ -49,7 +49,7 @@
     L(WATCHES, "MEMBER_WATCHES_MAX", "a client with more watches lost its connection")          \
     L(ALL_WATCHES, "MEMBER_ALL_WATCHES_MAX", "a client that set one more lost its connection")  \
     L(ENFORCE_AUTH, "enforce.auth.schemes", "a client that has proven nothing got -124")        \
-    L(ROOM, "STORE_RESERVE_BYTES", "a quorum's disks are full: new data, or a session, was refused") \
+    L(ROOM, "STORE_RESERVE_BYTES", "a connect was refused: a quorum's disks are full") \
     L(LOCALS, "MEMBER_LOCALS_MAX", "a read-only client was refused: there are too many")        \
     L(SESSIONS, "muster.sessionsMax", "a client without a session lost its connection")         \
     L(TREE, "muster.treeBytesMax", "a write that would have made the tree larger got -125")     \
@@ -165,6 +165,8 @@ struct member_facts {
     /* The last entry at which a majority had the same tree as we, and its digest. */
     uint64_t digest_agreed_index, digest_agreed;
     uint64_t digest_mismatches_total;  /* our tree was another: 0, or we end */
+    bool digests_are_split;            /* ... the last time that it looked */
+    uint64_t snapshots_unseen_total;   /* as a leader: sent though nobody could compare */
     uint64_t digests_unresolved_total; /* as a leader: trees differ, and no majority agrees */
     uint64_t limited[MEMBER_LIMITS_N]; /* times; and of the last time: */
     uint64_t limit_value[MEMBER_LIMITS_N], limit_measured[MEMBER_LIMITS_N];

@@ -548,7 +548,6 @@ static struct request *request_of(struct member *m, struct conn *c,
         return request_new(m, REQ_QUESTION, h->xid, h->op, body, len);
     if (tree_op_is_write(h->op) && disk_refuses(m, c->session, h->op, body, len)) {
         m->disk.facts.refused_total++;
-        limit_hit(m, MEMBER_LIMIT_ROOM, 0, 0);
         return local_request(m, h->xid, h->op, ERR_NO_ROOM);
     }
     if (h->op == WIRE_OP_CLOSE_SESSION || tree_op_is_write(h->op))

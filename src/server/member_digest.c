@@ -9,8 +9,9 @@
  * cannot turn the others away, and there is always a majority that is left. Without a majority
  * that agrees nobody goes: it is counted and told.
  *
- * A snapshot for another server is taken at a mark and sent when its digest was agreed to: a
- * wrong tree does not spread. */
+ * A snapshot for another server is taken at a mark and sent when its digest was agreed to, so
+ * that a wrong tree does not spread. Only when nobody can say anything, since nothing commits
+ * before that server has the snapshot (simulation, site 52), it goes as it is. */
 #include "server/member_internal.h"
 
 #include <inttypes.h>
@@ -18,13 +19,14 @@
 #include "base/err.h"
 #include "base/mutant.h"
 
-#define FORM 1               /* of a digest: another one is never compared */
-#define GIVE_UP_MS 3000      /* a mark that no majority has told about */
-#define MARK_BYTES 1         /* form u8 */
-#define AGREED_BYTES 17      /* form u8, index u64, digest u64 */
-#define TOLD_BYTES 17        /* MSG_DIGEST: the same */
-#define SNAPSHOT_AGAIN_MS 50 /* between marks for a snapshot */
-#define BUSY_MS 50           /* the log takes nothing now: when again */
+#define FORM 1                /* of a digest: another one is never compared */
+#define GIVE_UP_MS 3000       /* a mark that no majority has told about */
+#define MARK_BYTES 1          /* form u8 */
+#define AGREED_BYTES 17       /* form u8, index u64, digest u64 */
+#define TOLD_BYTES 17         /* MSG_DIGEST: the same */
+#define SNAPSHOT_AGAIN_MS 50  /* between marks for a snapshot */
+#define SNAPSHOT_BLIND_MS 500 /* nothing commits before somebody has one: it goes unseen */
+#define BUSY_MS 50            /* the log takes nothing now: when again */
 
 static void encode(uint64_t index, uint64_t digest, struct buf *out)
 {
@@ -44,6 +46,7 @@ void digest_drop(struct member *m)
 {
     blob_drop(&m->digests);
     m->digests.mark = m->digests.open = 0;
+    m->digests.is_split = false;
 }
 
 /* ---- the leader ---- */
@@ -137,11 +140,38 @@ static void look_at_open(struct member *m)
         encode(d->open, digest, &body);
         if (propose(m, TREE_OP_DIGEST_AGREED, &body))
             d->open = 0;
+        d->is_split = false;
         buf_free(&body);
     } else if (m->now_ms >= d->open_ms + GIVE_UP_MS) {
-        m->facts.digests_unresolved_total += do_they_differ(d);
+        d->is_split = do_they_differ(d);
+        m->facts.digests_unresolved_total += d->is_split;
         d->open = 0;
         blob_drop(d);
+    }
+}
+
+/* Others wait for a snapshot, and nobody can say anything to it: a mark does not commit. */
+static bool goes_unseen(const struct member *m)
+{
+    const struct digests *d = &m->digests;
+
+    return d->wanted_ms != 0 && !d->is_split &&
+           (d->mark == 0 || raft_committed(m->raft) < d->mark);
+}
+
+/* Who needs a snapshot may be who is needed to commit a mark. */
+static void send_blindly(struct member *m)
+{
+    struct digests *d = &m->digests;
+
+    if (!raft_snapshot_wanted(m->raft))
+        d->wanted_ms = 0;
+    else if (d->wanted_ms == 0)
+        d->wanted_ms = m->now_ms;
+    else if (goes_unseen(m) && m->now_ms >= d->wanted_ms + SNAPSHOT_BLIND_MS) {
+        m->facts.snapshots_unseen_total++;
+        d->wanted_ms = 0;
+        raft_snapshot_give(m->raft, m->now_ms, member_snapshot_now(m));
     }
 }
 
@@ -149,6 +179,7 @@ void digest_work(struct member *m)
 {
     struct digests *d = &m->digests;
 
+    send_blindly(m); /* also before we can commit anything: perhaps that needs it */
     if (m->leading_term == 0 || raft_members(m->raft)->n < 2) {
         digest_drop(m);
         return;
@@ -172,8 +203,8 @@ uint64_t digest_deadline(const struct member *m)
     uint64_t at = RAFT_NEVER;
 
     if (m->leading_term == 0 || raft_members(m->raft)->n < 2)
-        return RAFT_NEVER;
-    if (d->open != 0)
+        at = RAFT_NEVER;
+    else if (d->open != 0)
         at = d->open_ms + GIVE_UP_MS;
     else if (raft_snapshot_wanted(m->raft) && d->blob == NULL)
         at = d->open_ms + SNAPSHOT_AGAIN_MS;
@@ -181,6 +212,8 @@ uint64_t digest_deadline(const struct member *m)
         at = d->changed_ms + m->options.digest_ms;
     if (at < d->busy_ms)
         at = d->busy_ms;
+    if (goes_unseen(m) && d->wanted_ms + SNAPSHOT_BLIND_MS < at)
+        at = d->wanted_ms + SNAPSHOT_BLIND_MS;
     return at > m->now_ms ? at
                           : m->now_ms; /* one in the past would look as if we had stood still */
 }

@@ -94,7 +94,7 @@ static void look_at_lag(struct member *m)
         d->lag_since_ms = saved >= commit ? 0 : m->now_ms;
     } else if (d->lag_since_ms == 0) {
         d->lag_since_ms = m->now_ms;
-    } else if (m->now_ms - d->lag_since_ms >= MEMBER_LAG_MS && !MUTANT(disk_lagging_serves)) {
+    } else if (m->now_ms - d->lag_since_ms >= MEMBER_LAG_MS) {
         d->facts.lagging_total += !d->facts.is_lagging;
         d->facts.is_lagging = true;
         d->lag_goal = commit;

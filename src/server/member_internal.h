@@ -205,6 +205,8 @@ struct digests {
     } told[RAFT_MEMBERS_MAX];
     unsigned told_n;
     struct raft_blob *blob; /* taken at the open mark, for others; or NULL */
+    bool is_split;          /* the last mark's have differed, and no majority has agreed */
+    uint64_t wanted_ms;     /* since when others wait for one; 0: none does */
 };
 
 struct member {

@@ -59,6 +59,7 @@ enum when { ALWAYS, ENSEMBLE, LEADER };
     C(ALWAYS, cnxn_closed_without_zk_server_running, s->closed_not_serving, "Connects without a quorum") \
     C(ALWAYS, stale_sessions_expired, f->member.sessions_expired_total, "Sessions that this leader let expire") \
     C(ALWAYS, looking_count, s->leaderless, "Times that no leader was known")                   \
+    C(ALWAYS, digest_mismatches_count, f->mismatches, "Times that the tree was another than a majority's") \
     C(ALWAYS, ensemble_auth_fail, f->transport.refused_total, "Servers that did not show the secret") \
     S(ALWAYS, election_time, &s->election, "Milliseconds without a known leader")               \
     S(ALWAYS, unavailable_time, &s->unavailable, "Milliseconds without a quorum")               \
@@ -290,6 +291,27 @@ static void zookeeper_metrics(const struct words *w, struct buf *out)
     M(gauge, muster_server_serving, is_serving, "1 while this server takes part in a quorum")   \
     M(gauge, muster_server_leader, is_leader, "1 while this server leads")                      \
     M(gauge, muster_server_disk_full, disk_is_full, "1 while saves wait for room on the disk")  \
+    M(gauge, muster_disk_room, member.disk.own, "How much room: 0 ok, 1 low, 2 full, 3 spent, 4 bare") \
+    M(gauge, muster_disk_free_bytes, member.disk.room.free_bytes, "Free bytes on the disk, beside the reserve") \
+    M(gauge, muster_disk_reserve_bytes, member.disk.room.reserve_bytes, "Bytes set aside for a full disk") \
+    M(gauge, muster_disk_reserve_wanted_bytes, member.disk.room.wanted_bytes, "As many as there should be") \
+    M(gauge, muster_ensemble_room, member.disk.ensemble, "Likewise of a quorum; from 2 on new data is refused") \
+    M(counter, muster_disk_refused_total, member.disk.refused_total, "Requests refused because a quorum's disks are full") \
+    M(gauge, muster_disk_sync_last_ms, writer.last_save_ms, "Milliseconds that the last save took") \
+    M(gauge, muster_disk_sync_max_ms, writer.save_ms.most, "The longest since the start")     \
+    M(gauge, muster_disk_sync_running_ms, member.disk.saving_ms, "Since when the present save is at the disk") \
+    M(gauge, muster_disk_slow, member.disk.is_slow, "1 while a save takes too long, and for a while after it") \
+    M(counter, muster_disk_slow_total, member.disk.slow_total, "Saves that took too long")    \
+    M(gauge, muster_disk_behind, member.disk.is_lagging, "1 while a quorum goes on without this disk: no clients") \
+    M(counter, muster_disk_behind_total, member.disk.lagging_total, "Times that it was so")    \
+    M(counter, muster_disk_hand_overs_total, member.disk.hand_overs_total, "Leadership offered because of this disk") \
+    M(gauge, muster_server_repairing, is_stranger, "1 while this server does not vote because its store was lost") \
+    M(counter, muster_server_new_lives_total, new_lives, "Times that it began again, its store set aside") \
+    M(gauge, muster_store_set_aside, set_aside, "Stores set aside in the data directory")       \
+    M(gauge, muster_tree_digest_index, member.digest_agreed_index, "The last entry at which a majority had this tree") \
+    M(gauge, muster_tree_digest, digest, "The digest of then, its low 48 bits")                 \
+    M(counter, muster_tree_digests_unresolved_total, member.digests_unresolved_total, "As leader: trees differ and no majority agrees") \
+    M(counter, muster_snapshots_unseen_total, member.snapshots_unseen_total, "As leader: snapshots sent before their digest was agreed on") \
     M(gauge, muster_server_term, term, "Raft's term")                                           \
     M(gauge, muster_server_committed_index, committed, "The last entry known to be on a quorum") \
     M(gauge, muster_server_applied_index, applied, "The last entry applied to the tree")        \

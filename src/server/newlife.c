@@ -131,6 +131,7 @@ int new_life_begin(const char *dir, struct identity *self, const char *reason,
     secret_random(&random, sizeof random);
     next.birth = repair_birth(self->birth, random);
     next.has_begun = false;
+    next.new_lives++;
     int err = identity_save(&next, dir, why);
     if (err == 0 && reason != NULL && (err = set_aside(dir, &next, reason, aside)) != 0)
         buf_printf(why, "%s: the store cannot be set aside: %s", dir, err_text(err));

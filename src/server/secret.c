@@ -28,7 +28,7 @@ void secret_proof(const uint8_t *key, size_t key_len, const char *label, const v
     buf_add(&all, label, strlen(label) + 1);
     buf_add(&all, data, len);
     CHECK(HMAC(EVP_sha256(), key, (int)key_len, all.data, all.len, proof, &out_len) != NULL);
-    buf_free(&all);
+    buf_wipe(&all); /* it may hold another secret */
 }
 
 bool secret_equal(const void *a, const void *b, size_t len)

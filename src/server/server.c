@@ -306,12 +306,41 @@ static void note_disk(struct server *s)
                   LOG_S("why", d->is_slow ? "the disk is slow" : "the disk is full"));
 }
 
+bool server_ails(const struct server *s, struct buf *out)
+{
+    const struct raft *r = member_raft(s->member);
+    const struct raft_member *self = raft_member_find(raft_members(r), s->options.self->id);
+    struct member_facts f;
+
+    member_facts(s->member, &f);
+    if (s->options.self->birth != 0 &&
+        (raft_is_stranger(r) || (self != NULL && !self->voter && self->auto_promote))) {
+        buf_add_str(out,
+                    "this server does not vote yet: it fetches everything from the others");
+        if (s->aside.kept > 0)
+            buf_printf(out, ", since its store was set aside as %s: %s", s->aside.name,
+                       s->aside.why);
+        if (raft_leader(r) == RAFT_NOBODY)
+            buf_add_str(out,
+                        "; no leader is heard: if too many of the others are lost as well, "
+                        "muster recover on the one that has the most");
+        return true;
+    }
+    if (f.digests_are_split)
+        buf_add_str(out, "the servers' trees differ, and no majority agrees: see "
+                         "docs/operations.md, \"The trees differ\"");
+    return f.digests_are_split;
+}
+
 static void end_condemned(struct server *s)
 {
     const char *why = member_condemned(s->member);
 
     if (why == NULL || s->condemned || s->stopping)
         return;
+    struct member_facts f;
+    member_facts(s->member, &f);
+    s->options.self->mismatches += f.digest_mismatches_total;
     s->condemned = true;
     if (s->members.n > 0)
         s->options.self->peers = s->members; /* whom it will find the others by */
@@ -546,7 +575,10 @@ static void disk_failed(void *ctx, int err)
     store_facts(s->store, &f);
     log_event(
         LOG_CRIT, "disk_failed", LOG_S("why", f.last_error[0] ? f.last_error : err_text(err)),
-        LOG_S("effect", "this server ends; what the disk holds is read at the next start"));
+        LOG_S("dir", s->store_dir),
+        LOG_S("effect", "this server ends; what the disk holds is read at the next start"),
+        LOG_S("next", "it is started again (systemd, or muster up); if it ends again: dmesg, "
+                      "another disk"));
     s->options.failed(s->options.ctx, err);
 }
 
@@ -798,6 +830,16 @@ void server_stop(struct server *s, void (*done)(void *ctx), void *ctx)
 }
 
 const struct member *server_member(const struct server *s) { return s->member; }
+
+void server_saves(const struct server *s, struct server_saves *out)
+{
+    struct writer_facts f;
+
+    writer_facts(s->writer, &f);
+    *out = (struct server_saves){.last_ms = f.last_save_ms,
+                                 .most_ms = f.save_ms.most,
+                                 .average_us = (uint64_t)(summary_average(&f.save_ms) * 1000)};
+}
 
 uint64_t server_silence_ms(const struct server *s, uint64_t id)
 {

@@ -64,6 +64,14 @@ int server_begin_again(const char *dir, struct identity *self, const char *reaso
                        struct buf *why);
 
 const struct member *server_member(const struct server *s);
+/* How long saves take: the last, the longest and the average since the start. */
+struct server_saves {
+    uint64_t last_ms, most_ms, average_us;
+};
+void server_saves(const struct server *s, struct server_saves *out);
+/* Not whole: what is wrong with this server, and what it does about it, for a person: it does
+ * not vote because its store was damaged, or the servers' trees differ. False: nothing. */
+bool server_ails(const struct server *s, struct buf *out);
 void server_send_agent(struct server *s, const char *machine, const uint8_t *data, size_t len);
 /* Since another machine was last heard; UINT64_MAX: never. */
 uint64_t server_silence_ms(const struct server *s, uint64_t id);

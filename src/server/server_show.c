@@ -17,6 +17,8 @@
 #include "server/words.h"
 
 #define SITE_NAME_LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_."
+/* A number that JSON and Prometheus hold exactly. */
+#define DIGEST_SHOWN ((UINT64_C(1) << 48) - 1)
 
 static const char *mode_of(const struct server *s, bool is_leader)
 {
@@ -94,6 +96,11 @@ static void facts(const struct server *s, struct server_facts *f)
     f->is_serving = member_is_serving(s->member);
     f->is_read_only = member_is_read_only(s->member);
     f->disk_is_full = writer_is_full(s->writer);
+    f->new_lives = s->options.self->new_lives;
+    f->mismatches = s->options.self->mismatches + f->member.digest_mismatches_total;
+    f->set_aside = s->aside.kept;
+    f->is_stranger = raft_is_stranger(r);
+    f->digest = f->member.digest_agreed & DIGEST_SHOWN;
     if (f->is_leader)
         followers(s, f);
 }
@@ -232,6 +239,17 @@ static unsigned page_metrics(void *ctx, struct buf *body)
     return 200;
 }
 
+static void json_text(struct buf *out, const char *text)
+{
+    buf_add_u8(out, '"');
+    for (const char *p = text; *p != 0; p++) {
+        if (*p == '"' || *p == '\\')
+            buf_add_u8(out, '\\');
+        buf_add_u8(out, (uint8_t)*p < ' ' ? ' ' : (uint8_t)*p);
+    }
+    buf_add_u8(out, '"');
+}
+
 static unsigned page_status(void *ctx, struct buf *body)
 {
     struct server *s = ctx;
@@ -240,11 +258,29 @@ static unsigned page_status(void *ctx, struct buf *body)
     if (s->options.status != NULL)
         return s->options.status(s->options.ctx, body);
     facts(s, &f);
+    struct buf ails = {0}, verdict = {0};
+    bool is_whole = !server_ails(s, &ails);
+    buf_printf(&verdict, "%s%s%s",
+               !f.is_serving ? "DOWN: this server has no quorum"
+               : is_whole    ? "OK"
+                             : "DEGRADED",
+               is_whole       ? ""
+               : f.is_serving ? ": "
+                              : "; ",
+               buf_text(&ails));
+    buf_add_str(body, "{\"verdict\": ");
+    json_text(body, buf_text(&verdict));
     buf_printf(body,
-               "{\"verdict\": \"%s\", \"exit\": %d, \"machine\": \"%s\", \"mode\": \"%s\", "
-               "\"term\": %" PRIu64 ", \"znodes\": %" PRIu64 "}\n",
-               f.is_serving ? "OK" : "DOWN: this server has no quorum", f.is_serving ? 0 : 4,
+               ", \"exit\": %d, \"machine\": \"%s\", \"mode\": \"%s\", \"term\": %" PRIu64
+               ", \"znodes\": %" PRIu64 ", \"set_aside\": ",
+               !f.is_serving ? 4
+               : is_whole    ? 0
+                             : 3,
                s->options.self->name, f.mode, f.term, f.tree.znodes);
+    json_text(body, s->aside.name);
+    buf_add_str(body, "}\n");
+    buf_free(&ails);
+    buf_free(&verdict);
     return 200;
 }
 
@@ -334,9 +370,16 @@ static unsigned page_healthz(void *ctx, struct buf *body)
 static unsigned page_readyz(void *ctx, struct buf *body)
 {
     struct server *s = ctx;
+    struct buf ails = {0};
     bool ready = member_is_serving(s->member);
 
-    buf_add_str(body, ready ? "ready\n" : "not ready: no leader is heard\n");
+    if (raft_is_stranger(member_raft(s->member)) && server_ails(s, &ails)) {
+        ready = false;
+        buf_printf(body, "not ready: %s\n", buf_text(&ails));
+    } else {
+        buf_add_str(body, ready ? "ready\n" : "not ready: no leader is heard\n");
+    }
+    buf_free(&ails);
     return ready ? 200 : 503;
 }
 

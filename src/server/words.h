@@ -48,6 +48,9 @@ struct server_facts {
     bool is_serving;           /* part of a quorum */
     bool is_read_only;         /* not so, and serving who may only read */
     bool is_leader, disk_is_full;
+    uint64_t new_lives, mismatches, set_aside; /* see newlife.h */
+    bool is_stranger;                          /* its store was lost: it does not vote yet */
+    uint64_t digest; /* the last that was agreed on, its low 48 bits */
 };
 
 /* There is a tree that is shown to somebody, be it only to who may not write. */

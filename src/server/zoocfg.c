@@ -56,7 +56,7 @@ _Static_assert(ROWS <= sizeof((struct zoo_config *)0)->origin / sizeof(unsigned)
     I("commitProcessor.*", "one loop does the work")                                             \
     I("connectToLearnerMasterLimit", "an election takes less than a second")                     \
     I("cnxTimeout", "elections have no connections of their own")                               \
-    I("digest.enabled", "replicas are compared by tests, not by the log")                        \
+    I("digest.enabled", "replicas always compare their trees, in their own way")                       \
     I("electionAlg", "elections are Raft's")                                                    \
     I("electionPortBindRetry", "there is no election port")                                     \
     I("emulate353TTLNodes", "there are no znodes of 3.5.3 here")                                \

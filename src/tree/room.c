@@ -10,7 +10,7 @@
 #include "tree/state.h"
 
 /* As snapshot.c writes them. */
-#define HEAD_BYTES (8u + 4 + 8 + 8 + 3 * 4 + 4)
+#define HEAD_BYTES (8u + 4 + 8 + 8 + 8 + 3 * 4 + 4)
 #define SESSION_BYTES (8u + 4 + 2 * 8 + TREE_PASSWORD_LEN + 4)
 #define ACL_BYTES (4u + 4)
 #define NODE_BYTES (3u * 4 + 5 * 8 + 5 * 4)

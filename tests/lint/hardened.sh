@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 # hardened.sh PROGRAM: whether it was built so that a mistake is harder to use (meson.build):
 # position independent, nothing both writable and executable, addresses of libraries' functions
-# fixed and read-only from the start, canaries, checked copies, shadow stacks where the
-# processor has them.
+# fixed and read-only from the start, canaries, checked copies, ready for shadow stacks.
 set -eu
 program=$1
 bad=0
@@ -27,11 +26,11 @@ if readelf -W -l "$program" | grep -Eq 'LOAD.* RWE '; then
     bad=1
 fi
 # What only the compiler's own work shows. (Debian 12's start files do not take part in the
-# protection of jumps and returns, so the program as a whole is not marked with it.)
+# protection of returns, so the program as a whole is not marked with it.)
 case $(uname -m) in
 x86_64)
-    if ! readelf -W -n "$(dirname "$program")/libbase.a" | grep -q 'IBT, SHSTK'; then
-        echo "error: $program: no protection of jumps and returns"
+    if ! readelf -W -n "$(dirname "$program")/libbase.a" | grep -q SHSTK; then
+        echo "error: $program: no protection of returns"
         bad=1
     fi
     ;;

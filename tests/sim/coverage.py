@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev sim --coverage: what the simulation comes to.
 
-    coverage.py --coverage [--seeds FROM-TO] [--write] [--states]
+    coverage.py --coverage [--seeds FROM-TO] [--worlds NAME,...] [--write] [--states]
 
 Runs the seeds in build-coverage/ and prints (a) the named states of src/base/reached.h and
 how many seeds came to each, those of none first; (b) by file, lines, functions and branches
@@ -34,17 +34,20 @@ def split(first, last, parts):
     return [(a, b - 1) for a, b in zip(edges, edges[1:]) if b > a]
 
 
-def run(first, last):
+def run(first, last, worlds):
     """The seeds, on all processors; states by name, and whether all went well."""
     for path in glob.glob(DIRECTORY + "/**/*.gcda", recursive=True):
         os.unlink(path)
     states, ok, programs = {}, True, []
     with tempfile.TemporaryDirectory() as d:
-        for a, b in split(first, last, os.cpu_count() or 1):
-            out = os.path.join(d, str(a))
+        parts = [(w, a, b) for w in worlds
+                 for a, b in split(first, last, os.cpu_count() or 1)]
+        for world, a, b in parts:
+            out = os.path.join(d, f"{world}{a}")
             # pylint: disable=consider-using-with
             programs.append((out, subprocess.Popen(
-                [os.path.join(DIRECTORY, "sim_site"), "--seeds", f"{a}-{b}", "--reached", out],
+                [os.path.join(DIRECTORY, "sim_site"), "--seeds", f"{a}-{b}", "--reached", out,
+                 *(["--world", world] if world else [])],
                 cwd=TOP, stdout=subprocess.PIPE, text=True)))
         for out, program in programs:
             text, _ = program.communicate()
@@ -94,8 +97,8 @@ def share(counts):
     return f"{n} of {len(counts)}" if counts else "-", 100 * n / len(counts) if counts else 100
 
 
-def show_states(states, seeds, out):
-    out.append(f"### States, by {seeds:,} seeds of each world\n")
+def show_states(states, seeds, worlds, out):
+    out.append(f"### States, by {seeds:,} seeds of {worlds or 'each world'}\n")
     out.append("| state | seeds | |\n|---|---:|---|")
     for name, (n, often, what) in sorted(states.items(), key=lambda s: (s[1][0], s[0])):
         out.append(f"| `{name}` | {n}{' (rare)' if often == 'rare' else ''} | {what} |")
@@ -123,14 +126,15 @@ def main():
     p.add_argument("--seeds", default="1-1000")
     p.add_argument("--write", action="store_true")
     p.add_argument("--states", action="store_true")
+    p.add_argument("--worlds", default="")
     options = p.parse_args()
     m = re.fullmatch(r"(?:(\d+)-)?(\d+)", options.seeds)
     if not m:
         p.error("--seeds N or FROM-TO")
     first, last = int(m[1] or 1), int(m[2])
-    states, ok = run(first, last)
+    states, ok = run(first, last, options.worlds.split(","))
     out = []
-    show_states(states, last - first + 1, out)
+    show_states(states, last - first + 1, options.worlds.replace(",", " and "), out)
     if not options.states:
         show_files(gcov(), out)
     print("\n".join(out))

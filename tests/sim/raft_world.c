@@ -97,7 +97,7 @@ struct sim {
     bool quiet, is_shrinking; /* is_shrinking: down to one server */
     bool is_hasty;            /* leaders fall soon after they rise */
     unsigned leaders_seen;
-    uint32_t batch_max, chunk_max;
+    uint32_t batch_max;
 };
 
 static void turn(struct server *s);
@@ -153,11 +153,12 @@ static void load_entry(void *ctx, struct raft_entry *e)
 static void start(struct server *s)
 {
     struct sim *sim = s->sim;
-    const struct raft_options o = {.id = s->n + 1,
-                                   .seed = rng_next(&sim->w.rng),
-                                   .batch_max = sim->batch_max,
-                                   .birth = s->birth,
-                                   .chunk_max = sim->chunk_max};
+    const struct raft_options o = {
+        .id = s->n + 1,
+        .seed = rng_next(&sim->w.rng),
+        .batch_max = sim->batch_max,
+        .birth = s->birth,
+        .piece_max = sim->w.seed % 3 == 1 ? 50 + (uint32_t)(sim->w.seed % 1000) : 0};
     const struct store_load load = {s, load_state, load_snapshot, load_entry};
 
     CHECK(s->raft == NULL);
@@ -904,7 +905,6 @@ static void draw_world(struct sim *sim)
     pace_draw(w, &sim->pace, sim->faults_us);
     sim->batch_max =
         sim->is_hasty || world_chance(w, 200) ? 1 + (uint32_t)world_below(w, 3) : 0;
-    sim->chunk_max = world_chance(w, 600) ? 20 + (uint32_t)world_below(w, 1000) : 0;
     sim->snapshot_every = 5 + world_below(w, 200);
     sim->founders =
         kind == 0 ? 3 + 2 * (unsigned)world_below(w, 2) : 1 + (unsigned)world_below(w, 5);

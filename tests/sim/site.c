@@ -305,7 +305,11 @@ static const char *servers_not_live(struct town *t)
             return "a server is down";
         if (!member_is_serving(s->member))
             return "a server does not serve";
-        if (s->is_spoiled)
+        if (t->is_tainted ? tree_digest(member_tree(s->member)) !=
+                                    tree_digest(member_tree(leader->member)) &&
+                                raft_applied(member_raft(s->member)) ==
+                                    raft_applied(member_raft(leader->member))
+                          : s->is_spoiled)
             return "a server has another tree than the others";
         if (!m->v[i].voter && m->v[i].auto_promote)
             return "a server that has joined does not vote";

@@ -107,11 +107,11 @@ struct town {
     /* A disk that is lost while others lose their vote may be what is one too many, though
      * each alone is not: in a world there is one of the two. */
     bool loses_disks, loses_members;
+    bool is_tainted; /* a spoiled leader had to give its tree to others: see town_check.c */
     struct town_shared *shared; /* town_client.c: what all clients know together */
     unsigned weights[32];
     uint32_t faults_us, restart_us, save_min_us, save_max_us;
     struct pace pace;
-    uint32_t chunk_max;      /* raft_options */
     unsigned again_permille; /* a server dies again while it starts */
     uint64_t length_us;      /* of the time with faults */
     unsigned strike_moments, strike_kinds, strike_permille; /* town_faults.c */

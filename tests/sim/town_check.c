@@ -21,6 +21,23 @@ void town_check_free(struct town *t)
     raft_watch_free(t->watch);
 }
 
+/* A leader whose tree is wrong gives it to one without whom nothing commits, so that nobody
+ * could compare it before. From then on the wrong one may be what the majority has: in the end
+ * all must be equal, whichever it is. */
+static bool is_tainted(struct town *t)
+{
+    struct server *leader = server_leader(t);
+    struct member_facts f;
+
+    if (t->is_tainted || leader == NULL || !leader->is_spoiled)
+        return t->is_tainted;
+    member_facts(leader->member, &f);
+    t->is_tainted = f.snapshots_unseen_total > 0;
+    if (t->is_tainted)
+        world_note(&t->w, "server %u gives a tree to others that is spoiled", leader->n);
+    return t->is_tainted;
+}
+
 /* Replicas that have applied the same entries are equal. */
 static void look_at_tree(struct server *s, uint64_t applied)
 {
@@ -35,7 +52,7 @@ static void look_at_tree(struct server *s, uint64_t applied)
         world_note(&s->town->w, "server %u: its tree is what the others have again", s->n);
         s->is_spoiled = false; /* it has begun anew from its disk before it wrote a snapshot */
     }
-    if (s->is_spoiled)
+    if (s->is_spoiled || is_tainted(s->town))
         return; /* the digest in the log must find it: see servers_not_live() */
     if (c->digests[applied] == 0)
         c->digests[applied] = digest;

@@ -650,6 +650,21 @@ static void think(void *ctx, uint64_t life, uint64_t unused)
 
 /* ---- what happens to them ---- */
 
+/* The server that says that a session has ended has applied its end. */
+static void look_ended(struct town_client *c)
+{
+    const struct link *l = c->shell.link;
+    struct tree_session found;
+
+    if (l == NULL || c->seen_n == 0 || l->server->member == NULL ||
+        l->life != l->server->box.life)
+        return;
+    int64_t id = c->seen[c->seen_n - 1].id;
+    if (tree_session_get(member_tree(l->server->member), id, &found))
+        FAIL(c, "client %u: server %u says that its session has ended, and has it", c->n,
+             l->server->n);
+}
+
 static void on_event(void *ctx, enum client_event ev)
 {
     static const char *const names[] = {"connected", "disconnected", "expired", "closed"};
@@ -661,6 +676,7 @@ static void on_event(void *ctx, enum client_event ev)
     if (ev == CLIENT_EV_EXPIRED || ev == CLIENT_EV_DISCONNECTED)
         c->own_events = 0; /* what it was told of has ended unanswered */
     if (ev == CLIENT_EV_EXPIRED) {
+        look_ended(c);
         c->is_armed = c->is_persistent = false;
         c->doomed_watches = 0;
     }

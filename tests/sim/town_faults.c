@@ -37,7 +37,6 @@ void town_faults_draw(struct town *t)
     struct world *w = &t->w;
 
     pace_draw(w, &t->pace, t->faults_us);
-    t->chunk_max = world_chance(w, 500) ? 200 + (uint32_t)world_below(w, 5000) : 0;
     t->again_permille = world_chance(w, 500) ? (unsigned)world_below(w, 300) : 0;
     if (!world_chance(w, 400))
         return;

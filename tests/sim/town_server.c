@@ -242,6 +242,7 @@ static void open_store(struct server *s, struct member_options *o, const struct 
     const struct store_load load = {s, load_state, load_snapshot, load_entry};
     struct store_facts f;
     struct buf why = {0};
+    bool has_begun_again = false;
 
     for (;;) {
         struct repair_question q = {
@@ -271,10 +272,13 @@ static void open_store(struct server *s, struct member_options *o, const struct 
         if (!s->is_lost)
             world_fail(&s->town->w, "server %u: nothing has damaged its store: %s", s->n,
                        q.err == 0 ? "it is gone" : buf_text(&why));
+        s->is_lost = has_begun_again = true;
         begin_new_life(s, q.err == 0 ? "it is gone" : buf_text(&why));
     }
     s->has_begun = true;
     buf_free(&why);
+    if (has_begun_again && !raft_is_stranger(member_raft(s->member)))
+        world_fail(&s->town->w, "server %u has lost what it promised, and votes", s->n);
 }
 
 void server_start(struct server *s)
@@ -283,7 +287,9 @@ void server_start(struct server *s)
     const struct member_io io = {s,         io_send_peer, io_send_client, io_close_client,
                                  io_random, fake_digest};
     struct member_options o = {
-        .raft = {.id = s->n + 1, .seed = rng_next(&t->w.rng), .chunk_max = t->chunk_max},
+        .raft = {.id = s->n + 1,
+                 .seed = rng_next(&t->w.rng),
+                 .piece_max = t->w.seed % 3 == 1 ? 200 + (uint32_t)(t->w.seed % 2000) : 0},
         .session_min_ms = 200,
         .read_only_after_ms = t->read_only_after_ms,
         .throttle_max = t->throttle_max,
@@ -397,13 +403,41 @@ static void condemned_due(void *ctx, uint64_t life, uint64_t unused)
     (void)unused;
     if (s->member == NULL || s->box.life != life)
         return;
-    if (!s->is_spoiled)
+    if (!s->is_spoiled && !s->town->is_tainted)
         world_fail(&s->town->w, "server %u is right and was condemned: %s", s->n,
                    member_condemned(s->member));
     end(s, ENDING_STOP);
     begin_new_life(s, "condemned");
     s->is_lost = true;
     server_start(s);
+}
+
+/* Two trees differ, and the third server waits for one of them: no majority can say which is
+ * right (decision 007). A person does, when the leader has said so. */
+static void person_due(void *ctx, uint64_t life, uint64_t unused)
+{
+    struct server *s = ctx;
+
+    (void)unused;
+    if (s->member == NULL || s->box.life != life || !s->is_spoiled)
+        return;
+    world_note(&s->town->w, "server %u: somebody sets its store aside", s->n);
+    end(s, ENDING_STOP);
+    begin_new_life(s, "the trees differ");
+    s->is_lost = true;
+    server_start(s);
+}
+
+static void look_for_split(struct server *s)
+{
+    struct town *t = s->town;
+    struct member_facts f;
+
+    member_facts(s->member, &f);
+    for (unsigned i = 0; t->quiet && f.digests_unresolved_total > 0 && i < t->servers_n; i++)
+        if (t->servers[i].is_spoiled)
+            world_at(&t->w, t->w.now_us + 1000, person_due, &t->servers[i],
+                     t->servers[i].box.life, 0);
 }
 
 void server_turn(struct server *s)
@@ -420,6 +454,7 @@ void server_turn(struct server *s)
         s->known = *raft_members(member_raft(s->member));
     town_check_server(s);
     town_faults_look(s);
+    look_for_split(s);
     uint64_t due_us = world_host_due(w, s->host, member_deadline(s->member));
     if (due_us < s->timer_us) {
         s->timer_us = due_us;

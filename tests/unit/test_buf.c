@@ -122,9 +122,25 @@ static void a_table_holds_what_was_put_in(void **state)
     hash_free(&t);
 }
 
+static void what_is_wiped_is_gone(void **state)
+{
+    struct buf b = {0};
+
+    (void)state;
+    buf_wipe(&b); /* of nothing */
+    buf_add_str(&b, "a secret");
+    buf_wipe(&b);
+    assert_null(b.data);
+    assert_int_equal(b.len + b.room + b.gone, 0);
+    buf_add_str(&b, "again");
+    assert_string_equal(buf_text(&b), "again");
+    buf_free(&b);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(what_is_wiped_is_gone),
         cmocka_unit_test(an_empty_buffer_takes_nothing),
         cmocka_unit_test(a_buffer_is_a_queue_of_bytes),
         cmocka_unit_test(crc32c_gives_the_known_answers),
