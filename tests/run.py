@@ -307,6 +307,7 @@ def ensemble(part):
 def chaos(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/chaos/test_history.py")
+        part.report_lines("/usr/bin/python3", "tests/chaos/stuck.py")
         part.report_lines("/usr/bin/python3", "tests/chaos/chaos.py", "--short", "--minutes",
                           os.environ.get("MUSTER_CHAOS_MINUTES", "2"))
 

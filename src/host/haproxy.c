@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/buf.h"
+#include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
 #include "host/clock.h"
@@ -42,6 +43,17 @@ struct job {
     void *ctx;
 };
 
+/* A file on its way to the disk, in libuv's pool: a disk that is stuck must not stop the loop,
+ * and with it the heartbeats and leases of this machine. */
+struct writing {
+    uv_work_t work;
+    struct haproxy *h;                       /* NULL: closed meanwhile */
+    char path[PATH_ROOM], remove[PATH_ROOM]; /* remove: a file that goes first; or "" */
+    char *text;
+    int err;
+    void (*then)(struct haproxy *h, int err);
+};
+
 struct haproxy {
     uv_loop_t *loop;
     char program[256], file[PATH_ROOM], candidate[PATH_ROOM], output[PATH_ROOM];
@@ -56,6 +68,7 @@ struct haproxy {
 
     struct job *jobs; /* the first is under way */
     unsigned jobs_n;
+    struct writing *writing;
     struct process *check;
     struct unix_ask *question;
     uv_timer_t timer;
@@ -69,6 +82,46 @@ struct haproxy {
 };
 
 static void next_job(struct haproxy *h);
+
+/* ---- files ---- */
+
+static void write_in_pool(uv_work_t *work)
+{
+    struct writing *w = work->data;
+
+    if (w->remove[0] != 0)
+        unlink(w->remove);
+    w->err = file_write(w->path, w->text, strlen(w->text), 0600);
+}
+
+static void written(uv_work_t *work, int status)
+{
+    struct writing *w = work->data;
+    struct haproxy *h = w->h;
+
+    (void)status; /* it is never cancelled */
+    if (h != NULL) {
+        h->writing = NULL;
+        w->then(h, w->err);
+    }
+    mem_free(w->text);
+    mem_free(w);
+}
+
+static void write_file(struct haproxy *h, const char *path, const char *remove,
+                       void (*then)(struct haproxy *h, int err))
+{
+    struct writing *w = mem_new(struct writing);
+
+    w->h = h;
+    w->work.data = w;
+    w->then = then;
+    w->text = mem_dup_str(h->jobs->config);
+    snprintf(w->path, sizeof w->path, "%s", path);
+    snprintf(w->remove, sizeof w->remove, "%s", remove);
+    h->writing = w;
+    CHECK(uv_queue_work(h->loop, &w->work, write_in_pool, written) == 0);
+}
 
 /* ---- text from HAProxy ---- */
 
@@ -368,6 +421,8 @@ static void finish_with_output(struct haproxy *h, const char *what)
     finish(h, ERR_REFUSED, why);
 }
 
+/* On the loop: HAProxy has just failed with the new file, and the next job must find the old.
+ */
 static void put_back_file(struct haproxy *h)
 {
     if (h->has_earlier)
@@ -500,6 +555,14 @@ static void make_it_so(struct haproxy *h)
     }
 }
 
+static void on_file_written(struct haproxy *h, int err)
+{
+    if (err != 0)
+        finish(h, err, err_text(err));
+    else
+        make_it_so(h);
+}
+
 static void on_checked(void *ctx, const struct process_result *r)
 {
     struct haproxy *h = ctx;
@@ -517,33 +580,30 @@ static void on_checked(void *ctx, const struct process_result *r)
         return;
     }
     h->has_earlier = file_read(h->file, CONFIG_BYTES_MAX, &h->earlier) == 0;
-    unlink(h->candidate);
-    int err = file_write(h->file, h->jobs->config, strlen(h->jobs->config), 0600);
+    write_file(h, h->file, h->candidate, on_file_written);
+}
+
+static void on_candidate_written(struct haproxy *h, int err)
+{
+    const char *const argv[] = {h->program, "-c", "-f", h->candidate, NULL};
+    const struct process_spec spec = {.argv = argv, .timeout_ms = HAPROXY_CHECK_LIMIT_MS};
+
     if (err != 0)
         finish(h, err, err_text(err));
     else
-        make_it_so(h);
+        h->check = process_run(h->loop, &spec, on_checked, h);
 }
 
 static void next_job(struct haproxy *h)
 {
-    struct job *j = h->jobs;
-    const char *const argv[] = {h->program, "-c", "-f", h->candidate, NULL};
-    const struct process_spec spec = {.argv = argv, .timeout_ms = HAPROXY_CHECK_LIMIT_MS};
-
-    if (j->config == NULL) {
+    if (h->jobs->config == NULL) {
         h->limit_ms = clock_now_ms() + HAPROXY_START_LIMIT_MS;
         find(h);
         signal_it(h, SIGTERM);
         uv_timer_start(&h->timer, on_poll_time, 0, 0);
         return;
     }
-    int err = file_write(h->candidate, j->config, strlen(j->config), 0600);
-    if (err != 0) {
-        finish(h, err, err_text(err));
-        return;
-    }
-    h->check = process_run(h->loop, &spec, on_checked, h);
+    write_file(h, h->candidate, "", on_candidate_written);
 }
 
 static void on_first_time(uv_timer_t *timer) { next_job(timer->data); }
@@ -633,6 +693,8 @@ static void on_timer_closed(uv_handle_t *handle)
 void haproxy_close(struct haproxy *h)
 {
     h->is_closing = true;
+    if (h->writing != NULL)
+        h->writing->h = NULL;
     if (h->check != NULL)
         process_stop(h->check);
     if (h->question != NULL)

@@ -35,6 +35,7 @@ LEASE_S = 2.0
 # What a machine may take for what it does in a second when it is alone: others compute too.
 PATIENCE_S = 90.0
 STOP_LIMIT_S = 60.0
+STOP_BAD_DISK_S = 5.0
 RESTART_S = 0.5         # what ended by itself is started again, as systemd does
 DISK_BYTES = 96 << 20
 DISK_CODES = (1, 10)    # it could not start, or ended, and had said why
@@ -210,15 +211,22 @@ class ChaosMachine(Machine):
 
     def let_start(self):
         self.down -= 1
-        limit = time.monotonic() + STOP_LIMIT_S
+        # With a disk that is stuck it gives its addresses away, and ends when the disk answers:
+        # a service manager then kills it.
+        limit = time.monotonic() + (STOP_BAD_DISK_S if self.disk_bad else STOP_LIMIT_S)
         while self.started is not None and self.started.poll() is None:
+            if time.monotonic() > limit and self.disk_bad:
+                self.site.count("killed, since its disk was stuck when it was to end")
+                self.kill()
+                break
             if time.monotonic() > limit:
                 self.deaths.append(f"muster on {self.name} did not end within {STOP_LIMIT_S:g} s "
                                    f"of SIGTERM: {self.log_tail(lines=3)}")
                 self.kill()
                 break
             time.sleep(0.02)
-        if self.started is not None and self.started.returncode != 0:
+        is_excused = self.disk_bad or time.monotonic() < self.disk_bad_until
+        if self.started is not None and self.started.returncode != 0 and not is_excused:
             self.deaths.append(f"muster on {self.name} ended with code "
                                f"{self.started.returncode} when it was told to (SIGTERM): "
                                f"{self.log_tail(lines=3)}")
@@ -322,6 +330,7 @@ class Bed(Site):
         super().__init__(f"c{os.getpid()}", directory, net=NET, machines=names, probes=probes)
         self.machines = {m: ChaosMachine(self, m, i + 1) for i, m in enumerate(names)}
         self.cuts = []          # [set of (from, to)]
+        self.all_addresses = ADDRESSES
         self.bad = []           # [(set of (from, to), the settings of wire.c)]
         self.wire_in, self.wire_out = f"{self.prefix}-w0", f"{self.prefix}-w1"
         self.wire_program = None
@@ -375,6 +384,10 @@ class Bed(Site):
             rules.append(f'add rule netdev chaos {x} ether daddr {{ {macs} }} '
                          f'fwd to "{self.wire_in}"')
         self.nft("\n".join(rules))
+
+    def addresses_of(self, m):
+        """What its kernel has."""
+        return run("ip", "-n", m.ns, "-4", "addr", check=False)
 
     # ---- life ----
 
