@@ -16,18 +16,20 @@ uint64_t raft_quorum_value(const struct raft *r, uint64_t (*value)(const struct 
                            uint64_t ours)
 {
     uint64_t sorted[RAFT_MEMBERS_MAX]; /* descending */
-    unsigned n = 0;
+    unsigned n = 0, learners = 0;      /* among those n: none, unless planted */
 
     for (unsigned i = 0; i < r->members.n; i++) {
-        if (!r->members.v[i].voter && !MUTANT(raft_learner_counts))
+        bool is_learner = !r->members.v[i].voter;
+        if (is_learner && !MUTANT(raft_learner_counts))
             continue;
+        learners += is_learner;
         uint64_t v = r->peers[i].id == r->opt.id ? ours : value(&r->peers[i]);
         unsigned at = n++;
         for (; at > 0 && sorted[at - 1] < v; at--)
             sorted[at] = sorted[at - 1];
         sorted[at] = v;
     }
-    return n > 0 ? sorted[n / 2] : 0;
+    return n > learners ? sorted[(n - learners) / 2] : 0;
 }
 
 static uint64_t match_of(const struct peer *p) { return p->match; }
