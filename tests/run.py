@@ -134,7 +134,7 @@ def units(part):
     if os.path.exists(log):
         os.unlink(log)
     code, out = part.run("meson", "test", "-C", directory, "--no-rebuild", "--print-errorlogs",
-                         "--num-processes", JOBS, env=SANITIZERS)
+                         "--num-processes", JOBS, timeout=2400, env=SANITIZERS)
     if not os.path.exists(log):
         part.result(False, f"units: meson test ended with code {code}: {out[-200:]}")
         return

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/time.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -18,6 +19,15 @@
 enum { HANG_S = 60, MUTANT_SEEDS = 1000, FAILURE_MAX = 400, FAILED_MAX = 20 };
 
 static struct world *guarded;
+
+/* SIGPROF ends the process after so much processor time: on a busy machine, a minute of the
+ * clock may pass in a seed that is only slow. 0: not any more. */
+static void end_after(unsigned seconds)
+{
+    const struct itimerval t = {.it_value.tv_sec = seconds};
+
+    CHECK(setitimer(ITIMER_PROF, &t, NULL) == 0);
+}
 
 void runner_guard(struct world *w) { guarded = w; }
 
@@ -33,11 +43,12 @@ _Noreturn void check_failed(const char *file, int line, const char *what)
 static int usage(void)
 {
     fputs("usage: sim [--world NAME] [--mutant NAME] [--seed N | --seeds N | --seeds FROM-TO | "
-          "--mutants] [--reached FILE]\n"
+          "--mutants [--search]] [--reached FILE]\n"
           "  --seed N        one seed, every event printed\n"
           "  --seeds N       seeds 1 to N in each world, and those kept in tests/sim/seeds\n"
-          "  --world NAME    only there: site, raft or epoch\n"
-          "  --mutants       each planted fault must be found (a build with them)\n"
+          "  --world NAME    only there: site, raft, disk or epoch\n"
+          "  --mutants       each planted fault must be found (a build with them), where\n"
+          "                  tests/sim/found says, or else by searching; --search: all anew\n"
           "  --mutant NAME   with that fault\n"
           "  --reached FILE  where to write how many seeds came to each named state\n",
           stderr);
@@ -92,11 +103,11 @@ static unsigned one(const struct runner_world *world, uint64_t seed, bool verbos
 {
     char failure[FAILURE_MAX];
 
-    alarm(verbose ? 0 : HANG_S);
+    end_after(verbose ? 0 : HANG_S);
     reached_begin();
     bool ok = world->run(seed, verbose, failure, sizeof failure);
     reached_count();
-    alarm(0);
+    end_after(0);
     if (!ok)
         printf("%s seed %" PRIu64 ": %s\n", world->name, seed, failure);
     fflush(stdout);
@@ -150,13 +161,14 @@ struct shared {
     char failure[FAILURE_MAX];
 };
 
-static void look_for(const struct runner_world *world, struct shared *sh)
+static void look_for(const struct runner_world *world, uint64_t from, uint64_t to,
+                     struct shared *sh)
 {
-    for (uint64_t seed = 1; seed <= MUTANT_SEEDS && !sh->found; seed++) {
+    for (uint64_t seed = from; seed <= to && !sh->found; seed++) {
         sh->seed = seed;
-        alarm(HANG_S);
+        end_after(HANG_S);
         sh->found = !world->run(seed, false, sh->failure, sizeof sh->failure);
-        alarm(0);
+        end_after(0);
     }
 }
 
@@ -172,7 +184,8 @@ static bool is_for(const struct runner_world *world, const char *mutant)
 }
 
 /* In a process of its own: it may well crash. */
-static bool find(const struct runner_world *world, enum mutant m, struct shared *sh)
+static bool find(const struct runner_world *world, enum mutant m, uint64_t from, uint64_t to,
+                 struct shared *sh)
 {
     memset(sh, 0, sizeof *sh);
     fflush(stdout);
@@ -180,7 +193,7 @@ static bool find(const struct runner_world *world, enum mutant m, struct shared 
     CHECK(pid >= 0);
     if (pid == 0) {
         mutant_active = m;
-        look_for(world, sh);
+        look_for(world, from, to, sh);
         _exit(0);
     }
     int status = 0;
@@ -188,7 +201,7 @@ static bool find(const struct runner_world *world, enum mutant m, struct shared 
     if (!sh->found && WIFSIGNALED(status)) {
         sh->found = true;
         snprintf(sh->failure, sizeof sh->failure, "%s",
-                 WTERMSIG(status) == SIGALRM ? "it hangs" : "it crashes");
+                 WTERMSIG(status) == SIGPROF ? "it hangs" : "it crashes");
     }
     if (sh->found)
         printf("%-30s %s seed %-4" PRIu64 " %s\n", mutant_name(m), world->name, sh->seed,
@@ -196,7 +209,56 @@ static bool find(const struct runner_world *world, enum mutant m, struct shared 
     return sh->found;
 }
 
-static int mutants(const struct runner_world *worlds, const char *only)
+/* Where it was found last. Lines "name world seed", or "name program": by a test of that one
+ * thing, for which mutants.sh looks. */
+static bool last_found(const char *mutant, char where[32], uint64_t *seed)
+{
+    char line[300], name[64];
+    bool is_there = false;
+    FILE *f = fopen("tests/sim/found", "r");
+
+    while (f != NULL && !is_there && fgets(line, sizeof line, f) != NULL) {
+        *seed = 0;
+        is_there = sscanf(line, "%63s %31s %" SCNu64, name, where, seed) >= 2 &&
+                   strcmp(name, mutant) == 0;
+    }
+    if (f != NULL)
+        (void)fclose(f);
+    return is_there;
+}
+
+static bool search(const struct runner_world *worlds, const char *only, enum mutant m,
+                   struct shared *sh)
+{
+    bool found = false;
+
+    /* The narrower world first: it is faster, and harsher in what it knows. */
+    for (int i = 0; worlds[i].name != NULL; i++)
+        if (worlds[i].mutants[0] != 0 && is_for(&worlds[i], mutant_name(m)) &&
+            (only == NULL || strcmp(only, worlds[i].name) == 0))
+            found = find(&worlds[i], m, 1, MUTANT_SEEDS, sh);
+    if (!found && (only == NULL || strcmp(only, worlds[0].name) == 0))
+        found = find(&worlds[0], m, 1, MUTANT_SEEDS, sh);
+    return found;
+}
+
+static bool find_again(const struct runner_world *worlds, enum mutant m, bool *is_elsewhere,
+                       struct shared *sh)
+{
+    char where[32];
+    uint64_t seed;
+
+    *is_elsewhere = false;
+    if (!last_found(mutant_name(m), where, &seed))
+        return false;
+    for (int i = 0; worlds[i].name != NULL; i++)
+        if (strcmp(where, worlds[i].name) == 0)
+            return find(&worlds[i], m, seed, seed, sh);
+    *is_elsewhere = true;
+    return false;
+}
+
+static int mutants(const struct runner_world *worlds, const char *only, bool anew)
 {
     unsigned missed = 0;
     struct shared *sh =
@@ -204,17 +266,14 @@ static int mutants(const struct runner_world *worlds, const char *only)
 
     CHECK(sh != MAP_FAILED);
     for (int m = 1; m < (int)MUTANTS_END; m++) {
-        bool found = false;
-        /* The narrower world first: it is faster, and harsher in what it knows. */
-        for (int i = 0; worlds[i].name != NULL; i++)
-            if (worlds[i].mutants[0] != 0 && is_for(&worlds[i], mutant_name((enum mutant)m)) &&
-                (only == NULL || strcmp(only, worlds[i].name) == 0))
-                found = find(&worlds[i], (enum mutant)m, sh);
-        if (!found && (only == NULL || strcmp(only, worlds[0].name) == 0))
-            found = find(&worlds[0], (enum mutant)m, sh);
+        bool is_elsewhere = false;
+        bool found =
+            !anew && only == NULL && find_again(worlds, (enum mutant)m, &is_elsewhere, sh);
+        if (!found && !is_elsewhere)
+            found = search(worlds, only, (enum mutant)m, sh);
         if (!found)
             printf("%-30s NOT FOUND in %d seeds: %s\n", mutant_name((enum mutant)m),
-                   MUTANT_SEEDS, mutant_text((enum mutant)m));
+                   is_elsewhere ? 0 : MUTANT_SEEDS, mutant_text((enum mutant)m));
         fflush(stdout);
         missed += !found;
     }
@@ -240,9 +299,9 @@ static int no_mutants(void)
     fprintf(stderr, "this build has no planted faults: build with -DMUSTER_MUTANTS\n");
     return 2;
 }
-static int mutants(const struct runner_world *worlds, const char *only)
+static int mutants(const struct runner_world *worlds, const char *only, bool anew)
 {
-    (void)worlds, (void)only;
+    (void)worlds, (void)only, (void)anew;
     return no_mutants();
 }
 static int set_mutant(const char *name)
@@ -255,7 +314,7 @@ static int set_mutant(const char *name)
 
 struct what {
     uint64_t from, to;
-    bool is_single, all_mutants;
+    bool is_single, all_mutants, anew;
     const char *world, *reached;
 };
 
@@ -284,6 +343,10 @@ static bool read_options(struct what *what, int argc, char **argv)
             what->all_mutants = true;
             continue;
         }
+        if (strcmp(argv[i], "--search") == 0) {
+            what->anew = true;
+            continue;
+        }
         if (i + 1 == argc)
             return false;
         const char *option = argv[i++], *value = argv[i];
@@ -306,7 +369,7 @@ int runner_main(int argc, char **argv, const struct runner_world *worlds)
     if (!read_options(&what, argc, argv))
         return usage();
     if (what.all_mutants)
-        return mutants(worlds, what.world);
+        return mutants(worlds, what.world, what.anew);
     for (int i = 0; worlds[i].name != NULL; i++) {
         if (what.world != NULL ? strcmp(what.world, worlds[i].name) != 0
                                : what.is_single && i > 0)

@@ -1,18 +1,23 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# mutants.sh DIRECTORY: every planted fault must be found within 1,000 seeds (./dev sim --mutants).
+# mutants.sh DIRECTORY [--search]: every planted fault must be found (./dev sim --mutants).
 #
-# First in the worlds of sim_site. What needs a rarer turn of events than these draw is looked
-# for in the simulations of one room, which draw little else.
+# Where tests/sim/found says that it was found last; if it is not any more, or with --search,
+# within 1,000 seeds of the worlds of sim_site. What needs a rarer turn of events than these
+# draw is looked for in the simulations of one room, which draw little else, or by the tests of
+# that one thing. --search writes tests/sim/found anew.
 set -eu
 
 dir=$1
+search=${2-}
 seeds=1000
 out=$(mktemp)
-trap 'rm -f "$out"' EXIT
+all=$(mktemp)
+trap 'rm -f "$out" "$all"' EXIT
 
-"$dir/sim_site" --mutants > "$out" || true
-grep -v ' not found$' "$out" | grep -v 'NOT FOUND' || true
+# shellcheck disable=SC2086 # none, or one
+"$dir/sim_site" --mutants $search > "$out" || true
+(grep -v ' not found$' "$out" | grep -v 'NOT FOUND') | tee "$all" || true
 missed=0
 # shellcheck disable=SC2013 # names are words
 for name in $(awk '/NOT FOUND/ { print $1 }' "$out"); do
@@ -40,8 +45,13 @@ for name in $(awk '/NOT FOUND/ { print $1 }' "$out"); do
     else
         printf '%-30s %s %s\n' "$name" "$by" \
             "$(printf '%s\n' "$found" | grep -m 1 -E 'seed|FAILED' || echo 'it crashes')"
+        echo "$name $by" >> "$all"
     fi
 done
 tail -n 1 "$out" | grep -q ' not found$' # or it did not run to its end
 echo "$missed not found"
+if [ -n "$search" ]; then
+    { echo '# ./dev sim --mutants --search writes this: where each planted fault was found.'
+      awk '{ print $1, $2 ($2 ~ /^test_/ ? "" : " " $4) }' "$all" | sort; } > tests/sim/found
+fi
 [ "$missed" -eq 0 ]
