@@ -379,6 +379,7 @@ const struct raft_members *raft_members_applied(const struct raft *r)
 uint64_t raft_log_bytes(const struct raft *r) { return r->log.bytes; }
 
 uint64_t raft_saved_index(const struct raft *r) { return r->saved; }
+uint64_t raft_saved_term(const struct raft *r) { return r->saved_term; }
 
 bool raft_peer_facts(const struct raft *r, uint64_t id, struct raft_peer_facts *out)
 {

@@ -239,6 +239,7 @@ const struct raft_member *raft_member_find(const struct raft_members *m, uint64_
 bool raft_is_stranger(const struct raft *r);     /* see raft_options.birth: it does not vote */
 uint64_t raft_log_bytes(const struct raft *r);   /* the log in memory, structs included */
 uint64_t raft_saved_index(const struct raft *r); /* up to here the log is on disk */
+uint64_t raft_saved_term(const struct raft *r);  /* that the disk has; 0: none yet */
 /* Leader: when the peer was last heard (0: not in this term) and how far it is. False: not a
  * member. */
 struct raft_peer_facts {

@@ -350,14 +350,14 @@ static void end_condemned(struct server *s)
     s->options.condemned(s->options.ctx, why);
 }
 
-/* From now on an empty store is a lost one. Once in a life, and before anything that this turn
- * promises goes out: so it may wait for the disk. */
+/* The store holds something: from now on an empty one is a lost one. Once in a life, and before
+ * anything that this turn promises goes out: so it may wait for the disk. */
 static void note_begun(struct server *s)
 {
     struct identity *self = s->options.self;
     struct buf why = {0};
 
-    if (self->has_begun || raft_term(member_raft(s->member)) == 0)
+    if (self->has_begun || raft_saved_term(member_raft(s->member)) == 0)
         return;
     self->has_begun = true;
     if (identity_save(self, s->options.dir, &why) != 0) {

@@ -43,6 +43,7 @@ struct server {
     bool is_wiped;            /* its directory was, and it does not know yet */
     bool is_lost;             /* its disk was, and it does not vote again yet */
     bool is_spoiled;          /* its tree differs from the others' */
+    bool is_looked_at;        /* by somebody, because of that */
     uint64_t timer_us;
     uint64_t conns; /* numbers given to connections in this life */
     struct pipe peers[TOWN_SERVERS_MAX];

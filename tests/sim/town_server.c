@@ -413,14 +413,61 @@ static void condemned_due(void *ctx, uint64_t life, uint64_t unused)
     server_start(s);
 }
 
-/* Two trees differ, and the third server waits for one of them: no majority can say which is
- * right (decision 007). A person does, when the leader has said so. */
+/* ---- the person whom a split of the trees needs ----
+ *
+ * No majority can say which tree is right (decision 007), and the leader's status says so.
+ * Somebody looks, when it has been so for a while, and sets one store aside, if enough others
+ * are left. */
+
+enum { PERSON_MS = 3000 };
+
+/* Which one is wrong, for somebody who looks into all of them. A spoiled tree that was given
+ * away has no mark: then it is who differs from most. */
+static bool is_wrong(struct server *s)
+{
+    struct town *t = s->town;
+    unsigned same = 1, others = 0;
+
+    if (s->is_spoiled || !t->is_tainted)
+        return s->is_spoiled;
+    for (unsigned i = 0; i < t->servers_n; i++) {
+        struct server *o = &t->servers[i];
+        if (o == s || o->member == NULL ||
+            raft_applied(member_raft(o->member)) != raft_applied(member_raft(s->member)))
+            continue;
+        if (tree_digest(member_tree(o->member)) == tree_digest(member_tree(s->member)))
+            same++;
+        else
+            others++;
+    }
+    return others > same || (others == same && server_leader(t) != s);
+}
+
+static bool may_be_set_aside(struct server *s)
+{
+    const struct raft_members *m = raft_members(member_raft(s->member));
+    unsigned voters = 0, left = 0;
+
+    for (unsigned i = 0; i < m->n; i++) {
+        struct server *o = &s->town->servers[m->v[i].id - 1];
+        voters += m->v[i].voter;
+        left += m->v[i].voter && o != s && o->member != NULL && !o->is_lost;
+    }
+    return left > voters / 2;
+}
+
 static void person_due(void *ctx, uint64_t life, uint64_t unused)
 {
     struct server *s = ctx;
+    struct server *leader = server_leader(s->town);
+    struct member_facts f;
 
     (void)unused;
-    if (s->member == NULL || s->box.life != life || !s->is_spoiled)
+    s->is_looked_at = false;
+    if (s->member == NULL || s->box.life != life || leader == NULL)
+        return;
+    member_facts(leader->member, &f);
+    if (!f.digests_are_split || !is_wrong(s) || !may_be_set_aside(s))
         return;
     world_note(&s->town->w, "server %u: somebody sets its store aside", s->n);
     end(s, ENDING_STOP);
@@ -435,10 +482,13 @@ static void look_for_split(struct server *s)
     struct member_facts f;
 
     member_facts(s->member, &f);
-    for (unsigned i = 0; t->quiet && f.digests_unresolved_total > 0 && i < t->servers_n; i++)
-        if (t->servers[i].is_spoiled)
-            world_at(&t->w, t->w.now_us + 1000, person_due, &t->servers[i],
-                     t->servers[i].box.life, 0);
+    for (unsigned i = 0; t->quiet && f.digests_are_split && i < t->servers_n; i++) {
+        struct server *o = &t->servers[i];
+        if (o->member == NULL || o->is_looked_at || !is_wrong(o))
+            continue;
+        o->is_looked_at = true;
+        world_at(&t->w, t->w.now_us + PERSON_MS * 1000, person_due, o, o->box.life, 0);
+    }
 }
 
 void server_turn(struct server *s)
@@ -447,7 +497,7 @@ void server_turn(struct server *s)
 
     member_flush(s->member);
     box_work(&s->box);
-    if (raft_term(member_raft(s->member)) > 0)
+    if (raft_saved_term(member_raft(s->member)) > 0)
         s->has_begun = true;
     if (member_condemned(s->member) != NULL) {
         world_note(w, "server %u: %s", s->n, member_condemned(s->member));
