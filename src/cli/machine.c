@@ -204,6 +204,7 @@ int cmd_join(struct cmd_env *env, int argc, char **argv)
               stderr);
         return EXIT_USAGE;
     }
+    bool is_there = access(o.dir, F_OK) == 0;
     if ((err = machine_identity(&o, &id, "join ADDRESS TOKEN")) != 0 ||
         (err = confined_to_owner(&o, true)) != 0)
         return err;
@@ -232,6 +233,8 @@ int cmd_join(struct cmd_env *env, int argc, char **argv)
     if (err != 0) {
         fprintf(stderr, "muster: not joined: %s.\n%s\n", buf_text(&why), join_advice(err));
         buf_free(&why);
+        if (!is_there)
+            (void)rmdir(o.dir); /* it is empty: nothing was joined, nothing stays */
         return err == ERR_SYNTAX ? EXIT_USAGE : EXIT_FAILED;
     }
     if (server_create_joined(o.dir, &id, &why) != 0) {

@@ -780,8 +780,11 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
     summary_add(&s->load_entries, s->entries_loaded);
     s->snapshot_wall_ms = server_newest_snapshot_ms(s->store_dir);
     set_aside_find(options->dir, &s->aside);
-    if (err == 0)
-        err = listen_all(s, why);
+    if (err != 0) { /* nothing is open */
+        mem_free(s);
+        return err;
+    }
+    err = listen_all(s, why);
     if (err != 0)
         return err; /* the process ends */
     s->writer = writer_new(loop, s->store, s->member, woken, disk_failed, s);
