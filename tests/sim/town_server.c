@@ -588,6 +588,8 @@ void server_spoil(struct server *s)
 
     if (!may_lose_disk(t) || s->member == NULL || member_condemned(s->member) != NULL)
         return;
+    if (t->is_tainted)
+        return; /* with a second wrong tree beside one that was given on, nobody can tell */
     struct tree *tree = (struct tree *)member_tree(s->member);
     const char *path = "/zookeeper/quota";
     size_t len = strlen(path);
