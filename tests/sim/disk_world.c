@@ -55,7 +55,7 @@ struct disk_town {
     unsigned names_n;
     char deleting[16];
     bool is_set_up, claim_is_there, is_closing;
-    uint64_t quiet_us; /* nothing has changed since */
+    uint64_t quiet_us; /* nothing has changed since, or will have from then on */
     uint64_t full_us;  /* the disks of all are full since then; 0: they are not */
     uint64_t sick_us[TOWN_SERVERS_MAX]; /* since when each disk is; 0: it is not */
     uint64_t healed_us[TOWN_SERVERS_MAX];
@@ -280,8 +280,9 @@ static void heal_all(struct disk_town *d)
     for (unsigned i = 0; i < d->t->servers_n; i++) {
         if (d->sick_us[i] != 0)
             d->healed_us[i] = d->t->w.now_us;
-        if (d->t->servers[i].box.stuck_until_us > d->t->w.now_us)
-            d->healed_us[i] = d->t->w.now_us;
+        /* A save that hangs already hangs on; and one that ended lately has been noticed. */
+        if (d->t->servers[i].box.stuck_until_us > d->healed_us[i])
+            d->healed_us[i] = d->t->servers[i].box.stuck_until_us;
         box_heal(&d->t->servers[i].box);
         d->sick_us[i] = 0;
     }
@@ -342,6 +343,9 @@ static void fault_due(void *ctx, uint64_t a, uint64_t b)
         few(d);
     else
         all(d);
+    for (unsigned i = 0; i < d->t->servers_n; i++)
+        if (d->healed_us[i] > d->quiet_us)
+            d->quiet_us = d->healed_us[i];
     world_at(w, w->now_us + (15 + world_below(w, 15)) * SECOND, fault_due, d, 0, 0);
 }
 
