@@ -150,7 +150,6 @@ int aside_for_epoch(const char *dir, struct identity *self, const struct epoch *
     next.birth = repair_birth(self->birth, random);
     next.has_begun = false;
     next.epoch = *newer;
-    next.has_begun = false;
     identity_next_store(&next, dir);
     err = identity_save(&next, dir, why);
     if (err == 0)
