@@ -169,8 +169,10 @@ static void send_blindly(struct member *m)
     else if (d->wanted_ms == 0)
         d->wanted_ms = m->now_ms;
     else if (goes_unseen(m) && m->now_ms >= d->wanted_ms + SNAPSHOT_BLIND_MS) {
+        d->wanted_ms = 0; /* if it is too large, again later */
+        if (!limits_may_send(m))
+            return;
         m->facts.snapshots_unseen_total++;
-        d->wanted_ms = 0;
         raft_snapshot_give(m->raft, m->now_ms, member_snapshot_now(m));
     }
 }
