@@ -54,8 +54,9 @@ def wait_for(condition, limit_s, what):
 class Server:
     """One of `total` servers. `settings` are lines of zoo.cfg, or words for etcd."""
 
-    def __init__(self, kind, top, number=1, settings=(), java=()):
+    def __init__(self, kind, top, number=1, settings=(), java=(), program=None):
         self.kind, self.number, self.settings, self.java = kind, number, settings, java
+        self.program = program or MUSTER
         self.dir = os.path.join(top, f"{kind}{number}")
         self.log = os.path.join(top, f"{kind}{number}.log")
         self.client, self.quorum, self.election = free_ports(3)
@@ -74,7 +75,7 @@ class Server:
                     ",".join(f"s{s.number}=http://127.0.0.1:{s.quorum}" for s in self.all),
                     "--logger", "zap", "--log-level", "error", *self.settings]
         if self.kind == "muster":
-            return [MUSTER, "server", self.file()]
+            return [self.program, "server", self.file()]
         return ["java", *self.java, "-cp",
                 ":".join(j for n in JARS for j in glob.glob(f"/usr/share/java/{n}.jar")),
                 "org.apache.zookeeper.server.quorum.QuorumPeerMain", self.file()]
@@ -196,14 +197,18 @@ class Server:
             self.process.wait(60)
         self.process = None
 
+    def pause(self, is_paused):
+        if self.process is not None:
+            self.process.send_signal(signal.SIGSTOP if is_paused else signal.SIGCONT)
+
     def wipe(self):
         shutil.rmtree(self.dir)
 
 
 class Ensemble:
-    def __init__(self, kind, top, count=3, settings=(), java=()):
+    def __init__(self, kind, top, count=3, **words):
         self.kind = kind
-        self.servers = [Server(kind, top, n + 1, settings, java) for n in range(count)]
+        self.servers = [Server(kind, top, n + 1, **words) for n in range(count)]
         for s in self.servers:
             s.all = self.servers
 
