@@ -44,7 +44,6 @@ static void ask(struct lock *k, struct link *l, enum turn turn)
     char path[LOAD_PATH_ROOM];
 
     c->turn = turn;
-    k->load->in_flight++;
     switch (turn) {
     case CREATING: link_ask(l, &k->create); break;
     case LISTING: link_ask(l, &k->list); break;
@@ -149,7 +148,6 @@ static void take(void *ctx, struct link *l, const uint8_t *frame, size_t len, ui
         take_event(k, l, frame, len);
         return;
     }
-    k->load->in_flight--;
     if (c->turn == WATCHING) {
         take_watched(k, l, frame, len);
         return;
@@ -163,7 +161,9 @@ static void take(void *ctx, struct link *l, const uint8_t *frame, size_t len, ui
         break;
     case LISTING: look(k, l, &in, now_ns); break;
     case DELETING:
-        if (!meter_is_over(&k->load->meter))
+        if (meter_is_over(&k->load->meter))
+            k->load->in_flight--;
+        else
             ask(k, l, CREATING);
         break;
     case WATCHING:
@@ -190,6 +190,7 @@ void lock_run(struct load *load)
     load_meter(load, load->requests);
     load->links.take = take;
     load->links.ctx = &k;
+    load->in_flight = load->sessions; /* who wants the lock, also while he waits */
     for (unsigned i = 0; i < load->sessions; i++) {
         ask(&k, &load->links.all[i], CREATING);
         links_send(&load->links, &load->links.all[i]);
