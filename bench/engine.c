@@ -449,8 +449,8 @@ static void turn(uv_prepare_t *prepare)
     }
     while (raft_message_take(me->raft, &to, &me->message))
         transport_send(me->transport, to, CHANNEL_MEMBER, me->message.data, me->message.len);
-    writer_work(me->writer);
     transport_flush(me->transport);
+    writer_work(me->writer);
     if (me->first != 0) {
         struct writer_facts f;
         bool was_warm = me->is_warm;
