@@ -46,7 +46,8 @@ def versions():
         command = next(c["command"] for c in json.load(f) if c["file"].endswith("wire/wire.c"))
     words = [w for w in command.split() if w != "ccache"]
     flags = [w for w in words[1:] if re.match(r"-(O|f(?!diag)|m|std=|D_FORTIFY|DMUSTER)", w)]
-    return {"compiler": first(words[0], "--version"), "flags": " ".join(flags),
+    compiler = first(words[0], "--version").split(" ", 1)[1]  # without the name it was called by
+    return {"compiler": compiler, "flags": " ".join(flags),
             "libc": " ".join(platform.libc_ver()) + " " + first("dpkg-query", "-W", "-f",
                                                                 "${Version}\n", "libc6"),
             "valgrind": first("valgrind", "--version"), "machine": platform.machine()}
