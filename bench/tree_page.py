@@ -169,7 +169,7 @@ def group(out, y, label, bars):
         out.append(f'<rect class="{kind}" x="{LEFT}" y="{y + 0.5}" width="{width:.1f}" '
                    f'height="{BAR - 1}"/>')
         out.append(f'<text x="{LEFT + width + 6:.1f}" y="{y + BAR - 2}">{number(rate)}'
-                   f'<tspan class="small">  {name}, {more}</tspan></text>')
+                   f'<tspan class="small" dx="8">{name}, {more}</tspan></text>')
         y += BAR + GAP
     return y + GROUP_GAP
 
