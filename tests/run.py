@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
-    run.py [PART...]     gcc units clang sim coverage mutants fuzz lint words differ clients
+    run.py [PART...]     gcc units clang cost sim coverage mutants fuzz lint words differ clients
                          patroni moving zoo repair commands input cluster disk ensemble
                          chaos crowd confined backup bench; none: all
 
@@ -326,11 +326,15 @@ def crowd(part):
         part.report_lines("/usr/bin/python3", "tests/chaos/crowd.py")
 
 
+def cost(part):
+    part.report_lines("/usr/bin/python3", "tests/cost/cost.py")
+
+
 def lint(part):
     part.report_lines("tests/lint/lint.sh")
 
 
-PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim,
+PARTS = {"gcc": gcc, "units": units, "clang": clang, "cost": cost, "sim": sim,
          "coverage": coverage, "mutants": mutants,
          "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
          "patroni": patroni, "moving": moving, "zoo": zoo, "repair": repair,

@@ -14,6 +14,8 @@
 uint64_t hash_bytes(uint64_t key, const void *data, size_t len);
 uint64_t hash_u64(uint64_t v);
 uint32_t crc32c(uint32_t start, const void *data, size_t len); /* start 0; chainable */
+/* The same without the processor's help: only tests ask for it. */
+uint32_t crc32c_plain(uint32_t start, const void *data, size_t len);
 
 /* Embedded in the element; get back with HASH_ENTRY(link, type, member). */
 struct hash_link {

@@ -231,6 +231,7 @@ uint64_t raft_last_index(const struct raft *r);
 uint64_t raft_first_index(const struct raft *r); /* the oldest entry still in memory */
 uint64_t raft_entry_term(const struct raft *r, uint64_t index); /* 0: not in memory */
 const struct raft_members *raft_members(const struct raft *r);  /* the latest in the log */
+uint64_t raft_members_index(const struct raft *r); /* where they stand in the log */
 /* Leader: a change of the members would be taken now. */
 bool raft_may_change(const struct raft *r);
 /* As of raft_applied(): what belongs into a snapshot taken now. */

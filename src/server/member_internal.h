@@ -260,8 +260,10 @@ struct member {
         *reconfig; /* of a client here: its first entry is applied; index: its zxid */
     uint64_t config_proposed; /* leader: index of the last SET_CONFIG in this term */
     uint64_t config_set_ms;   /* leader: when one was applied last, or when it began to lead */
-    int64_t reconfig_zxid;    /* leader: which reconfig the two below are about */
-    uint64_t reconfig_ms;     /* when we began with it */
+    struct buf config_text;   /* leader: the znode's, if it says what raft's members are */
+    uint64_t config_text_index; /* where in the log these stand, + 1; 0: not known yet */
+    int64_t reconfig_zxid;      /* leader: which reconfig the two below are about */
+    uint64_t reconfig_ms;       /* when we began with it */
     bool reconfig_gives_up;
     uint64_t hand_over_ms; /* when leadership may be offered again */
 
