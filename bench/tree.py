@@ -36,6 +36,7 @@ LOAD = os.path.join(TOP, "build", "tool_load")
 ETCD_LOAD = os.path.join(TOP, "build", "clients", "etcd_load")
 RESULTS = os.path.join(TOP, "docs", "measured", "tree.json")
 SYSTEMS = ("muster", "zookeeper", "etcd")
+CHECKED = (200, 3000)  # requests of --check: of the small shapes, of the others
 LIMIT_S = 180  # of one run: what it created, it deletes
 BACKLOG = "clientPortListenBacklog=1024"
 ETCD_WORDS = ("--quota-backend-bytes", "8589934592")  # its default of 2 GB ends a long run
@@ -113,15 +114,15 @@ class System:
     def can(self, op):
         return self.kind != "etcd" or op in ETCD_OPS
 
-    def run(self, op, shape, size, seconds, warm):
+    def run(self, op, shape, size, *how_long):
         """A figure for each line that the load generator prints: {operation: its JSON}."""
         self.number += 1
         program, word = (ETCD_LOAD, ETCD_OPS[op]) if self.kind == "etcd" else (LOAD, op)
-        words = [program, self.hosts(), word, f"sessions={shape[0]}", f"window={shape[1]}",
-                 f"size={size}", f"seconds={seconds}", f"warm={warm}", f"name=b{self.number}",
-                 "pids=" + ",".join(str(s.process.pid) for s in self.ensemble.servers)]
+        line = [program, self.hosts(), word, f"sessions={shape[0]}", f"window={shape[1]}",
+                f"size={size}", f"name=b{self.number}", *how_long,
+                "pids=" + ",".join(str(s.process.pid) for s in self.ensemble.servers)]
         try:
-            out = subprocess.run(words, capture_output=True, text=True, timeout=LIMIT_S,
+            out = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT_S,
                                  check=False)
         except subprocess.TimeoutExpired:
             raise Wrong(f"no end within {LIMIT_S} s") from None
@@ -146,11 +147,27 @@ def figures(r):
 
 # ---- all of it ----
 
+def words(op, shape, size, servers):
+    return f"{op} {shape[0]}x{shape[1]}, {size} bytes, {servers} servers"
+
+
 class Bench:
     def __init__(self, options):
         self.options = options
         self.found = {}   # (servers, op, sessions, window, size, system): figures of each round
         self.failed = []  # texts
+
+    def try_run(self, system, op, shape, size, *how_long):
+        try:
+            return system.run(op, shape, size, *how_long)
+        except Wrong as e:
+            what = words(op, shape, size, len(system.ensemble.servers))
+            self.failed.append(f"{system.kind}: {what}: {e}")
+            say(f"FAILED {self.failed[-1]}")
+            for s in system.ensemble.servers:
+                print(f"--- {s.kind} {s.number}, 127.0.0.1:{s.client}:\n{s.tail()}",
+                      file=sys.stderr)
+            return {}
 
     def note(self, servers, shape, size, kind, results):
         for op, r in results.items():
@@ -168,12 +185,14 @@ class Bench:
     def warm_up(self, systems):
         """Java compiles what is run often; nothing of this is counted."""
         for s in systems:
+            say(f"warming up {s.kind}")
             for op in ("set", "create+delete", "get"):
                 if s.can(op):
-                    s.run(op, (30, 64), 100, self.options.warm_up, 0)
+                    self.try_run(s, op, (30, 64), 100, f"seconds={self.options.warm_up}")
 
     def in_turns(self, servers, systems):
         o, plan = self.options, list(self.plan(servers))
+        how_long = (f"seconds={o.seconds:g}", f"warm={o.warm}")
         for n in range(o.rounds):
             for i, (op, shape, size) in enumerate(plan):
                 shown = []
@@ -181,21 +200,19 @@ class Bench:
                 for s in systems[turn:] + systems[:turn]:
                     if not s.can(op):
                         continue
-                    what = f"{op} {shape[0]}x{shape[1]}, {size} bytes, {servers} servers"
-                    try:
-                        r = s.run(op, shape, size, o.seconds, o.warm)
-                    except Wrong as e:
-                        self.failed.append(f"{s.kind}: {what}: {e}")
-                        shown.append(f"{s.kind} FAILED: {e}")
-                        continue
+                    if o.check:
+                        how_long = (f"requests={CHECKED[shape[0] * shape[1] > 10]}",)
+                    r = self.try_run(s, op, shape, size, *how_long)
                     self.note(servers, shape, size, s.kind, r)
-                    shown.append(f"{s.kind} " + ", ".join(f"{x['rate']:,.0f}"
-                                                          for x in r.values()))
-                say(f"round {n + 1}/{o.rounds}, {i + 1}/{len(plan)}: {what}: " +
-                    "; ".join(shown))
+                    shown.append(f"{s.kind} " + (", ".join(f"{x['rate']:,.0f}"
+                                                           for x in r.values()) or "FAILED"))
+                say(f"round {n + 1}/{o.rounds}, {i + 1}/{len(plan)}: "
+                    f"{words(op, shape, size, servers)}: " + "; ".join(shown))
 
     def measure(self, servers):
         o = self.options
+        if not list(self.plan(servers)):
+            return
         top = tempfile.mkdtemp(prefix="bench-tree-", dir=o.dir)
         systems = [System(kind, top, servers, o.muster) for kind in o.systems]
         try:
@@ -236,19 +253,15 @@ def machine(options, load_before):
 
 def check(options):
     """A line for each kind of load: "ok ..." or "FAILED ..."."""
-    options.systems, options.seconds, options.warm, options.rounds = ["muster"], 0.3, 0.1, 1
+    options.systems, options.rounds = ["muster"], 1
     bench = Bench(options)
     for servers in (3, 1):
         bench.measure(servers)
-    for servers, op, sessions, window, size, _ in bench.found:
-        print(f"ok bench: {op} {sessions}x{window}, {size} bytes, {servers} servers")
+    for (servers, op, sessions, window, size, _), runs in bench.found.items():
+        print(f"ok bench: {words(op, (sessions, window), size, servers)}: {runs[0]['requests']}")
     for text in bench.failed:
         print("FAILED bench: " + text.replace("\n", " "))
-    # At each a request must have been answered in the time.
-    empty = [key for key, runs in bench.found.items() if runs[0]["requests"] == 0]
-    if empty:
-        print(f"FAILED bench: nothing was answered: {empty}")
-    sys.exit(1 if bench.failed or empty else 0)
+    sys.exit(1 if bench.failed else 0)
 
 
 def choose_systems(options):
