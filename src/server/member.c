@@ -499,6 +499,12 @@ static int add_from(struct member *m, const uint8_t *data, size_t len)
     return 0;
 }
 
+void member_peer_gone(struct member *m, uint64_t from)
+{
+    if (m->condemned.len == 0)
+        raft_gone(m->raft, m->now_ms, from);
+}
+
 int member_peer(struct member *m, uint64_t from, const uint8_t *data, size_t len)
 {
     if (len == 0)

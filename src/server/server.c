@@ -446,6 +446,16 @@ static void peer_received(void *ctx, uint64_t from, enum transport_channel chann
             s->options.agent_received(s->options.ctx, s->members.v[i].name, data, len);
 }
 
+static void peer_gone(void *ctx, uint64_t from)
+{
+    struct server *s = ctx;
+
+    if (s->is_outdated)
+        return;
+    woken(s);
+    member_peer_gone(s->member, from);
+}
+
 /* ---- life ---- */
 
 static int open_store(struct disk **disk, struct store **store, const char *dir,
@@ -613,7 +623,8 @@ static int listen_all(struct server *s, struct buf *why)
         s,
         peer_received,
         join_asked,
-        newer_epoch};
+        newer_epoch,
+        peer_gone};
     int err = clients_start(&s->clients, s->loop, &c, why);
 
     if (err == 0 && o->peer_address != NULL)

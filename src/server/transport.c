@@ -565,9 +565,16 @@ static void link_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 {
     struct link *l = s->data;
 
+    struct transport *t = l->transport;
+    /* Of the connections of one peer, the latest alone is LINK_RECEIVES: see take_over(). A
+     * timeout of ours says nothing new, and is not told. */
+    bool is_gone = l->stage == LINK_RECEIVES && (n == UV_EOF || n == UV_ECONNRESET);
+
     (void)b;
     if (n < 0) {
         link_close(l);
+        if (is_gone && !t->stopping && t->options.gone != NULL)
+            t->options.gone(t->options.ctx, l->from);
     } else {
         l->transport->facts.bytes_in_total += (uint64_t)n;
         buf_added(&l->in, (size_t)n);
