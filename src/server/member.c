@@ -112,6 +112,7 @@ void member_free(struct member *m)
         raft_blob_unref(m->snapshot);
     digest_drop(m);
     buf_free(&m->condemned);
+    buf_free(&m->config_looked);
     buf_free(&m->scratch);
     buf_free(&m->entry);
     buf_free(&m->reply);

@@ -264,6 +264,9 @@ struct member {
     uint64_t reconfig_ms;     /* when we began with it */
     bool reconfig_gives_up;
     uint64_t hand_over_ms; /* when leadership may be offered again */
+    /* Leader: raft's members and the znode's text when the two last said the same. */
+    struct raft_members members_looked;
+    struct buf config_looked;
 
     struct member_disk disk;
 

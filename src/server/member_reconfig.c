@@ -218,6 +218,31 @@ static enum step let_go(struct member *m, const struct ensemble *config)
     return STEP_NOTHING;
 }
 
+/* Both are what they were when there was nothing to do: the lines of text need not be read and
+ * written again in each turn. */
+static bool has_looked(const struct member *m)
+{
+    const struct raft_members *now = raft_members(m->raft), *then = &m->members_looked;
+    const uint8_t *data = NULL;
+    size_t len = 0;
+
+    (void)tree_get(m->tree, "/zookeeper/config", &data, &len);
+    return len > 0 && len == m->config_looked.len && now->n == then->n &&
+           memcmp(now->v, then->v, now->n * sizeof now->v[0]) == 0 &&
+           memcmp(data, m->config_looked.data, len) == 0;
+}
+
+static void looked(struct member *m)
+{
+    const uint8_t *data = NULL;
+    size_t len = 0;
+
+    (void)tree_get(m->tree, "/zookeeper/config", &data, &len);
+    m->members_looked = *raft_members(m->raft);
+    buf_clear(&m->config_looked);
+    buf_add(&m->config_looked, data, len);
+}
+
 static void tell(struct member *m)
 {
     struct raft_members all = *raft_members(m->raft);
@@ -232,10 +257,13 @@ static void tell(struct member *m)
     for (unsigned i = 0; i < all.n; i++)
         if (!is_leaving(&all.v[i], &config))
             all.v[kept++] = all.v[i];
+    bool is_whole = kept == all.n;
     all.n = kept;
     members_text(&all, &text);
     if (text.len != was_len || (was_len > 0 && memcmp(text.data, was, was_len) != 0))
         propose(m, 0, 0, &text);
+    else if (is_whole)
+        looked(m);
     buf_free(&text);
 }
 
@@ -303,6 +331,6 @@ void reconfig_drive(struct member *m)
         return;
     if (zxid != 0)
         change(m, zxid, text, len);
-    else
+    else if (!has_looked(m))
         tell(m);
 }
