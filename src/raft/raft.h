@@ -78,6 +78,7 @@ struct raft_entry {
     enum raft_entry_type type;
     unsigned refs; /* touched by the loop thread only */
     uint32_t len;
+    uint32_t at; /* in the piece of memory that it shares with others (log.h); 0: in none */
     uint8_t payload[];
 };
 

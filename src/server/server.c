@@ -377,6 +377,7 @@ static void turn(uv_prepare_t *prepare)
     uint64_t now_ms = clock_now_ms();
 
     leave_epoch(s);
+    note_begun(s);
     woken(s);
     joins_go_on(s);
     member_flush(s->member);
@@ -387,7 +388,6 @@ static void turn(uv_prepare_t *prepare)
     start_saving_peers(s);
     note_disk(s);
     end_condemned(s);
-    note_begun(s);
     /* The others first: their way to the disk is longer than ours. */
     if (s->transport != NULL)
         transport_flush(s->transport);
