@@ -216,7 +216,8 @@ static bool is_told(struct member *m)
     const char *was;
     size_t all, len = config_text(m, &was, &all);
 
-    if (m->config_text_index != index + 1) {
+    if (m->config_text_index != index + 1 &&
+        !(MUTANT(reconfig_text_kept) && m->config_text_index != 0)) {
         m->config_text_index = index + 1;
         buf_clear(&m->config_text);
         members_text(raft_members(m->raft), &m->config_text);
