@@ -401,9 +401,10 @@ bool clients_wait(const struct clients *c)
     return false;
 }
 
-void clients_resume(struct clients *c)
+bool clients_resume(struct clients *c)
 {
     struct client_conn *k, *next;
+    bool any = false;
 
     TAILQ_FOREACH_SAFE(k, &c->paused, in_paused, next)
     {
@@ -411,10 +412,12 @@ void clients_resume(struct clients *c)
             continue;
         TAILQ_REMOVE(&c->paused, k, in_paused);
         k->paused = false;
+        any = true;
         take_kept(k);
         if (may_take(k))
             (void)uv_read_start((uv_stream_t *)&k->tcp, conn_alloc, conn_read);
     }
+    return any;
 }
 
 /* Somebody who tries again at once must not fill the log. */

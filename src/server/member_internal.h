@@ -267,6 +267,7 @@ struct member {
     uint64_t config_set_ms;   /* leader: when one was applied last, or when it began to lead */
     struct buf config_text;   /* leader: the znode's, if it says what raft's members are */
     uint64_t config_text_index; /* where in the log these stand, + 1; 0: not known yet */
+    uint64_t config_told_at;    /* leader: the znode says it at this applied index, + 1 */
     int64_t reconfig_zxid;      /* leader: which reconfig the two below are about */
     uint64_t reconfig_ms;       /* when we began with it */
     bool reconfig_gives_up;

@@ -81,8 +81,8 @@ static void turn(struct port *p)
             member_snapshot_saved(p->member, b->index, 0);
             raft_blob_unref(b);
         }
-        clients_resume(p->clients);
-        member_flush(p->member);
+        if (clients_resume(p->clients))
+            member_flush(p->member);
         fake_closes();
     } while (clients_wait(p->clients));
 }
