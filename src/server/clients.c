@@ -13,6 +13,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/mutant.h"
 
 #define READ_CHUNK 65536
 #define KEEPALIVE_S 30    /* a client whose machine is gone is noticed */
@@ -266,34 +267,12 @@ void clients_close(struct clients *c, uint64_t conn)
 
 /* ---- in ---- */
 
-static void take_frames(struct client_conn *k);
-
 static void conn_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
 {
     struct client_conn *k = h->data;
 
     (void)suggested;
     *out = uv_buf_init(k->clients->chunk, READ_CHUNK);
-}
-
-static void conn_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
-{
-    struct client_conn *k = s->data;
-
-    if (n < 0 && k->lingers && k->unsent > 0) {
-        uv_read_stop(s); /* it will say no more, but may still listen */
-        return;
-    }
-    if (n < 0) {
-        k->clients->facts.dropped_total += !k->ending;
-        conn_close_now(k);
-        return;
-    }
-    if (k->ending) /* what stands behind a word is of no interest */
-        return;
-    buf_add(&k->in, b->base, (size_t)n);
-    k->clients->options.woken(k->clients->options.ctx);
-    take_frames(k);
 }
 
 /* It has asked for more than it has taken, or than has been answered. */
@@ -310,17 +289,16 @@ static void pause_reading(struct client_conn *k)
     TAILQ_INSERT_TAIL(&k->clients->paused, k, in_paused);
 }
 
-static bool take_word(struct client_conn *k)
+static bool take_word(struct client_conn *k, const uint8_t *data, size_t len)
 {
     struct buf answer = {0};
     k->lingers = true;
-    enum word_result result = k->clients->options.word(k->clients->options.ctx, k->id,
-                                                       k->in.data, k->in.len, &answer);
+    enum word_result result =
+        k->clients->options.word(k->clients->options.ctx, k->id, data, len, &answer);
 
     k->lingers = result == WORD_DONE;
     if (k->lingers) {
         send_bytes(k, answer.data, answer.len);
-        buf_clear(&k->in);
         if (k->known) /* it counts for nothing while it lingers */
             member_client_closed(k->clients->options.member, k->id);
         k->known = false;
@@ -331,14 +309,22 @@ static bool take_word(struct client_conn *k)
     return result != WORD_NONE;
 }
 
-static void take_all_frames(struct client_conn *k)
+static bool may_take(const struct client_conn *k)
+{
+    return !k->closing && !k->ending && !k->paused;
+}
+
+/* Gives the member the whole frames that data begins with, and returns how many bytes they
+ * were. */
+static size_t take_frames(struct client_conn *k, const uint8_t *data, size_t n)
 {
     struct member *m = k->clients->options.member;
+    size_t at = 0;
 
-    while (!k->closing && !k->ending && k->in.len >= 4) {
-        uint32_t len = be32_get(k->in.data);
-        if (!k->any_frame && take_word(k))
-            return;
+    while (may_take(k) && n - at >= 4) {
+        uint32_t len = be32_get(data + at);
+        if (!k->any_frame && take_word(k, data + at, n - at))
+            break;
         if (len == 0 || len > (k->any_frame ? k->clients->frame_max : CLIENT_CONNECT_MAX)) {
             log_event(LOG_WARNING, "client_closed", LOG_U("conn", k->id),
                       LOG_S("limit", !k->any_frame              ? "CLIENT_CONNECT_MAX"
@@ -346,29 +332,63 @@ static void take_all_frames(struct client_conn *k)
                                                                 : "jute.maxbuffer"),
                       LOG_U("frame", len));
             conn_close_now(k);
-            return;
+            break;
         }
-        if (k->in.len < 4 + (size_t)len)
-            return;
+        if (n - at - 4 < len)
+            break;
         if (!k->any_frame) {
             k->any_frame = true;
             uv_timer_stop(&k->timer);
         }
         if (k->known)
-            member_client_frame(m, k->id, k->in.data + 4, len);
-        buf_consume(&k->in, 4 + (size_t)len);
-        if (is_blocked(k)) {
+            member_client_frame(m, k->id, data + at + 4, len);
+        at += 4 + (size_t)len;
+        if (is_blocked(k))
             pause_reading(k);
-            return;
-        }
     }
+    return at;
 }
 
-static void take_frames(struct client_conn *k)
+/* What is kept of earlier reads: the beginning of a frame, or, while it was paused, more. */
+static void take_kept(struct client_conn *k)
 {
-    take_all_frames(k);
-    if (k->in.len == 0)
+    buf_consume(&k->in, take_frames(k, k->in.data, k->in.len));
+    if (k->in.len == 0 || k->ending)
         buf_free(&k->in);
+}
+
+/* Frames are taken from where they were read; only a beginning that is kept is completed first,
+ * by as many bytes as it lacks. */
+static void conn_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
+{
+    struct client_conn *k = s->data;
+
+    if (n < 0 && k->lingers && k->unsent > 0) {
+        uv_read_stop(s); /* it will say no more, but may still listen */
+        return;
+    }
+    if (n < 0) {
+        k->clients->facts.dropped_total += !k->ending;
+        conn_close_now(k);
+        return;
+    }
+    if (k->ending) /* what stands behind a word is of no interest */
+        return;
+    const uint8_t *at = (const uint8_t *)b->base, *end = at + n;
+    k->clients->options.woken(k->clients->options.ctx);
+    while (may_take(k) && k->in.len > 0 && at < end) {
+        size_t whole = k->in.len < 4 ? 4 : 4 + (size_t)be32_get(k->in.data);
+        size_t lacks = whole - k->in.len;
+        size_t some = lacks < (size_t)(end - at) ? lacks : (size_t)(end - at);
+        buf_add(&k->in, at, some);
+        if (!MUTANT(clients_rest_twice))
+            at += some;
+        take_kept(k);
+    }
+    if (may_take(k))
+        at += take_frames(k, at, (size_t)(end - at));
+    if (at < end && !k->closing && !k->ending && !MUTANT(clients_rest_lost))
+        buf_add(&k->in, at, (size_t)(end - at));
 }
 
 bool clients_wait(const struct clients *c)
@@ -381,9 +401,10 @@ bool clients_wait(const struct clients *c)
     return false;
 }
 
-void clients_resume(struct clients *c)
+bool clients_resume(struct clients *c)
 {
     struct client_conn *k, *next;
+    bool any = false;
 
     TAILQ_FOREACH_SAFE(k, &c->paused, in_paused, next)
     {
@@ -391,10 +412,12 @@ void clients_resume(struct clients *c)
             continue;
         TAILQ_REMOVE(&c->paused, k, in_paused);
         k->paused = false;
-        take_frames(k);
-        if (!k->closing && !k->ending && !k->paused)
+        any = true;
+        take_kept(k);
+        if (may_take(k))
             (void)uv_read_start((uv_stream_t *)&k->tcp, conn_alloc, conn_read);
     }
+    return any;
 }
 
 /* Somebody who tries again at once must not fill the log. */

@@ -111,6 +111,8 @@ void member_free(struct member *m)
     if (m->snapshot != NULL)
         raft_blob_unref(m->snapshot);
     digest_drop(m);
+    while (m->spares_n > 0)
+        buf_free(&m->spares[--m->spares_n]);
     buf_free(&m->condemned);
     buf_free(&m->config_text);
     buf_free(&m->scratch);

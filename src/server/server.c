@@ -381,8 +381,8 @@ static void turn(uv_prepare_t *prepare)
     woken(s);
     joins_go_on(s);
     member_flush(s->member);
-    clients_resume(s->clients);
-    member_flush(s->member);
+    if (clients_resume(s->clients))
+        member_flush(s->member);
     note_changes(s);
     limits_tell(&s->told, s->member, now_ms);
     start_saving_peers(s);
