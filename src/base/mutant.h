@@ -57,6 +57,7 @@
     M(member_sync_local, "sync is answered without asking the leader")                      \
     M(member_event_in_reply, "what setWatches tells of is written into its answer")         \
     M(member_spare_kept, "a connection begins with what another one was sent")              \
+    M(transport_rest_lost, "of a large message only what the kernel takes at once is sent") \
     M(clients_rest_lost, "a frame that is cut by the network loses its beginning")          \
     M(clients_rest_twice, "the end of a frame that was cut is taken for the next one, too") \
     M(member_event_after_reply, "watch events are sent after the reply that shows the change")\

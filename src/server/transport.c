@@ -15,6 +15,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/mutant.h"
 #include "server/handshake.h"
 
 #define RECONNECT_MS 100 /* the first wait; doubled up to: */
@@ -818,6 +819,8 @@ void transport_send(struct transport *t, uint64_t to, enum transport_channel cha
     buf_add_u8(&p->link->out, (uint8_t)channel);
     if (len >= TRANSPORT_LARGE)
         done = send_now(p->link, data, len);
+    if (done > 0 && MUTANT(transport_rest_lost))
+        done = len;
     buf_add(&p->link->out, data + done, len - done);
     t->facts.frames_out_total++;
 }

@@ -28,6 +28,7 @@ for name in $(awk '/NOT FOUND/ { print $1 }' "$out"); do
     client_*) programs="test_client_sim,1,$seeds test_agent_sim,1,$seeds" ;;
     zkdata_*) programs=test_zkdata ;;
     clients_*) programs=test_clients ;;
+    transport_*) programs=test_transport ;;
     *) programs="test_agent_sim,1,$seeds" ;;
     esac
     by=
