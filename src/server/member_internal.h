@@ -113,7 +113,6 @@ struct conn {
     struct hash_link by_session; /* CONN_OPEN only */
     uint64_t id;
     enum conn_state state;
-    char address[48];
     struct ids *ids;
     int64_t session;
     bool has_read_only_byte;      /* the client knows read-only mode: so the reply has it too */
@@ -125,7 +124,7 @@ struct conn {
     size_t requests_bytes;
     struct local *local; /* CONN_OPEN, in read-only mode: its session; or NULL */
     struct buf out;      /* what this batch of events has for the client */
-    struct buf late;     /* only for a planted fault */
+    struct buf *late;    /* only for a planted fault */
     TAILQ_ENTRY(conn) in_dirty;
     TAILQ_ENTRY(conn) in_touched;
     bool dirty, touched;
@@ -222,6 +221,7 @@ struct member {
     uint64_t incarnation;
 
     struct hash_table conns, conns_by_session;
+    struct ids *ids_last;     /* of the connection that was opened last: a reference; or NULL */
     size_t requests_bytes;    /* all requests that there are, with their structs */
     size_t large_bytes;       /* of the large ones among them */
     struct request_list held; /* not let into work yet, the oldest first */
@@ -305,6 +305,7 @@ void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, co
                       size_t path_len, const struct wire_list *acl);
 void conn_flush(struct member *m);
 void conn_close_all(struct member *m);
+void conn_ids_drop(struct member *m);
 struct conn *conn_of_session(struct member *m, int64_t session);
 struct conn *conn_find(const struct member *m, uint64_t id);
 /* Answers a connect request of a client that may only read; session 0: there is none. */
