@@ -77,6 +77,16 @@ def say(text):
     print(f"{time.monotonic() - BEGAN:6.0f} s  {text}", file=sys.stderr, flush=True)
 
 
+def interrupted(*_):
+    sys.exit(130)
+
+
+def on_signals(what):
+    """Set even where Ctrl-C was ignored, as in the background: what was started has to end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, what)
+
+
 def make_etcd_load():
     """False: it cannot be made."""
     source = os.path.join(HERE, "etcd_load.go")
@@ -223,9 +233,11 @@ class Bench:
                 self.warm_up(systems)
             self.in_turns(servers, systems)
         finally:
+            on_signals(signal.SIG_IGN)  # a second Ctrl-C must not leave half of them
             for s in systems:
                 s.ensemble.end()
             shutil.rmtree(top, ignore_errors=True)
+            on_signals(interrupted)
 
     def results(self):
         rows = []
@@ -299,9 +311,7 @@ def read_options():
 
 def main():
     options = read_options()
-    # In the background Ctrl-C may be ignored; what was started has to end all the same.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(130))
+    on_signals(interrupted)
     if options.show:
         with open(RESULTS, encoding="utf-8") as f:
             results = json.load(f)
