@@ -369,8 +369,8 @@ static void turn(struct server *s)
     from_peers(s);
     woken(s);
     member_flush(s->member);
-    clients_resume(s->clients);
-    member_flush(s->member);
+    if (clients_resume(s->clients))
+        member_flush(s->member);
     while (member_save_take(s->member, &save)) {
         CHECK(store_save(s->store, &save) == 0);
         member_saved(s->member);

@@ -604,16 +604,32 @@ static void watch(unsigned sessions, size_t watches)
     }
 }
 
-/* A server that starts: it may refuse, accept and close, or not answer yet. */
+/* One frame's worth of answer, without its length; 0: it did not come. */
+static size_t ask_plainly(struct session *s, uint8_t *got, size_t room)
+{
+    size_t have = 0;
+
+    if (send(s->fd, s->out.data, s->out.len, MSG_NOSIGNAL) != (ssize_t)s->out.len)
+        return 0;
+    buf_clear(&s->out);
+    while (have < 4 || have - 4 < be32_get(got)) {
+        ssize_t n = recv(s->fd, got + have, room - have, 0);
+        if (n <= 0)
+            return 0;
+        have += (size_t)n;
+    }
+    return have - 4;
+}
+
+/* By a server that starts: it may refuse, accept and close, or be silent at first. */
 static bool is_answered(const char *path)
 {
     struct session s = {0};
-    uint8_t got[CHUNK];
-    struct timeval patience = {.tv_sec = SILENCE_MS / 1000};
-    struct sockaddr_in to = {.sin_family = AF_INET,
-                             .sin_port = htons(me.port),
-                             .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    size_t have = 0, answers = 0;
+    uint8_t got[4096];
+    const struct timeval patience = {.tv_sec = 1};
+    const struct sockaddr_in to = {.sin_family = AF_INET,
+                                   .sin_port = htons(me.port),
+                                   .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
     bool is_data = false;
 
     s.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -621,22 +637,13 @@ static bool is_answered(const char *path)
         die("socket");
     setsockopt(s.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
     put_connect(&s);
-    put_get(&s, path, false);
-    if (connect(s.fd, (struct sockaddr *)&to, sizeof to) == 0 &&
-        send(s.fd, s.out.data, s.out.len, MSG_NOSIGNAL) == (ssize_t)s.out.len) {
-        while (answers < 2) {
-            ssize_t n = recv(s.fd, got + have, sizeof got - have, 0);
-            if (n <= 0)
-                break;
-            have += (size_t)n;
-            size_t at = 0;
-            for (answers = 0; have - at >= 4 && have - at - 4 >= be32_get(got + at);
-                 answers++) {
-                /* The second is the get's: xid, zxid, error. */
-                is_data = answers == 1 && be32_get(got + at + 4 + 12) == 0;
-                at += 4 + be32_get(got + at);
-            }
-        }
+    if (connect(s.fd, (const struct sockaddr *)&to, sizeof to) == 0 &&
+        ask_plainly(&s, got, sizeof got) > 0) {
+        put_get(&s, path, false);
+        size_t len = ask_plainly(&s, got, sizeof got);
+        struct wire_reply_header h = {.err = -1};
+        struct wire_in in = wire_in(got + 4, len);
+        is_data = wire_reply_header_decode(&h, &in) == 0 && h.err == 0;
     }
     close(s.fd);
     buf_free(&s.out);

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev bench sizes: memory, start and growth of muster beside Debian's ZooKeeper and etcd.
 
-    sizes.py [--quick] [--muster-only] [--only PART,...] [--keep DIR] [--no-write]
+    sizes.py [--quick] [--muster-only] [--kinds KIND,...] [--only PART,...] [--keep FILE] [--no-write]
 
 Parts:
   nodes     10,000, 100,000 and a million znodes of 100 bytes, in directories of 1,000: memory,
@@ -371,23 +371,23 @@ def in_directory(function, *words):
 
 
 def measure(options):
-    others = [] if options.muster_only else ["zookeeper", "etcd"]
-    for kind in [k for k in others if not is_there(k)]:
+    kinds = ["muster"] if options.muster_only else options.kinds.split(",")
+    for kind in [k for k in kinds if not is_there(k)]:
         say(f"{kind} is not installed: without it")
-        others.remove(kind)
+        kinds.remove(kind)
     results = {}
     for part in options.parts:
         steps = STEPS.get(part, (STEPS["nodes"][-1],))
         steps = tuple(n // 10 for n in steps) if options.quick else steps
-        plan = [("muster", n) for n in steps]
-        if "zookeeper" in others:
+        plan = [("muster", n) for n in steps if "muster" in kinds]
+        if "zookeeper" in kinds:
             plan += [("zookeeper", n) for n in steps[-1:] + (steps[:1] if len(steps) > 1 else ())]
-        if "etcd" in others and part == "nodes":
+        if "etcd" in kinds and part == "nodes":
             plan.append(("etcd", steps[-1]))
         function = {"nodes": nodes, "sessions": sessions, "watches": watches, "join": join}[part]
         for kind, n in plan:
             results.setdefault(part, {}).setdefault(kind, []).append(in_directory(function, kind, n))
-        if part == "nodes" and "zookeeper" in others:
+        if part == "nodes" and "zookeeper" in kinds:
             results[part]["zookeeper 1000m"] = [
                 in_directory(nodes, "zookeeper", steps[-1], UPSTREAM_HEAP)]
     return results
@@ -397,6 +397,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--muster-only", action="store_true")
+    parser.add_argument("--kinds", default="muster,zookeeper,etcd")
     parser.add_argument("--only", default="nodes,sessions,watches,join")
     parser.add_argument("--keep", help="write the figures there, too")
     parser.add_argument("--no-write", action="store_true")

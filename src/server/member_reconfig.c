@@ -29,7 +29,7 @@ void reconfig_lead(struct member *m)
     m->config_proposed = 0;
     m->config_set_ms = m->now_ms;
     m->reconfig_zxid = 0;
-    m->config_text_index = 0;
+    m->config_text_index = m->config_told_at = 0;
 }
 
 bool reconfig_begun(struct member *m, struct request *r, int64_t zxid, int err)
@@ -208,21 +208,29 @@ static size_t config_now(const struct member *m, const char **text, struct ensem
     return len;
 }
 
-/* The znode says just what raft's members are, so nobody is leaving, either. In each turn it is
- * so: their text is kept until they are others. */
+/* The znode says just what raft's members are, so nobody is leaving, either. In nearly each
+ * turn it is so: their text is kept until they are others, and what was found until something
+ * is applied. */
 static bool is_told(struct member *m)
 {
-    uint64_t index = raft_members_index(m->raft);
+    uint64_t index = raft_members_index(m->raft), applied = raft_applied(m->raft);
+    bool is_known = m->config_text_index == index + 1 ||
+                    (MUTANT(reconfig_text_kept) && m->config_text_index != 0);
     const char *was;
-    size_t all, len = config_text(m, &was, &all);
+    size_t all;
 
-    if (m->config_text_index != index + 1) {
+    if (is_known && m->config_told_at == applied + 1)
+        return true;
+    size_t len = config_text(m, &was, &all);
+    if (!is_known) {
         m->config_text_index = index + 1;
         buf_clear(&m->config_text);
         members_text(raft_members(m->raft), &m->config_text);
     }
-    return len == m->config_text.len &&
-           (len == 0 || memcmp(was, m->config_text.data, len) == 0);
+    bool is_so =
+        len == m->config_text.len && (len == 0 || memcmp(was, m->config_text.data, len) == 0);
+    m->config_told_at = is_so ? applied + 1 : 0;
+    return is_so;
 }
 
 /* Removes one whose leaving the znode has told, when it may have read that. */
