@@ -78,6 +78,7 @@ struct raft_entry {
     enum raft_entry_type type;
     unsigned refs; /* touched by the loop thread only */
     uint32_t len;
+    uint32_t at; /* in the piece of memory that it shares with others (log.h); 0: in none */
     uint8_t payload[];
 };
 
@@ -237,6 +238,7 @@ uint64_t raft_last_index(const struct raft *r);
 uint64_t raft_first_index(const struct raft *r); /* the oldest entry still in memory */
 uint64_t raft_entry_term(const struct raft *r, uint64_t index); /* 0: not in memory */
 const struct raft_members *raft_members(const struct raft *r);  /* the latest in the log */
+uint64_t raft_members_index(const struct raft *r); /* where they stand in the log */
 /* Leader: a change of the members would be taken now. */
 bool raft_may_change(const struct raft *r);
 /* As of raft_applied(): what belongs into a snapshot taken now. */

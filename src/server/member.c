@@ -99,6 +99,7 @@ void member_free(struct member *m)
 
     while ((l = hash_walk_first(&m->conns, &w)) != NULL)
         conn_free(m, HASH_ENTRY(l, struct conn, by_id));
+    conn_ids_drop(m);
     readonly_drop(m);
     hash_free(&m->locals);
     mem_free(m->gone);
@@ -111,7 +112,10 @@ void member_free(struct member *m)
     if (m->snapshot != NULL)
         raft_blob_unref(m->snapshot);
     digest_drop(m);
+    while (m->spares_n > 0)
+        buf_free(&m->spares[--m->spares_n]);
     buf_free(&m->condemned);
+    buf_free(&m->config_text);
     buf_free(&m->scratch);
     buf_free(&m->entry);
     buf_free(&m->reply);

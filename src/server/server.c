@@ -377,20 +377,21 @@ static void turn(uv_prepare_t *prepare)
     uint64_t now_ms = clock_now_ms();
 
     leave_epoch(s);
+    note_begun(s);
     woken(s);
     joins_go_on(s);
     member_flush(s->member);
-    clients_resume(s->clients);
-    member_flush(s->member);
-    writer_work(s->writer);
+    if (clients_resume(s->clients))
+        member_flush(s->member);
     note_changes(s);
     limits_tell(&s->told, s->member, now_ms);
     start_saving_peers(s);
     note_disk(s);
     end_condemned(s);
-    note_begun(s);
+    /* The others first: their way to the disk is longer than ours. */
     if (s->transport != NULL)
         transport_flush(s->transport);
+    writer_work(s->writer);
     uint64_t at_ms = clients_wait(s->clients) ? now_ms : member_deadline(s->member);
     for (unsigned i = 0; i < JOINS_MAX; i++)
         if (s->joins[i].ticket != 0 && s->joins[i].again_ms < at_ms)

@@ -128,7 +128,7 @@ static void turn(struct world *w)
             raft_blob_unref(b);
             member_snapshot_saved(w->member, index, 0);
         }
-        clients_resume(w->clients);
+        (void)clients_resume(w->clients);
         fake_closes();
     } while (clients_wait(w->clients));
 }

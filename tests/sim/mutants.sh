@@ -27,6 +27,7 @@ for name in $(awk '/NOT FOUND/ { print $1 }' "$out"); do
     backup_* | scan_*) programs='test_backup test_scan' ;;
     client_*) programs="test_client_sim,1,$seeds test_agent_sim,1,$seeds" ;;
     zkdata_*) programs=test_zkdata ;;
+    clients_*) programs=test_clients ;;
     *) programs="test_agent_sim,1,$seeds" ;;
     esac
     by=

@@ -198,6 +198,36 @@ static void what_is_sent_arrives_in_order(void **state)
     close_net(&net);
 }
 
+static size_t size_of(unsigned i) { return 1 + i * 7919u % 40000u; }
+
+/* Large ones go at once, behind what was collected before them, and what the kernel does not
+ * take waits. */
+static void large_and_small_ones_keep_their_order(void **state)
+{
+    static uint8_t block[40000];
+    struct net net;
+    size_t sum = 0, at = 0;
+    (void)state;
+    open_net(&net);
+    struct node *a = start(&net, 1, 1), *b = start(&net, 2, 2);
+    const struct raft_members both = peers_of(&net, 2, 1, 2);
+    transport_set_peers(a->transport, &both);
+    transport_set_peers(b->transport, &both);
+    assert_true(wait_ms(&net, has_1_2, LIMIT_MS));
+    for (unsigned i = 0; i < 600 || sum < 3000 * 1000; i++) {
+        memset(block, (int)(i % 251), size_of(i));
+        transport_send(a->transport, 2, CHANNEL_AGENT, block, size_of(i));
+        sum += size_of(i);
+        if (i % 7 == 0)
+            transport_flush(a->transport);
+    }
+    assert_true(wait_ms(&net, heard_all, LIMIT_MS));
+    for (unsigned i = 0; at < 3000 * 1000; i++)
+        for (size_t n = size_of(i); n > 0 && at < 3000 * 1000; n--, at++)
+            assert_int_equal(b->heard.data[at], i % 251);
+    close_net(&net);
+}
+
 static void a_wrong_secret_another_cluster_and_ones_own_id_are_refused(void **state)
 {
     (void)state;
@@ -439,6 +469,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_sent_arrives_in_order),
+        cmocka_unit_test(large_and_small_ones_keep_their_order),
         cmocka_unit_test(an_older_epoch_hears_of_the_newer_one_and_is_refused),
         cmocka_unit_test(two_that_were_recovered_apart_refuse_each_other),
         cmocka_unit_test(a_wrong_secret_another_cluster_and_ones_own_id_are_refused),
