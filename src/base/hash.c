@@ -142,38 +142,57 @@ void hash_free(struct hash_table *t)
     *t = (struct hash_table){0};
 }
 
-static void resize(struct hash_table *t, size_t size)
-{
-    struct hash_link **buckets = mem_new_array(struct hash_link *, size);
+#define SIZE_MIN 8
 
-    for (size_t b = 0; b < t->size; b++) {
-        struct hash_link *link = t->buckets[b];
-        while (link != NULL) {
-            struct hash_link *next = link->next;
-            link->next = buckets[link->hash & (size - 1)];
-            buckets[link->hash & (size - 1)] = link;
-            link = next;
-        }
+static struct hash_link **bucket_of(const struct hash_table *t, uint64_t hash)
+{
+    size_t b = (size_t)hash & t->mask;
+
+    return &t->buckets[b < t->size ? b : b & t->mask >> 1];
+}
+
+static void put(struct hash_table *t, struct hash_link *link)
+{
+    struct hash_link **at = bucket_of(t, link->hash);
+
+    link->next = *at;
+    *at = link;
+}
+
+/* One bucket more: what belongs there comes from one other. */
+static void split(struct hash_table *t)
+{
+    mem_grow(t->buckets, t->cap, t->size + 1);
+    if (t->size > t->mask)
+        t->mask = 2 * t->mask + 1;
+    struct hash_link **from = &t->buckets[t->size & t->mask >> 1], *link = *from;
+    t->buckets[t->size++] = NULL;
+    *from = NULL;
+    while (link != NULL) {
+        struct hash_link *next = link->next;
+        put(t, link);
+        link = next;
     }
-    mem_free(t->buckets);
-    t->buckets = buckets;
-    t->size = size;
 }
 
 void hash_insert(struct hash_table *t, struct hash_link *link, uint64_t hash)
 {
+    if (t->size == 0) {
+        t->size = t->cap = SIZE_MIN;
+        t->mask = SIZE_MIN - 1;
+        t->buckets = mem_new_array(struct hash_link *, SIZE_MIN);
+    }
     if (t->count >= t->size)
-        resize(t, t->size > 0 ? 2 * t->size : 8);
+        split(t);
     link->hash = hash;
-    link->next = t->buckets[hash & (t->size - 1)];
-    t->buckets[hash & (t->size - 1)] = link;
+    put(t, link);
     t->count++;
 }
 
 void hash_remove(struct hash_table *t, struct hash_link *link)
 {
     CHECK(t->size > 0);
-    struct hash_link **at = &t->buckets[link->hash & (t->size - 1)];
+    struct hash_link **at = bucket_of(t, link->hash);
 
     while (*at != link) {
         CHECK(*at != NULL);
@@ -187,7 +206,7 @@ struct hash_link *hash_first(const struct hash_table *t, uint64_t hash)
 {
     if (t->size == 0)
         return NULL;
-    struct hash_link *link = t->buckets[hash & (t->size - 1)];
+    struct hash_link *link = *bucket_of(t, hash);
     while (link != NULL && link->hash != hash)
         link = link->next;
     return link;

@@ -23,10 +23,12 @@ struct hash_link {
     uint64_t hash;
 };
 
-/* Zero-initialised is empty and valid. The table never owns its elements. */
+/* Zero-initialised is empty and valid. The table never owns its elements. It grows by one
+ * bucket an insert (linear hashing), so that none takes long. */
 struct hash_table {
     struct hash_link **buckets;
-    size_t size; /* 0 or a power of two */
+    size_t size, cap;
+    size_t mask; /* size <= mask + 1, a power of two, < 2 * size */
     size_t count;
 };
 

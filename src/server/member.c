@@ -99,6 +99,7 @@ void member_free(struct member *m)
 
     while ((l = hash_walk_first(&m->conns, &w)) != NULL)
         conn_free(m, HASH_ENTRY(l, struct conn, by_id));
+    conn_ids_drop(m);
     readonly_drop(m);
     hash_free(&m->locals);
     mem_free(m->gone);

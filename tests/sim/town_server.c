@@ -626,7 +626,9 @@ void server_spoil(struct server *s)
     t->loses_disks = true;
     s->is_spoiled = true;
     tree->digest -= tree_digest_self(tree, id, path, len);
-    nodes_at(&tree->nodes, id)->mtime++; /* which no client looks at */
+    struct node_changes c = nodes_changes(&tree->nodes, id);
+    c.mtime++;
+    nodes_set_changes(&tree->nodes, id, &c); /* which no client looks at */
     tree->digest += tree_digest_self(tree, id, path, len);
     world_note(&t->w, "server %u: its tree is spoiled", s->n);
 }
