@@ -53,6 +53,8 @@
     R(tree_multi_undone, OFTEN, "a transaction is undone")                                     \
     R(tree_expired, OFTEN, "the ensemble ends a session")                                      \
     R(tree_expired_ephemerals, OFTEN, "its ephemerals go with it")                             \
+    R(tree_saved_before_change, OFTEN, "what changes is not yet in the snapshot under way")    \
+    R(tree_saving_number_again, OFTEN, "a new znode gets a number that the snapshot looks at") \
     R(tree_watch_missed, OFTEN, "an event that was missed is told when the watch is set again") \
     R(tree_watch_again, OFTEN, "a watch that missed nothing is set again")                     \
     R(tree_watch_persistent_again, OFTEN, "a persistent watch is set again")                   \

@@ -128,10 +128,13 @@ void member_load_state(void *member, uint64_t term, uint64_t vote)
 
 static int take_tree(struct member *m, uint64_t index, const uint8_t *data, size_t len)
 {
-    struct tree *t = tree_load(m->hash_key, data, len);
+    struct tree_loader *l = tree_loader_new(m->hash_key, len);
+    struct tree *t;
 
-    if (t == NULL)
-        return tree_is_of_other_version(data, len) ? ERR_OTHER_VERSION : ERR_CORRUPT;
+    (void)tree_loader_add(l, data, len);
+    int err = tree_loader_end(l, &t);
+    if (err != 0)
+        return err;
     tree_free(m->tree);
     m->tree = t;
     m->snapshot_index = index;
@@ -231,16 +234,18 @@ static void install(struct member *m, struct raft_blob *b)
 struct raft_blob *member_snapshot_now(struct member *m)
 {
     struct buf b = {0};
-    uint64_t anew = tree_digest_anew(m->tree);
+    uint64_t counted, anew;
 
+    (void)tree_saving_begin(m->tree);
+    (void)tree_saving_next(m->tree, SIZE_MAX / 2, &b);
+    tree_saving_digests(m->tree, &counted, &anew);
+    tree_saving_end(m->tree);
     /* Memory has changed by itself, or an operation forgets to count: nobody shall have it. */
-    if (anew != tree_digest(m->tree))
+    if (anew != counted)
         buf_printf(member_condemn(m),
                    "its tree has changed by itself: the digest of all that is in it is "
                    "%016" PRIx64 ", that of all changes %016" PRIx64,
-                   anew, tree_digest(m->tree));
-
-    tree_save(m->tree, &b);
+                   anew, counted);
     uint8_t *data = mem_dup(b.data, b.len);
     size_t len = b.len;
     buf_free(&b);

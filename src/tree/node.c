@@ -35,9 +35,8 @@ static bool is_linked(const struct nodes *n, uint32_t id)
 }
 
 /* The table is our own because base/hash.h links by pointers: 32 bytes more per znode. */
-static void buckets_grow(struct nodes *n)
+static void buckets_grow(struct nodes *n, uint32_t size)
 {
-    uint32_t size = 2 * n->buckets_n;
     uint32_t *old = n->buckets;
 
     CHECK(size > n->buckets_n);
@@ -67,7 +66,7 @@ static size_t path_size(const struct nodes *n, uint32_t id)
 static void hash_in(struct nodes *n, uint32_t id, uint32_t hash)
 {
     if (n->count >= n->buckets_n)
-        buckets_grow(n);
+        buckets_grow(n, 2 * n->buckets_n);
     n->slots[id].hash = hash;
     bucket_add(n, id);
     n->count++;
@@ -217,6 +216,20 @@ uint32_t nodes_add(struct nodes *n, uint32_t parent, const char *path, size_t le
     v->parent = parent;
     nodes_relink(n, id, path, len);
     return id;
+}
+
+bool nodes_is_used(const struct nodes *n, uint32_t id) { return n->slots[id].node != NULL; }
+
+void nodes_reserve(struct nodes *n, uint32_t count)
+{
+    uint32_t size = n->buckets_n;
+
+    CHECK(count < UINT32_MAX / 2 - n->slots_n);
+    while (size < n->count + count)
+        size *= 2;
+    if (size > n->buckets_n)
+        buckets_grow(n, size);
+    mem_grow(n->slots, n->slots_cap, n->slots_n + count);
 }
 
 void nodes_set_data(struct nodes *n, uint32_t id, const void *data, int32_t data_len)

@@ -79,6 +79,11 @@ uint32_t nodes_add(struct nodes *n, uint32_t parent, const char *path, size_t le
                    const void *data, int32_t data_len);
 void nodes_set_data(struct nodes *n, uint32_t id, const void *data, int32_t data_len);
 
+/* Whether this number, below slots_n, is a znode's. */
+bool nodes_is_used(const struct nodes *n, uint32_t id);
+/* So many will be added: room for them at once. */
+void nodes_reserve(struct nodes *n, uint32_t count);
+
 /* Takes it out of its parent and of the look-up; it must have no children. Its number stays
  * taken: then either back with it, or free it. */
 void nodes_unlink(struct nodes *n, uint32_t id);

@@ -25,10 +25,10 @@ static uint64_t mix(uint64_t h, uint64_t v)
 static uint64_t mix_i64(uint64_t h, int64_t v) { return mix(h, (uint64_t)v); }
 static uint64_t mix_i32(uint64_t h, int32_t v) { return mix(h, (uint32_t)v); }
 
-uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path, size_t len)
+static uint64_t digest_self(const struct tree *t, uint32_t id, uint64_t path_hash)
 {
     const struct node *v = nodes_at(&t->nodes, id);
-    uint64_t h = mix(DIGEST_SELF, hash_bytes(DIGEST_PATH, path, len));
+    uint64_t h = mix(DIGEST_SELF, path_hash);
 
     h = mix_i32(h, v->data_len);
     if (v->data_len > 0)
@@ -49,12 +49,29 @@ uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path, s
     return mix(h, e->part);
 }
 
-uint64_t tree_digest_family(const struct tree *t, uint32_t id, const char *path, size_t len)
+static uint64_t digest_family(const struct tree *t, uint32_t id, uint64_t path_hash)
 {
     struct family f = nodes_family_get(&t->nodes, id);
-    uint64_t h = mix(DIGEST_FAMILY, hash_bytes(DIGEST_PATH, path, len));
+    uint64_t h = mix(DIGEST_FAMILY, path_hash);
 
     return mix_i32(mix_i64(h, f.pzxid), f.creates);
+}
+
+uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path, size_t len)
+{
+    return digest_self(t, id, hash_bytes(DIGEST_PATH, path, len));
+}
+
+uint64_t tree_digest_family(const struct tree *t, uint32_t id, const char *path, size_t len)
+{
+    return digest_family(t, id, hash_bytes(DIGEST_PATH, path, len));
+}
+
+uint64_t tree_digest_node(const struct tree *t, uint32_t id, const char *path, size_t len)
+{
+    uint64_t path_hash = hash_bytes(DIGEST_PATH, path, len);
+
+    return digest_self(t, id, path_hash) + digest_family(t, id, path_hash);
 }
 
 uint64_t tree_digest_session(const struct session *x)
@@ -178,6 +195,7 @@ void tree_free(struct tree *t)
 {
     if (t == NULL)
         return;
+    tree_saving_end(t);
     nodes_free(&t->nodes);
     acls_free(&t->acls);
     sessions_free(&t->sessions);
@@ -250,8 +268,7 @@ uint64_t tree_digest_anew(const struct tree *t)
          id = nodes_below_next(&t->nodes, NODE_ROOT, id)) {
         nodes_path(&t->nodes, id, &path);
         const char *text = (const char *)path.data;
-        digest +=
-            tree_digest_self(t, id, text, path.len) + tree_digest_family(t, id, text, path.len);
+        digest += tree_digest_node(t, id, text, path.len);
     }
     for (const struct session *x = sessions_above(&t->sessions, INT64_MIN); x != NULL;
          x = sessions_above(&t->sessions, x->id))

@@ -622,7 +622,7 @@ static void excuse(struct isle *t, const struct holds *h)
 }
 
 /* A store with this as its first state, on an empty disk. */
-static void fill_store(struct node *s, const struct tree *tree, uint64_t index, uint64_t term,
+static void fill_store(struct node *s, struct tree *tree, uint64_t index, uint64_t term,
                        const struct raft_members *members)
 {
     struct raft_save vote = {.hard = true, .term = term};
