@@ -26,13 +26,16 @@
     R(raft_renewed, OFTEN, "a server that has lost its disk becomes a learner")                \
     R(raft_reads_dropped, OFTEN, "reads wait for a quorum when the leader falls")              \
     R(raft_snapshot_to_two, OFTEN, "a snapshot is sent to two at once")                        \
+    R(raft_snapshot_piece_waits, OFTEN, "a piece comes while the disk has the one before")     \
     R(raft_snapshot_pieces, OFTEN, "a snapshot comes in several pieces")                       \
     R(raft_snapshot_piece_twice, RARE, "a piece comes that is there, or too early")            \
     R(raft_snapshot_middle, OFTEN, "a piece comes of a snapshot whose begin is not there")     \
     R(raft_snapshot_begun_anew, OFTEN, "another snapshot begins before one is whole")          \
-    R(raft_snapshot_upon_unsaved, RARE, "a snapshot comes while an earlier one is not on disk") \
     R(raft_snapshot_not_needed, OFTEN, "a snapshot is offered that is not needed any more")    \
     R(raft_timeout_now, OFTEN, "a leader has another one stand for election at once")          \
+    R(member_snapshot_overtaken, OFTEN, "entries are applied while a snapshot is written")     \
+    R(member_install_upon_install, RARE, "a newer tree comes while one is being loaded")       \
+    R(store_pieces_anew, OFTEN, "a snapshot is begun anew while one is half written")          \
     R(store_snapshot_older, RARE, "the newest snapshot is damaged, and an older one is taken") \
     R(store_torn, OFTEN, "the log ends in what is no record")                                  \
     R(store_sync_failed, OFTEN, "a save fails, and with it the store")                         \

@@ -75,6 +75,8 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.tree_bytes_max = TREE_BYTES_MAX;
     if (m->options.watches_max == 0)
         m->options.watches_max = MEMBER_WATCHES_MAX;
+    if (m->options.snapshot_piece == 0)
+        m->options.snapshot_piece = MEMBER_SNAPSHOT_PIECE;
     m->io = *io;
     TAILQ_INIT(&m->dirty);
     TAILQ_INIT(&m->touched);
@@ -108,8 +110,7 @@ void member_free(struct member *m)
     hash_free(&m->expiries.by_session);
     hash_free(&m->conns);
     hash_free(&m->conns_by_session);
-    if (m->snapshot != NULL)
-        raft_blob_unref(m->snapshot);
+    snapshot_free(m);
     digest_drop(m);
     buf_free(&m->condemned);
     buf_free(&m->scratch);
@@ -217,75 +218,6 @@ static void apply(struct member *m, const struct raft_entry *e)
     m->snapshot_bytes += e->len;
 }
 
-/* The leader sent a whole tree. Our clients' watches have missed what lies between, and so
- * may our stream: they connect again, here or elsewhere, and catch up by setWatches. */
-static void install(struct member *m, struct raft_blob *b)
-{
-    REACHED(member_installed);
-    conn_close_all(m);
-    stream_drop(m);
-    /* It was checked when it was made and again on the way; a tree that does not load now
-     * is a bug of ours, and going on with the old one would diverge. */
-    CHECK(take_tree(m, b->index, b->data, b->len) == 0);
-}
-
-/* ---- snapshots ---- */
-
-struct raft_blob *member_snapshot_now(struct member *m)
-{
-    struct buf b = {0};
-    uint64_t counted, anew;
-
-    (void)tree_saving_begin(m->tree);
-    (void)tree_saving_next(m->tree, SIZE_MAX / 2, &b);
-    tree_saving_digests(m->tree, &counted, &anew);
-    tree_saving_end(m->tree);
-    /* Memory has changed by itself, or an operation forgets to count: nobody shall have it. */
-    if (anew != counted)
-        buf_printf(member_condemn(m),
-                   "its tree has changed by itself: the digest of all that is in it is "
-                   "%016" PRIx64 ", that of all changes %016" PRIx64,
-                   anew, counted);
-    uint8_t *data = mem_dup(b.data, b.len);
-    size_t len = b.len;
-    buf_free(&b);
-    uint64_t index = raft_applied(m->raft) - (MUTANT(member_snapshot_apart) ? 1 : 0);
-    return raft_blob_new_take(index, raft_applied_term(m->raft), raft_members_applied(m->raft),
-                              data, len);
-}
-
-static void snapshots(struct member *m)
-{
-    uint64_t applied = raft_applied(m->raft);
-
-    if (!m->snapshotting && applied > m->snapshot_index &&
-        (applied - m->snapshot_index >= m->options.snapshot_every ||
-         m->snapshot_bytes >= MEMBER_SNAPSHOT_BYTES || disk_wants_snapshot(m))) {
-        m->snapshot = member_snapshot_now(m);
-        m->snapshotting = true;
-        m->snapshot_index = applied;
-        m->snapshot_bytes = 0;
-    }
-    if (MUTANT(digest_snapshot_blind) && raft_snapshot_wanted(m->raft))
-        raft_snapshot_give(m->raft, m->now_ms, member_snapshot_now(m));
-}
-
-struct raft_blob *member_snapshot_take(struct member *m)
-{
-    struct raft_blob *b = m->snapshot;
-
-    m->snapshot = NULL;
-    return b;
-}
-
-void member_snapshot_saved(struct member *m, uint64_t index, int err)
-{
-    m->snapshotting = false;
-    disk_snapshot_ended(m, err);
-    if (err == 0)
-        raft_compact(m->raft, index, m->options.snapshot_every / 5);
-}
-
 /* ---- the end ---- */
 
 struct buf *member_condemn(struct member *m)
@@ -381,14 +313,8 @@ static void serve_or_not(struct member *m)
 static bool apply_all(struct member *m)
 {
     const struct raft_entry *e;
-    struct raft_blob *b;
     bool any = false;
 
-    while ((b = raft_install_take(m->raft)) != NULL) {
-        install(m, b);
-        raft_blob_unref(b);
-        any = true;
-    }
     while ((e = raft_apply_take(m->raft)) != NULL) {
         apply(m, e);
         any = true;
@@ -421,7 +347,7 @@ void member_flush(struct member *m)
     } while (apply_all(m) || any);
     serve_or_not(m);
     stats_leader(m);
-    snapshots(m);
+    snapshot_work(m);
     limits_forget_watches(m);
     condemn_others(m);
     if (m->condemned.len > 0) {

@@ -527,6 +527,10 @@ static int repair(struct opening *o)
     if (err == ERR_NOT_FOUND)
         err = 0;
     if (err == 0)
+        err = o->disk->ops->remove(o->disk, SNAPSHOT_RECEIVED);
+    if (err == ERR_NOT_FOUND)
+        err = 0;
+    if (err == 0)
         err = repair_log(o);
     for (size_t i = 0; err == 0 && i < o->oldest; i++) {
         name_make(name, SEGMENT_PREFIX, o->seqs[i]);
@@ -574,6 +578,7 @@ int store_open(struct store **out, struct disk *disk, const struct store_options
         s->options.snapshots_kept = 2;
     s->file = s->vote_file = s->reserve_file = -1;
     s->next = s->disk_next = 1;
+    pieces_init(s);
 
     int err = read_names(&o);
     if (err == 0)

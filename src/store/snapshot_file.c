@@ -2,6 +2,7 @@
 /* snapshot_file.c -- a snapshot on the disk: whole, checked, or not there. */
 #include <string.h>
 
+#include "base/check.h"
 #include "base/err.h"
 #include "base/hash.h"
 #include "base/mem.h"
@@ -9,7 +10,30 @@
 #include "store/format.h"
 
 enum { SNAPSHOT_MAGIC = 0x6d75536e }; /* "muSn" */
-enum { HEADER_BYTES = 40, TRAILER_BYTES = 4 };
+enum { HEADER_BYTES = SNAPSHOT_HEADER_BYTES, TRAILER_BYTES = SNAPSHOT_TRAILER_BYTES };
+
+void snapshot_head_encode(uint64_t index, uint64_t term, uint64_t size,
+                          const struct raft_members *members, struct buf *out)
+{
+    CHECK(out->len == 0);
+    buf_add_be32(out, SNAPSHOT_MAGIC);
+    buf_add_be32(out, FORMAT_VERSION);
+    buf_add_be64(out, index);
+    buf_add_be64(out, term);
+    buf_add_be64(out, size);
+    buf_add_be32(out, 0); /* the length of the members, below */
+    buf_add_be32(out, 0);
+    raft_members_encode(members, out);
+    buf_put_be32(out, 32, (uint32_t)(out->len - HEADER_BYTES));
+}
+
+bool snapshot_head_is(const uint8_t head[SNAPSHOT_HEADER_BYTES], uint64_t index, uint64_t size,
+                      uint64_t *data_at)
+{
+    *data_at = HEADER_BYTES + (uint64_t)be32_get(head + 32);
+    return be32_get(head) == SNAPSHOT_MAGIC && be32_get(head + 4) == FORMAT_VERSION &&
+           be64_get(head + 8) == index && be64_get(head + 24) == size;
+}
 
 int snapshot_file_write(struct disk *d, const struct raft_blob *b, uint64_t *bytes)
 {
@@ -17,19 +41,11 @@ int snapshot_file_write(struct disk *d, const struct raft_blob *b, uint64_t *byt
     uint8_t trailer[TRAILER_BYTES];
     int file = -1;
 
-    buf_add_be32(&head, SNAPSHOT_MAGIC);
-    buf_add_be32(&head, FORMAT_VERSION);
-    buf_add_be64(&head, b->index);
-    buf_add_be64(&head, b->term);
-    buf_add_be64(&head, b->len);
-    buf_add_be32(&head, 0); /* the length of the members, below */
-    buf_add_be32(&head, 0);
-    raft_members_encode(&b->members, &head);
-    buf_put_be32(&head, 32, (uint32_t)(head.len - HEADER_BYTES));
+    snapshot_head_encode(b->index, b->term, b->len, &b->members, &head);
     be32_put(trailer, crc32c(crc32c(0, head.data, head.len), b->data, b->len));
     *bytes = head.len + b->len + TRAILER_BYTES;
 
-    int err = d->ops->open(d, SNAPSHOT_NEW, 1, &file);
+    int err = d->ops->open(d, SNAPSHOT_RECEIVED, 1, &file);
     if (err == 0)
         err = d->ops->truncate(d, file, 0); /* a failed one's rest */
     if (err == 0)
@@ -45,17 +61,17 @@ int snapshot_file_write(struct disk *d, const struct raft_blob *b, uint64_t *byt
     if (file >= 0)
         d->ops->close(d, file);
     if (err != 0)
-        (void)d->ops->remove(d, SNAPSHOT_NEW); /* gives the room back; open does it too */
+        (void)d->ops->remove(d, SNAPSHOT_RECEIVED); /* gives the room back; open does it too */
     buf_free(&head);
     return err;
 }
 
-int snapshot_file_commit(struct disk *d, uint64_t index)
+int snapshot_file_commit(struct disk *d, const char *from, uint64_t index)
 {
     char name[FORMAT_NAME_MAX];
 
     name_make(name, SNAPSHOT_PREFIX, index);
-    int err = d->ops->rename(d, SNAPSHOT_NEW, name);
+    int err = d->ops->rename(d, from, name);
     if (err == 0 && !MUTANT(store_dir_not_synced))
         err = d->ops->sync_dir(d);
     return err;

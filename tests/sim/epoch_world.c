@@ -170,15 +170,20 @@ static void core_saved(void *ctx)
     member_saved(((struct node *)ctx)->member);
 }
 
-static struct raft_blob *core_snapshot_take(void *ctx)
+static bool core_job_take(void *ctx, struct raft_job *out)
 {
-    return member_snapshot_take(((struct node *)ctx)->member);
+    return member_job_take(((struct node *)ctx)->member, out);
 }
 
-static void core_snapshot_saved(void *ctx, uint64_t index, int err)
+static uint64_t core_sent(void *ctx)
+{
+    return member_sent_snapshot(((struct node *)ctx)->member);
+}
+
+static void core_job_done(void *ctx, int err)
 {
     tell_time(ctx);
-    member_snapshot_saved(((struct node *)ctx)->member, index, err);
+    member_job_done(((struct node *)ctx)->member, err);
 }
 
 static void core_turn(void *ctx) { node_turn(ctx); }
@@ -854,8 +859,9 @@ static void begin(struct isle *t)
         const struct box_core core = {.ctx = s,
                                       .save_take = core_save_take,
                                       .saved = core_saved,
-                                      .snapshot_take = core_snapshot_take,
-                                      .snapshot_saved = core_snapshot_saved,
+                                      .job_take = core_job_take,
+                                      .job_done = core_job_done,
+                                      .sent = core_sent,
                                       .turn = core_turn,
                                       .died = core_died};
         struct raft_member *m = &members.v[i];

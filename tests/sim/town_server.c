@@ -74,17 +74,22 @@ static void core_saved(void *ctx)
     member_saved(s->member);
 }
 
-static struct raft_blob *core_snapshot_take(void *ctx)
+static bool core_job_take(void *ctx, struct raft_job *out)
 {
-    return member_snapshot_take(((struct server *)ctx)->member);
+    return member_job_take(((struct server *)ctx)->member, out);
 }
 
-static void core_snapshot_saved(void *ctx, uint64_t index, int err)
+static uint64_t core_sent(void *ctx)
+{
+    return member_sent_snapshot(((struct server *)ctx)->member);
+}
+
+static void core_job_done(void *ctx, int err)
 {
     struct server *s = ctx;
 
     tell_time(s);
-    member_snapshot_saved(s->member, index, err);
+    member_job_done(s->member, err);
 }
 
 static void core_room(void *ctx, const struct store_room *room, bool is_waiting)
@@ -175,8 +180,9 @@ void server_add(struct town *t, const char *name)
     const struct box_core core = {.ctx = s,
                                   .save_take = core_save_take,
                                   .saved = core_saved,
-                                  .snapshot_take = core_snapshot_take,
-                                  .snapshot_saved = core_snapshot_saved,
+                                  .job_take = core_job_take,
+                                  .job_done = core_job_done,
+                                  .sent = core_sent,
                                   .turn = core_turn,
                                   .died = core_died,
                                   .room = core_room};
@@ -295,6 +301,10 @@ void server_start(struct server *s)
         .read_only_after_ms = t->read_only_after_ms,
         .throttle_max = t->throttle_max,
         .snapshot_every = t->snapshot_every,
+        /* A record at a time, some, or (as it is) nearly always all at once. */
+        .snapshot_piece = t->w.seed % 4 == 0   ? 1
+                          : t->w.seed % 4 == 2 ? 1000 + (uint32_t)(t->w.seed % 5000)
+                                               : 0,
         .lapse_check_ms = 500,
         .rules = TREE_RULE_RECONFIG | TREE_RULE_EXTENDED_TYPES | TREE_RULE_ENFORCE_QUOTA,
         .digest_every = 20 + t->w.seed % 200,
