@@ -127,31 +127,14 @@ void member_load_state(void *member, uint64_t term, uint64_t vote)
     raft_load_state(((struct member *)member)->raft, term, vote);
 }
 
-static int take_tree(struct member *m, uint64_t index, const uint8_t *data, size_t len)
-{
-    struct tree_loader *l = tree_loader_new(m->hash_key, len);
-    struct tree *t;
-
-    (void)tree_loader_add(l, data, len);
-    int err = tree_loader_end(l, &t);
-    if (err != 0)
-        return err;
-    tree_free(m->tree);
-    m->tree = t;
-    m->snapshot_index = index;
-    m->snapshot_bytes = 0;
-    return 0;
-}
-
 int member_load_snapshot(void *member, uint64_t index, uint64_t term,
                          const struct raft_members *members, const uint8_t *data, size_t len)
 {
     struct member *m = member;
-    int err = take_tree(m, index, data, len);
 
-    if (err == 0)
-        raft_load_snapshot(m->raft, index, term, members);
-    return err;
+    snapshot_load_begin(m, index, len);
+    raft_load_snapshot(m->raft, index, term, members);
+    return data != NULL ? member_load_piece(m, data, len) : 0;
 }
 
 int member_load_entry(void *member, struct raft_entry *e)

@@ -230,7 +230,7 @@ struct offer {
 /* A snapshot that the leader has sent, on its way into memory. */
 struct loading {
     uint64_t index; /* 0: none */
-    uint64_t at;
+    uint64_t at, size;
     struct tree_loader *loader;
     bool is_out; /* the disk reads a piece */
     uint64_t job_index;
@@ -462,6 +462,7 @@ void snapshot_offer(struct member *m, bool is_agreed);
 void snapshot_agreed(struct member *m, uint64_t index);
 void snapshot_offer_drop(struct member *m);
 void snapshot_work(struct member *m); /* begins one when it is time */
+void snapshot_load_begin(struct member *m, uint64_t index, uint64_t size);
 void snapshot_free(struct member *m);
 /* From here on nothing of this server counts any more: see member_condemned(). The caller
  * writes why. */

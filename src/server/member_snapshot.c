@@ -172,6 +172,49 @@ static void loading_drop(struct member *m)
     m->loading.index = 0;
 }
 
+void snapshot_load_begin(struct member *m, uint64_t index, uint64_t size)
+{
+    loading_drop(m);
+    m->loading.index = index;
+    m->loading.at = 0;
+    m->loading.size = size;
+    m->loading.loader = tree_loader_new(m->hash_key, size);
+}
+
+/* At the last piece *out is the tree; NULL before. */
+static int load_piece(struct member *m, const uint8_t *data, size_t len, struct tree **out)
+{
+    struct loading *l = &m->loading;
+    int err = tree_loader_add(l->loader, data, len);
+
+    *out = NULL;
+    l->at += len;
+    if (err != 0 || l->at < l->size)
+        return err;
+    err = tree_loader_end(l->loader, out);
+    l->loader = NULL;
+    return err;
+}
+
+int member_load_piece(void *member, const uint8_t *data, size_t len)
+{
+    struct member *m = member;
+    struct tree *t;
+
+    if (m->loading.loader == NULL)
+        return ERR_CORRUPT; /* there was something wrong before */
+    int err = load_piece(m, data, len, &t);
+    if (t != NULL) {
+        tree_free(m->tree);
+        m->tree = t;
+        m->snapshot_index = m->loading.index;
+        m->snapshot_bytes = 0;
+    }
+    if (t != NULL || err != 0)
+        loading_drop(m);
+    return err;
+}
+
 /* Our clients' watches have missed what lies between, and so may our stream: they connect
  * again, here or elsewhere, and catch up by setWatches. */
 static void install(struct member *m, struct tree *t)
@@ -198,9 +241,7 @@ static bool load_take(struct member *m, struct raft_job *out)
     if (l->index != b->index) {
         if (l->index != 0)
             REACHED(member_install_upon_install);
-        loading_drop(m);
-        *l = (struct loading){.index = b->index, .piece = l->piece};
-        l->loader = tree_loader_new(m->hash_key, b->len);
+        snapshot_load_begin(m, b->index, b->len);
     }
     uint64_t left = b->len - l->at;
     uint64_t most =
@@ -230,23 +271,18 @@ static void load_done(struct member *m, int err)
 {
     const struct raft_blob *b = raft_install_wanted(m->raft);
     struct loading *l = &m->loading;
-    struct tree *t;
+    struct tree *t = NULL;
 
     l->is_out = false;
     if (b == NULL || b->index != l->job_index)
         return; /* a newer one has come meanwhile: it begins with the next job */
     if (err == 0)
-        err = tree_loader_add(l->loader, l->piece.data, l->piece.len);
-    l->at += l->piece.len;
-    if (err != 0) {
+        err = load_piece(m, l->piece.data, l->piece.len, &t);
+    if (err != 0)
         load_failed(m, err);
-    } else if (l->at == b->len) {
-        err = tree_loader_end(l->loader, &t);
-        l->loader = NULL;
-        if (err != 0)
-            load_failed(m, err);
-        else
-            install(m, t);
+    else if (t != NULL)
+        install(m, t);
+    if (l->loader == NULL) {
         buf_free(&l->piece);
         l->index = 0;
     }

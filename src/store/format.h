@@ -84,6 +84,7 @@ bool name_parse(const char *name, const char *prefix, uint64_t *number);
 /* ---- snapshots (snapshot_file.c) ---- */
 struct snapshot_file {
     uint64_t index, term, bytes; /* bytes: of the file */
+    uint64_t data_at;            /* where its bytes begin there */
     struct raft_members members;
     const uint8_t *data; /* into buf */
     size_t len;
@@ -101,8 +102,14 @@ bool snapshot_head_is(const uint8_t head[SNAPSHOT_HEADER_BYTES], uint64_t index,
 int snapshot_file_write(struct disk *d, const struct raft_blob *b, uint64_t *bytes);
 /* Gives a file its name, which is sure when this returns 0. */
 int snapshot_file_commit(struct disk *d, const char *from, uint64_t index);
-/* ERR_CORRUPT with the reason in why; ERR_OTHER_VERSION; else ERR_IO and the like. Free
- * s->buf. */
+/* All but the bytes: whether it is whole. ERR_CORRUPT with the reason in why;
+ * ERR_OTHER_VERSION; else ERR_IO and the like. */
+int snapshot_file_check(struct disk *d, uint64_t index, struct snapshot_file *s,
+                        const char **why);
+/* Of one that was checked: all of its bytes in order, at most so many at once. */
+int snapshot_file_pieces(struct disk *d, const struct snapshot_file *s, size_t most,
+                         void (*piece)(void *ctx, const uint8_t *data, size_t len), void *ctx);
+/* Both, with all the bytes in memory: free s->buf. */
 int snapshot_file_read(struct disk *d, uint64_t index, struct snapshot_file *s,
                        const char **why);
 

@@ -47,13 +47,15 @@ struct store_options {
 };
 
 /* What was found, handed over in this order: state, snapshot (newest valid one), entries
- * above it. The callbacks may be NULL. Snapshot bytes and entries are borrowed. */
+ * above it. The callbacks may be NULL. Snapshot bytes and entries are borrowed. With `piece`,
+ * snapshot is told data NULL, and its bytes follow in pieces, in order. */
 struct store_load {
     void *ctx;
     void (*state)(void *ctx, uint64_t term, uint64_t vote);
     void (*snapshot)(void *ctx, uint64_t index, uint64_t term,
                      const struct raft_members *members, const uint8_t *data, size_t len);
     void (*entry)(void *ctx, struct raft_entry *e); /* reference it to keep it */
+    void (*piece)(void *ctx, const uint8_t *data, size_t len);
 };
 
 /* Opens the store on disk (an empty directory is a valid, empty store) and loads it. On
