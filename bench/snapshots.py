@@ -153,8 +153,11 @@ def three_servers(top, znodes):
     rest = threading.Thread(target=load, args=(leader, "set", 60000, "rest", 2))
     rest.start()
     wait_for(lambda: hurt.mode() == "follower" and
-             mntr(leader, "zk_synced_followers") == "2", 180, hurt.tail)
+             any(mntr(s, "zk_synced_followers") == "2" for s in e.servers), 180,
+             lambda: "".join(s.tail() + word(s.client, "mntr")[:300] for s in e.servers))
     seconds = time.monotonic() - began
+    if leader.mode() != "leader":
+        print("  (it does not lead any more)")
     rest.join()
     said = reader.end()
     print(f"  leader: a follower fetches everything {seconds:4.1f} s, {said}; {before} MB before, now, "
@@ -169,7 +172,8 @@ def main():
         os.mkdir(os.path.join(top, "one"))
         os.mkdir(os.path.join(top, "three"))
         print(f"load of the machine: {os.getloadavg()[0]:.1f}")
-        one_server(os.path.join(top, "one"), options.znodes)
+        if not options.three:
+            one_server(os.path.join(top, "one"), options.znodes)
         three_servers(os.path.join(top, "three"), options.znodes)
     finally:
         shutil.rmtree(top, ignore_errors=True)
@@ -178,6 +182,7 @@ def main():
 if __name__ == "__main__":
     parser = argparse.ArgumentParser()
     parser.add_argument("--znodes", type=int, default=1000000)
+    parser.add_argument("--three", action="store_true", help="without the part with one")
     parser.add_argument("--muster", default=os.path.join(TOP, "build", "muster"))
     options = parser.parse_args()
     os.environ["MUSTER"] = options.muster

@@ -77,6 +77,8 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.watches_max = MEMBER_WATCHES_MAX;
     if (m->options.snapshot_piece == 0)
         m->options.snapshot_piece = MEMBER_SNAPSHOT_PIECE;
+    if (m->options.load_piece == 0)
+        m->options.load_piece = MEMBER_LOAD_PIECE;
     m->io = *io;
     TAILQ_INIT(&m->dirty);
     TAILQ_INIT(&m->touched);

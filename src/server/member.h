@@ -80,6 +80,7 @@ struct member_options {
     int32_t session_min_ms, session_max_ms; /* default 500, 60000 */
     uint64_t snapshot_every;                /* entries between snapshots; default 50000 */
     uint32_t snapshot_piece;                /* bytes; default MEMBER_SNAPSHOT_PIECE */
+    uint32_t load_piece;                    /* likewise; default MEMBER_LOAD_PIECE */
     uint32_t lapse_check_ms;                /* between the leader's rounds; default 60000 */
     uint32_t lapse_per_minute_max;          /* znodes that it deletes; default 10000 */
     int64_t container_never_used_ms;        /* 0: one that never had a child stays */

@@ -36,6 +36,7 @@
 #define MEMBER_LEADERLESS_MS 1000           /* then the clients are sent to other servers */
 #define MEMBER_SNAPSHOT_BYTES (64u << 20)   /* of entries: a snapshot before snapshot_every */
 #define MEMBER_SNAPSHOT_PIECE (64u << 10)   /* of it, taken from the tree at once */
+#define MEMBER_LOAD_PIECE (256u << 10)      /* of one received, read and loaded at once */
 #define MEMBER_TOUCHES_MAX 10000            /* sessions named in one question */
 #define MEMBER_GRACE_MS 200                 /* to read what came while we did not run */
 #define MEMBER_IDS_BYTES_MAX (8u << 10)     /* of what one connection has proven */

@@ -16,8 +16,6 @@
 #include "base/mutant.h"
 #include "base/reached.h"
 
-#define LOAD_BYTES (256u << 10) /* read and loaded at once */
-
 /* ---- one of our own ---- */
 
 bool snapshot_may_begin(const struct member *m)
@@ -243,9 +241,7 @@ static bool load_take(struct member *m, struct raft_job *out)
             REACHED(member_install_upon_install);
         snapshot_load_begin(m, b->index, b->len);
     }
-    uint64_t left = b->len - l->at;
-    uint64_t most =
-        m->options.snapshot_piece < LOAD_BYTES ? m->options.snapshot_piece * 4ull : LOAD_BYTES;
+    uint64_t left = b->len - l->at, most = m->options.load_piece;
     size_t len = (size_t)(left < most ? left : most);
     buf_clear(&l->piece);
     *out = (struct raft_job){

@@ -313,6 +313,7 @@ void server_start(struct server *s)
         .snapshot_piece = t->w.seed % 4 == 0   ? 1
                           : t->w.seed % 4 == 2 ? 1000 + (uint32_t)(t->w.seed % 5000)
                                                : 0,
+        .load_piece = t->w.seed % 5 == 0 ? 100 + (uint32_t)(t->w.seed % 1000) : 0,
         .lapse_check_ms = 500,
         .rules = TREE_RULE_RECONFIG | TREE_RULE_EXTENDED_TYPES | TREE_RULE_ENFORCE_QUOTA,
         .digest_every = 20 + t->w.seed % 200,
