@@ -2,9 +2,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev test: runs every part and counts. A line a test on stdout, the rest in build/log/.
 
-    run.py [PART...]     gcc units clang sim coverage mutants fuzz lint words differ clients
+    run.py [PART...]     gcc units clang cost sim coverage mutants fuzz lint words differ clients
                          patroni moving zoo repair commands input cluster disk ensemble
-                         chaos crowd confined backup; none: all
+                         chaos crowd confined backup bench; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -316,23 +316,32 @@ def backup(part):
     part.report_lines("/usr/bin/python3", "tests/cluster/backup.py", env=SANITIZED)
 
 
+def bench(part):
+    part.report_lines("/usr/bin/python3", "bench/tree.py", "--check")
+    part.report_lines("/usr/bin/python3", "bench/check_load.py")
+
+
 def crowd(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/chaos/crowd.py")
+
+
+def cost(part):
+    part.report_lines("/usr/bin/python3", "tests/cost/cost.py")
 
 
 def lint(part):
     part.report_lines("tests/lint/lint.sh")
 
 
-PARTS = {"gcc": gcc, "units": units, "clang": clang, "sim": sim,
+PARTS = {"gcc": gcc, "units": units, "clang": clang, "cost": cost, "sim": sim,
          "coverage": coverage, "mutants": mutants,
          "fuzz": fuzz, "lint": lint, "words": words, "differ": differ, "clients": clients,
          "patroni": patroni, "moving": moving, "zoo": zoo, "repair": repair,
          "commands": commands,
          "input": bad_input, "cluster": cluster, "disk": disk,
          "ensemble": ensemble, "chaos": chaos, "crowd": crowd,
-         "confined": confined, "backup": backup}
+         "confined": confined, "backup": backup, "bench": bench}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
 

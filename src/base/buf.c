@@ -32,30 +32,26 @@ void buf_clear(struct buf *b)
     }
 }
 
-uint8_t *buf_reserve(struct buf *b, size_t n)
+uint8_t *buf_grow(struct buf *b, size_t n)
 {
     CHECK(n < SIZE_MAX / 4);
-    if (b->room - b->len < n || b->data == NULL) { /* never NULL + 0 */
-        /* Take back what was consumed when that is most of it; else grow. */
-        if (b->data != NULL && b->gone > 0 && b->gone >= b->len &&
-            b->gone + b->room - b->len >= n) {
-            memmove(b->data - b->gone, b->data, b->len);
-        } else {
-            size_t cap = b->len + n < 64 ? 64 : (b->len + n) + (b->len + n) / 2;
-            uint8_t *bigger = mem_alloc(cap);
-            if (b->data != NULL && b->len > 0)
-                memcpy(bigger, b->data, b->len);
-            if (b->data != NULL)
-                mem_free(b->data - b->gone);
-            b->data = bigger;
-            b->room = cap;
-            b->gone = 0;
-            return b->data + b->len;
-        }
+    /* Take back what was consumed when that is most of it; else a larger one. */
+    if (b->data != NULL && b->gone > 0 && b->gone >= b->len &&
+        b->gone + b->room - b->len >= n) {
+        memmove(b->data - b->gone, b->data, b->len);
         b->data -= b->gone;
         b->room += b->gone;
-        b->gone = 0;
+    } else {
+        size_t cap = b->len + n < 64 ? 64 : (b->len + n) + (b->len + n) / 2;
+        uint8_t *bigger = mem_alloc(cap);
+        if (b->data != NULL && b->len > 0)
+            memcpy(bigger, b->data, b->len);
+        if (b->data != NULL)
+            mem_free(b->data - b->gone);
+        b->data = bigger;
+        b->room = cap;
     }
+    b->gone = 0;
     return b->data + b->len;
 }
 
@@ -75,20 +71,6 @@ void buf_add(struct buf *b, const void *data, size_t n)
 }
 
 void buf_add_str(struct buf *b, const char *s) { buf_add(b, s, strlen(s)); }
-
-void buf_add_u8(struct buf *b, uint8_t v) { buf_add(b, &v, 1); }
-
-void buf_add_be32(struct buf *b, uint32_t v)
-{
-    be32_put(buf_reserve(b, 4), v);
-    b->len += 4;
-}
-
-void buf_add_be64(struct buf *b, uint64_t v)
-{
-    be64_put(buf_reserve(b, 8), v);
-    b->len += 8;
-}
 
 void buf_put_be32(struct buf *b, size_t at, uint32_t v)
 {

@@ -21,15 +21,19 @@ void buf_free(struct buf *b);
 void buf_wipe(struct buf *b);  /* likewise, of a secret: nothing of it is left in memory */
 void buf_clear(struct buf *b); /* keeps the memory */
 
+uint8_t *buf_grow(struct buf *b, size_t n); /* buf_reserve() when it does not fit */
+
 /* Makes room for n more bytes and returns where they go; buf_added() counts them in. */
-uint8_t *buf_reserve(struct buf *b, size_t n);
+static inline uint8_t *buf_reserve(struct buf *b, size_t n)
+{
+    if (b->data != NULL && b->room - b->len >= n)
+        return b->data + b->len;
+    return buf_grow(b, n); /* also of an empty one: never NULL + 0 */
+}
 void buf_added(struct buf *b, size_t n);
 
 void buf_add(struct buf *b, const void *data, size_t n);
 void buf_add_str(struct buf *b, const char *s);
-void buf_add_u8(struct buf *b, uint8_t v);
-void buf_add_be32(struct buf *b, uint32_t v);
-void buf_add_be64(struct buf *b, uint64_t v);
 void buf_put_be32(struct buf *b, size_t at, uint32_t v); /* overwrites; at + 4 <= len */
 #if defined(__GNUC__)
 __attribute__((format(printf, 2, 3)))
@@ -62,6 +66,24 @@ static inline void be64_put(uint8_t *p, uint64_t v)
 {
     be32_put(p, (uint32_t)(v >> 32));
     be32_put(p + 4, (uint32_t)v);
+}
+
+static inline void buf_add_u8(struct buf *b, uint8_t v)
+{
+    *buf_reserve(b, 1) = v;
+    b->len++;
+}
+
+static inline void buf_add_be32(struct buf *b, uint32_t v)
+{
+    be32_put(buf_reserve(b, 4), v);
+    b->len += 4;
+}
+
+static inline void buf_add_be64(struct buf *b, uint64_t v)
+{
+    be64_put(buf_reserve(b, 8), v);
+    b->len += 8;
 }
 
 #endif

@@ -29,6 +29,7 @@
     M(raft_learner_counts, "a learner counts for what is committed")                        \
     M(raft_old_life_votes, "the disk of a server's earlier life votes when it comes back")  \
     M(raft_old_image_counts, "a voter that has lost what it acknowledged counts on")        \
+    M(raft_gone_unasked, "who loses its connection to the leader deposes it at once")       \
     M(digest_ignored, "a replica whose tree differs goes on")                               \
     M(digest_leader_right, "the leader's digest is the right one, whatever the others have") \
     M(digest_snapshot_blind, "a snapshot is sent that nobody has compared")                 \
@@ -36,6 +37,7 @@
     M(store_damage_cut, "a log that is damaged in the middle is cut there")                 \
     M(repair_lost_ignored, "a store that is gone counts as one that never was")             \
     M(reconfig_forgotten, "a new leader does not go on with a reconfig")                    \
+    M(reconfig_text_kept, "whom /zookeeper/config names is not looked at again")            \
     M(reconfig_unlike_raft, "/zookeeper/config is not set when a server joins or leaves")   \
     M(raft_remove_blindly, "a voter is let go though those that answer are no majority without it") \
     M(address_lease_from_answer, "the lease counts from the answer, not from the question") \
@@ -53,6 +55,10 @@
     M(member_no_grace, "a new leader counts sessions from their creation")                  \
     M(member_forward_again_at_once, "a forward is sent again before it is known to be lost") \
     M(member_sync_local, "sync is answered without asking the leader")                      \
+    M(member_event_in_reply, "what setWatches tells of is written into its answer")         \
+    M(member_spare_kept, "a connection begins with what another one was sent")              \
+    M(clients_rest_lost, "a frame that is cut by the network loses its beginning")          \
+    M(clients_rest_twice, "the end of a frame that was cut is taken for the next one, too") \
     M(member_event_after_reply, "watch events are sent after the reply that shows the change")\
     M(member_read_only_write, "a server without a quorum acknowledges a write")             \
     M(member_read_only_for_all, "a server without a quorum serves reads to who has not asked") \

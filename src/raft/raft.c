@@ -372,6 +372,7 @@ uint64_t raft_entry_term(const struct raft *r, uint64_t index)
 }
 
 const struct raft_members *raft_members(const struct raft *r) { return &r->members; }
+uint64_t raft_members_index(const struct raft *r) { return r->members_index; }
 
 const struct raft_members *raft_members_applied(const struct raft *r)
 {

@@ -13,6 +13,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/mutant.h"
 
 #define READ_CHUNK 65536
 #define KEEPALIVE_S 30    /* a client whose machine is gone is noticed */
@@ -25,19 +26,23 @@ struct client_address {
     unsigned n;
 };
 
+/* What a connection is given a time for. */
+enum waits { WAITS_CONNECT, WAITS_IDLE, WAITS_LINGER, WAITS_N, WAITS_NOT = WAITS_N };
+
 struct client_conn {
     struct hash_link by_id;
     struct client_address *from; /* NULL: not counted */
     TAILQ_ENTRY(client_conn) in_paused;
+    TAILQ_ENTRY(client_conn) in_waiting; /* unless WAITS_NOT */
+    uint64_t due_ms;
     struct clients *clients;
     uint64_t id;
     uv_tcp_t tcp;
-    uv_timer_t timer; /* until the first frame; until the last bytes are taken */
-    unsigned handles;
-    bool any_frame; /* so a four-letter word is no longer possible */
-    bool known;     /* the member has been told of it, and has not closed it */
-    bool ending;    /* closes when everything is sent */
-    bool lingers;   /* and then waits for the client to close */
+    enum waits waits; /* until the first frame; until the last bytes are taken */
+    bool any_frame;   /* so a four-letter word is no longer possible */
+    bool known;       /* the member has been told of it, and has not closed it */
+    bool ending;      /* closes when everything is sent */
+    bool lingers;     /* and then waits for the client to close */
     bool closing, paused;
     struct buf in;
     size_t unsent;
@@ -49,13 +54,17 @@ struct clients {
     uv_tcp_t listener;
     struct hash_table conns, addresses;
     TAILQ_HEAD(, client_conn) paused;
+    TAILQ_HEAD(client_queue, client_conn) waiting[WAITS_N]; /* who is due first, first */
+    uv_timer_t timer;                                       /* one for all of them */
+    uint64_t wake_ms;                                       /* when it fires; UINT64_MAX: not */
     uint64_t last_id;
     uint32_t frame_max;       /* bytes */
     size_t max;               /* connections */
     const char *max_name;     /* the limit that it is */
     uint64_t refused, say_ms; /* connections since it was said; when it may be said again */
     char chunk[READ_CHUNK];   /* of who reads now: the idle hold no memory */
-    bool stopping, listener_closed;
+    bool stopping;
+    unsigned handles; /* of its own that are not closed */
     struct clients_facts facts;
 };
 
@@ -67,7 +76,7 @@ struct client_write {
 
 static void free_if_done(struct clients *c)
 {
-    if (c->stopping && c->listener_closed && c->conns.count == 0) {
+    if (c->stopping && c->handles == 0 && c->conns.count == 0) {
         hash_free(&c->conns);
         hash_free(&c->addresses);
         mem_free(c);
@@ -112,6 +121,44 @@ static void address_leave(struct client_conn *k)
     mem_free(a);
 }
 
+/* ---- time ---- */
+
+static void too_late(uv_timer_t *timer);
+
+static uint64_t wait_ms(const struct clients *c, enum waits waits)
+{
+    switch (waits) {
+    case WAITS_CONNECT: return (uint64_t)c->options.settings->no_session_ms;
+    case WAITS_IDLE: return CLIENT_IDLE_MS;
+    case WAITS_LINGER: return CLIENT_LINGER_MS;
+    case WAITS_N: break;
+    }
+    return 0;
+}
+
+static void wait_not(struct client_conn *k)
+{
+    if (k->waits != WAITS_NOT)
+        TAILQ_REMOVE(&k->clients->waiting[k->waits], k, in_waiting);
+    k->waits = WAITS_NOT;
+}
+
+/* The timer may be early: it looks again. */
+static void wait_for(struct client_conn *k, enum waits waits)
+{
+    struct clients *c = k->clients;
+    uint64_t ms = wait_ms(c, waits);
+
+    wait_not(k);
+    k->waits = waits;
+    k->due_ms = uv_now(c->loop) + ms;
+    TAILQ_INSERT_TAIL(&c->waiting[waits], k, in_waiting);
+    if (k->due_ms < c->wake_ms) {
+        c->wake_ms = k->due_ms;
+        uv_timer_start(&c->timer, too_late, ms, 0);
+    }
+}
+
 /* ---- the end of a connection ---- */
 
 static void handle_closed(uv_handle_t *h)
@@ -119,8 +166,6 @@ static void handle_closed(uv_handle_t *h)
     struct client_conn *k = h->data;
     struct clients *c = k->clients;
 
-    if (--k->handles > 0)
-        return;
     /* Here and not in conn_close_now(): that may run inside the member's own turn. */
     if (k->known && !c->stopping) {
         c->options.woken(c->options.ctx);
@@ -137,12 +182,12 @@ static void conn_close_now(struct client_conn *k)
     if (k->closing)
         return;
     k->closing = true;
+    wait_not(k);
     address_leave(k);
     if (k->paused)
         TAILQ_REMOVE(&k->clients->paused, k, in_paused);
     k->paused = false;
     uv_close((uv_handle_t *)&k->tcp, handle_closed);
-    uv_close((uv_handle_t *)&k->timer, handle_closed);
 }
 
 static struct client_conn *find(const struct clients *c, uint64_t id)
@@ -159,13 +204,23 @@ static struct client_conn *find(const struct clients *c, uint64_t id)
 
 /* ---- out ---- */
 
-static void too_long(uv_timer_t *timer)
+static void too_late(uv_timer_t *timer)
 {
-    struct client_conn *k = timer->data;
+    struct clients *c = timer->data;
+    uint64_t now = uv_now(c->loop), next = UINT64_MAX;
 
-    if (!k->any_frame && !k->ending)
-        k->clients->facts.no_session_total++;
-    conn_close_now(k);
+    for (enum waits w = 0; w < WAITS_N; w++) {
+        struct client_conn *k;
+        while ((k = TAILQ_FIRST(&c->waiting[w])) != NULL && k->due_ms <= now) {
+            c->facts.no_session_total += w == WAITS_CONNECT;
+            conn_close_now(k);
+        }
+        if (k != NULL && k->due_ms < next)
+            next = k->due_ms;
+    }
+    c->wake_ms = next;
+    if (next != UINT64_MAX)
+        uv_timer_start(&c->timer, too_late, next - now, 0);
 }
 
 /* Everything is sent. Who was answered a word may still send a line end, or more; closed at
@@ -179,7 +234,7 @@ static void sent_all(struct client_conn *k)
         conn_close_now(k);
         return;
     }
-    uv_timer_start(&k->timer, too_long, CLIENT_LINGER_MS, 0);
+    wait_for(k, WAITS_LINGER);
 }
 
 static void written(uv_write_t *req, int status)
@@ -251,7 +306,7 @@ static void end(struct client_conn *k)
     if (k->unsent == 0)
         sent_all(k);
     else
-        uv_timer_start(&k->timer, too_long, CLIENT_IDLE_MS, 0);
+        wait_for(k, WAITS_IDLE);
 }
 
 void clients_close(struct clients *c, uint64_t conn)
@@ -266,34 +321,12 @@ void clients_close(struct clients *c, uint64_t conn)
 
 /* ---- in ---- */
 
-static void take_frames(struct client_conn *k);
-
 static void conn_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
 {
     struct client_conn *k = h->data;
 
     (void)suggested;
     *out = uv_buf_init(k->clients->chunk, READ_CHUNK);
-}
-
-static void conn_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
-{
-    struct client_conn *k = s->data;
-
-    if (n < 0 && k->lingers && k->unsent > 0) {
-        uv_read_stop(s); /* it will say no more, but may still listen */
-        return;
-    }
-    if (n < 0) {
-        k->clients->facts.dropped_total += !k->ending;
-        conn_close_now(k);
-        return;
-    }
-    if (k->ending) /* what stands behind a word is of no interest */
-        return;
-    buf_add(&k->in, b->base, (size_t)n);
-    k->clients->options.woken(k->clients->options.ctx);
-    take_frames(k);
 }
 
 /* It has asked for more than it has taken, or than has been answered. */
@@ -310,17 +343,16 @@ static void pause_reading(struct client_conn *k)
     TAILQ_INSERT_TAIL(&k->clients->paused, k, in_paused);
 }
 
-static bool take_word(struct client_conn *k)
+static bool take_word(struct client_conn *k, const uint8_t *data, size_t len)
 {
     struct buf answer = {0};
     k->lingers = true;
-    enum word_result result = k->clients->options.word(k->clients->options.ctx, k->id,
-                                                       k->in.data, k->in.len, &answer);
+    enum word_result result =
+        k->clients->options.word(k->clients->options.ctx, k->id, data, len, &answer);
 
     k->lingers = result == WORD_DONE;
     if (k->lingers) {
         send_bytes(k, answer.data, answer.len);
-        buf_clear(&k->in);
         if (k->known) /* it counts for nothing while it lingers */
             member_client_closed(k->clients->options.member, k->id);
         k->known = false;
@@ -331,14 +363,22 @@ static bool take_word(struct client_conn *k)
     return result != WORD_NONE;
 }
 
-static void take_all_frames(struct client_conn *k)
+static bool may_take(const struct client_conn *k)
+{
+    return !k->closing && !k->ending && !k->paused;
+}
+
+/* Gives the member the whole frames that data begins with, and returns how many bytes they
+ * were. */
+static size_t take_frames(struct client_conn *k, const uint8_t *data, size_t n)
 {
     struct member *m = k->clients->options.member;
+    size_t at = 0;
 
-    while (!k->closing && !k->ending && k->in.len >= 4) {
-        uint32_t len = be32_get(k->in.data);
-        if (!k->any_frame && take_word(k))
-            return;
+    while (may_take(k) && n - at >= 4) {
+        uint32_t len = be32_get(data + at);
+        if (!k->any_frame && take_word(k, data + at, n - at))
+            break;
         if (len == 0 || len > (k->any_frame ? k->clients->frame_max : CLIENT_CONNECT_MAX)) {
             log_event(LOG_WARNING, "client_closed", LOG_U("conn", k->id),
                       LOG_S("limit", !k->any_frame              ? "CLIENT_CONNECT_MAX"
@@ -346,29 +386,63 @@ static void take_all_frames(struct client_conn *k)
                                                                 : "jute.maxbuffer"),
                       LOG_U("frame", len));
             conn_close_now(k);
-            return;
+            break;
         }
-        if (k->in.len < 4 + (size_t)len)
-            return;
+        if (n - at - 4 < len)
+            break;
         if (!k->any_frame) {
             k->any_frame = true;
-            uv_timer_stop(&k->timer);
+            wait_not(k);
         }
         if (k->known)
-            member_client_frame(m, k->id, k->in.data + 4, len);
-        buf_consume(&k->in, 4 + (size_t)len);
-        if (is_blocked(k)) {
+            member_client_frame(m, k->id, data + at + 4, len);
+        at += 4 + (size_t)len;
+        if (is_blocked(k))
             pause_reading(k);
-            return;
-        }
     }
+    return at;
 }
 
-static void take_frames(struct client_conn *k)
+/* What is kept of earlier reads: the beginning of a frame, or, while it was paused, more. */
+static void take_kept(struct client_conn *k)
 {
-    take_all_frames(k);
-    if (k->in.len == 0)
+    buf_consume(&k->in, take_frames(k, k->in.data, k->in.len));
+    if (k->in.len == 0 || k->ending)
         buf_free(&k->in);
+}
+
+/* Frames are taken from where they were read; only a beginning that is kept is completed first,
+ * by as many bytes as it lacks. */
+static void conn_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
+{
+    struct client_conn *k = s->data;
+
+    if (n < 0 && k->lingers && k->unsent > 0) {
+        uv_read_stop(s); /* it will say no more, but may still listen */
+        return;
+    }
+    if (n < 0) {
+        k->clients->facts.dropped_total += !k->ending;
+        conn_close_now(k);
+        return;
+    }
+    if (k->ending) /* what stands behind a word is of no interest */
+        return;
+    const uint8_t *at = (const uint8_t *)b->base, *end = at + n;
+    k->clients->options.woken(k->clients->options.ctx);
+    while (may_take(k) && k->in.len > 0 && at < end) {
+        size_t whole = k->in.len < 4 ? 4 : 4 + (size_t)be32_get(k->in.data);
+        size_t lacks = whole - k->in.len;
+        size_t some = lacks < (size_t)(end - at) ? lacks : (size_t)(end - at);
+        buf_add(&k->in, at, some);
+        if (!MUTANT(clients_rest_twice))
+            at += some;
+        take_kept(k);
+    }
+    if (may_take(k))
+        at += take_frames(k, at, (size_t)(end - at));
+    if (at < end && !k->closing && !k->ending && !MUTANT(clients_rest_lost))
+        buf_add(&k->in, at, (size_t)(end - at));
 }
 
 bool clients_wait(const struct clients *c)
@@ -381,9 +455,10 @@ bool clients_wait(const struct clients *c)
     return false;
 }
 
-void clients_resume(struct clients *c)
+bool clients_resume(struct clients *c)
 {
     struct client_conn *k, *next;
+    bool any = false;
 
     TAILQ_FOREACH_SAFE(k, &c->paused, in_paused, next)
     {
@@ -391,10 +466,12 @@ void clients_resume(struct clients *c)
             continue;
         TAILQ_REMOVE(&c->paused, k, in_paused);
         k->paused = false;
-        take_frames(k);
-        if (!k->closing && !k->ending && !k->paused)
+        any = true;
+        take_kept(k);
+        if (may_take(k))
             (void)uv_read_start((uv_stream_t *)&k->tcp, conn_alloc, conn_read);
     }
+    return any;
 }
 
 /* Somebody who tries again at once must not fill the log. */
@@ -425,9 +502,9 @@ static void accepted(uv_stream_t *listener, int status)
     k = mem_new(struct client_conn);
     k->clients = c;
     k->id = ++c->last_id;
-    CHECK(uv_tcp_init(c->loop, &k->tcp) == 0 && uv_timer_init(c->loop, &k->timer) == 0);
-    k->tcp.data = k->timer.data = k;
-    k->handles = 2;
+    k->waits = WAITS_NOT;
+    CHECK(uv_tcp_init(c->loop, &k->tcp) == 0);
+    k->tcp.data = k;
     hash_insert(&c->conns, &k->by_id, hash_u64(k->id));
     if (uv_accept(listener, (uv_stream_t *)&k->tcp) != 0) {
         conn_close_now(k);
@@ -448,7 +525,7 @@ static void accepted(uv_stream_t *listener, int status)
     c->options.woken(c->options.ctx);
     member_client_opened(c->options.member, k->id, text);
     k->known = true;
-    uv_timer_start(&k->timer, too_long, (uint64_t)c->options.settings->no_session_ms, 0);
+    wait_for(k, WAITS_CONNECT);
     if (uv_read_start((uv_stream_t *)&k->tcp, conn_alloc, conn_read) != 0)
         conn_close_now(k);
 }
@@ -488,11 +565,11 @@ void clients_each(const struct clients *c, clients_visit *visit, void *ctx)
 
 /* ---- life ---- */
 
-static void listener_closed(uv_handle_t *h)
+static void own_closed(uv_handle_t *h)
 {
     struct clients *c = h->data;
 
-    c->listener_closed = true;
+    c->handles--;
     free_if_done(c);
 }
 
@@ -528,8 +605,12 @@ int clients_start(struct clients **out, uv_loop_t *loop, const struct clients_op
     if (c->frame_max > MEMBER_FRAME_LIMIT)
         c->frame_max = MEMBER_FRAME_LIMIT;
     TAILQ_INIT(&c->paused);
-    CHECK(uv_tcp_init(loop, &c->listener) == 0);
-    c->listener.data = c;
+    for (enum waits w = 0; w < WAITS_N; w++)
+        TAILQ_INIT(&c->waiting[w]);
+    CHECK(uv_tcp_init(loop, &c->listener) == 0 && uv_timer_init(loop, &c->timer) == 0);
+    c->listener.data = c->timer.data = c;
+    c->handles = 2;
+    c->wake_ms = UINT64_MAX;
     int err = uv_ip4_addr(options->listen_address, options->port, &a);
     if (err == 0)
         err = uv_tcp_bind(&c->listener, (const struct sockaddr *)&a, 0);
@@ -558,5 +639,6 @@ void clients_stop(struct clients *c)
         struct client_conn *k = HASH_ENTRY(l, struct client_conn, by_id);
         conn_close_now(k);
     }
-    uv_close((uv_handle_t *)&c->listener, listener_closed);
+    uv_close((uv_handle_t *)&c->listener, own_closed);
+    uv_close((uv_handle_t *)&c->timer, own_closed);
 }

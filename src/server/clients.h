@@ -46,8 +46,9 @@ void clients_stop(struct clients *c);
 /* For struct member_io. */
 void clients_send(struct clients *c, uint64_t conn, const uint8_t *data, size_t len);
 void clients_close(struct clients *c, uint64_t conn);
-/* After the member has been flushed: reads again from those that are no longer busy. */
-void clients_resume(struct clients *c);
+/* After the member has been flushed: reads again from those that are no longer busy. True: from
+ * somebody; what he had sent already may be for the next flush. */
+bool clients_resume(struct clients *c);
 /* Somebody could be resumed now: another turn is due. */
 bool clients_wait(const struct clients *c);
 

@@ -103,6 +103,7 @@ void member_free(struct member *m)
 
     while ((l = hash_walk_first(&m->conns, &w)) != NULL)
         conn_free(m, HASH_ENTRY(l, struct conn, by_id));
+    conn_ids_drop(m);
     readonly_drop(m);
     hash_free(&m->locals);
     mem_free(m->gone);
@@ -114,7 +115,10 @@ void member_free(struct member *m)
     hash_free(&m->conns_by_session);
     snapshot_free(m);
     digest_drop(m);
+    while (m->spares_n > 0)
+        buf_free(&m->spares[--m->spares_n]);
     buf_free(&m->condemned);
+    buf_free(&m->config_text);
     buf_free(&m->scratch);
     buf_free(&m->entry);
     buf_free(&m->reply);
@@ -412,6 +416,12 @@ static int add_from(struct member *m, const uint8_t *data, size_t len)
         return ERR_MALFORMED;
     (void)add(m, &one.v[0]); /* who asked looks at the result */
     return 0;
+}
+
+void member_peer_gone(struct member *m, uint64_t from)
+{
+    if (m->condemned.len == 0)
+        raft_gone(m->raft, m->now_ms, from);
 }
 
 int member_peer(struct member *m, uint64_t from, const uint8_t *data, size_t len)

@@ -37,6 +37,8 @@ static void doom(struct member *m, struct conn *c)
 
 struct conn *conn_find(const struct member *m, uint64_t id)
 {
+    if (m->heard != NULL && m->heard->id == id)
+        return m->heard;
     struct hash_link *l = hash_first(&m->conns, hash_u64(id));
 
     for (; l != NULL; l = hash_next(l)) {
@@ -71,6 +73,13 @@ static void ids_unref(struct ids *ids)
 {
     if (ids != NULL && --ids->refs == 0)
         mem_free(ids);
+}
+
+static struct ids *ids_ref(struct ids *ids)
+{
+    if (ids != NULL)
+        ids->refs++;
+    return ids;
 }
 
 static bool ids_has(const struct ids *ids, const struct buf *one)
@@ -109,6 +118,27 @@ static bool ids_add(struct conn *c, const char *scheme, const void *id, size_t l
     }
     buf_free(&b);
     return fits;
+}
+
+/* Many connections come from one address: what they have proven by it is the same list. */
+static void ids_share(struct member *m, struct conn *c)
+{
+    struct ids *last = m->ids_last;
+
+    if (c->ids == NULL || last == NULL || last->len != c->ids->len ||
+        memcmp(last->bytes, c->ids->bytes, last->len) != 0) {
+        ids_unref(last);
+        m->ids_last = ids_ref(c->ids);
+        return;
+    }
+    ids_unref(c->ids);
+    c->ids = ids_ref(last);
+}
+
+void conn_ids_drop(struct member *m)
+{
+    ids_unref(m->ids_last);
+    m->ids_last = NULL;
 }
 
 static struct request *request_new(struct member *m, enum request_kind kind, int32_t xid,
@@ -176,19 +206,75 @@ static void pop(struct member *m, struct conn *c, struct request *r)
     m->facts.outstanding--;
 }
 
+/* ---- frames out ---- */
+
+/* Room for what a turn has for a connection is taken from those that have been sent, and goes
+ * back there: so nothing is allocated again and again, and who is idle holds none. */
+static struct buf *out_of(struct member *m, struct conn *c)
+{
+    if (c->out.data == NULL && m->spares_n > 0)
+        c->out = m->spares[--m->spares_n];
+    return &c->out;
+}
+
+static void out_sent(struct member *m, struct conn *c)
+{
+    if (!MUTANT(member_spare_kept))
+        buf_clear(&c->out);
+    if (m->spares_n < MEMBER_SPARES_MAX && c->out.room <= MEMBER_SPARE_BYTES_MAX) {
+        m->spares[m->spares_n++] = c->out;
+        c->out = (struct buf){0};
+    } else {
+        buf_free(&c->out);
+    }
+}
+
+#define REPLY_HEADER 20 /* with the frame's length */
+
+/* A reply is written where it is sent from: first room for its header, then, by the caller, the
+ * body, then the header. */
+static size_t reply_begin(struct member *m, struct conn *c)
+{
+    struct buf *out = out_of(m, c);
+    size_t at = out->len;
+
+    (void)buf_reserve(out, REPLY_HEADER);
+    buf_added(out, REPLY_HEADER);
+    return at;
+}
+
+static void reply_end(struct member *m, struct conn *c, size_t at, int32_t xid, int64_t zxid,
+                      int err)
+{
+    const struct wire_reply_header h = {.xid = xid, .zxid = zxid, .err = err};
+    struct buf *out = &c->out;
+    size_t end = err == 0 ? out->len : at + REPLY_HEADER;
+
+    out->len = at;
+    (void)wire_frame_begin(out);
+    wire_reply_header_encode(&h, out);
+    out->len = end;
+    wire_frame_end(out, at + 4);
+    mark_dirty(m, c);
+    m->facts.replies_total++;
+    stats_sent(m, c, xid == WIRE_XID_PING ? SENT_PING : SENT_REPLY, end - at - 4);
+}
+
 static void reply(struct member *m, struct conn *c, int32_t xid, int64_t zxid, int err,
                   const struct buf *body)
 {
-    const struct wire_reply_header h = {.xid = xid, .zxid = zxid, .err = err};
-    size_t at = wire_frame_begin(&c->out);
+    size_t at = reply_begin(m, c);
 
-    wire_reply_header_encode(&h, &c->out);
     if (err == 0 && body != NULL)
         buf_add(&c->out, body->data, body->len);
-    wire_frame_end(&c->out, at);
-    mark_dirty(m, c);
-    m->facts.replies_total++;
-    stats_sent(m, c, xid == WIRE_XID_PING ? SENT_PING : SENT_REPLY, c->out.len - at);
+    reply_end(m, c, at, xid, zxid, err);
+}
+
+static struct buf *late_of(struct conn *c)
+{
+    if (c->late == NULL)
+        c->late = mem_new(struct buf);
+    return c->late;
 }
 
 void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
@@ -205,7 +291,7 @@ void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, co
     const struct wire_reply_header h = {.xid = WIRE_XID_NOTIFICATION, .zxid = -1};
     const struct wire_watcher_event e = {(int32_t)event, WIRE_STATE_CONNECTED,
                                          wire_bytes(path, path_len)};
-    struct buf *out = MUTANT(member_event_after_reply) ? &c->late : &c->out;
+    struct buf *out = MUTANT(member_event_after_reply) ? late_of(c) : out_of(m, c);
     size_t at = wire_frame_begin(out);
     wire_reply_header_encode(&h, out);
     wire_watcher_event_encode(&e, out);
@@ -225,12 +311,13 @@ static void connect_reply(struct member *m, struct conn *c, int64_t session, int
         .password = wire_bytes(password != NULL ? password : none, TREE_PASSWORD_LEN),
         .read_only = c->has_read_only_byte ? m->read_only : WIRE_ABSENT,
     };
-    size_t at = wire_frame_begin(&c->out);
+    struct buf *out = out_of(m, c);
+    size_t at = wire_frame_begin(out);
 
-    wire_connect_response_encode(&a, &c->out);
-    wire_frame_end(&c->out, at);
+    wire_connect_response_encode(&a, out);
+    wire_frame_end(out, at);
     mark_dirty(m, c);
-    stats_sent(m, c, SENT_CONNECT, c->out.len - at);
+    stats_sent(m, c, SENT_CONNECT, out->len - at);
 }
 
 static void serve_read(struct member *m, struct conn *c, const struct ids *ids, int32_t xid,
@@ -238,9 +325,17 @@ static void serve_read(struct member *m, struct conn *c, const struct ids *ids, 
 {
     const struct tree_caller caller = {c->id, c->session, m->options.rules, ids_list(ids)};
 
-    buf_clear(&m->reply);
-    int err = tree_read(m->tree, m->watches, &caller, op, body, len, &m->reply);
-    reply(m, c, xid, tree_zxid(m->tree), err, &m->reply);
+    if ((op == WIRE_OP_SET_WATCHES || op == WIRE_OP_SET_WATCHES2) &&
+        !MUTANT(member_event_in_reply)) {
+        /* What they tell of comes before their reply, which has no body. */
+        buf_clear(&m->reply);
+        int err = tree_read(m->tree, m->watches, &caller, op, body, len, &m->reply);
+        reply(m, c, xid, tree_zxid(m->tree), err, &m->reply);
+    } else {
+        size_t at = reply_begin(m, c);
+        int err = tree_read(m->tree, m->watches, &caller, op, body, len, &c->out);
+        reply_end(m, c, at, xid, tree_zxid(m->tree), err);
+    }
     stats_answered(m, c, op, xid, tree_zxid(m->tree), came_ms, false);
     if (watches_count(m->watches) > m->options.watches_max)
         limits_watches(m, c);
@@ -577,8 +672,8 @@ void member_client_opened(struct member *m, uint64_t conn, const char *address)
     c->opened_wall_ms = m->wall_ms;
     c->heard_ms = m->now_ms;
     stats_conn_clear(&c->stats);
-    strncpy(c->address, address, sizeof c->address - 1);
-    (void)ids_add(c, "ip", c->address, strlen(c->address));
+    (void)ids_add(c, "ip", address, strlen(address));
+    ids_share(m, c);
     TAILQ_INIT(&c->requests);
     hash_insert(&m->conns, &c->by_id, hash_u64(conn));
     m->facts.connections++;
@@ -590,6 +685,7 @@ void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, s
     struct wire_request_header h;
     struct wire_in in = wire_in(data, len);
 
+    m->heard = c;
     if (c == NULL || c->doomed)
         return;
     m->facts.requests_total++;
@@ -675,11 +771,15 @@ void conn_free(struct member *m, struct conn *c)
     if (c->touched)
         TAILQ_REMOVE(&m->touched, c, in_touched);
     limits_gone(m, c->id);
+    if (m->heard == c)
+        m->heard = NULL;
     hash_remove(&m->conns, &c->by_id);
     m->facts.connections--;
     ids_unref(c->ids);
     buf_free(&c->out);
-    buf_free(&c->late);
+    if (c->late != NULL)
+        buf_free(c->late);
+    mem_free(c->late);
     mem_free(c);
 }
 
@@ -699,12 +799,14 @@ void member_client_closed(struct member *m, uint64_t conn)
 
 static void hand_over(struct member *m, struct conn *c)
 {
-    if (c->late.len > 0)
-        buf_add(&c->out, c->late.data, c->late.len);
-    buf_clear(&c->late);
+    if (c->late != NULL) {
+        buf_add(out_of(m, c), c->late->data, c->late->len);
+        buf_clear(c->late);
+    }
     if (c->out.len > 0)
         m->io.send_client(m->io.ctx, c->id, c->out.data, c->out.len);
-    buf_clear(&c->out);
+    if (c->out.data != NULL)
+        out_sent(m, c);
     if (c->doomed) {
         m->io.close_client(m->io.ctx, c->id);
         conn_free(m, c);

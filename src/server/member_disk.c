@@ -111,12 +111,13 @@ static struct disk_fact *fact_of(struct member *m, uint64_t id, bool is_new)
         struct disk_fact *o = &m->disk.others[i];
         if (o->id == id)
             return o;
-        if (o->id == RAFT_NOBODY || raft_member_find(raft_members(m->raft), o->id) == NULL)
+        if (is_new &&
+            (o->id == RAFT_NOBODY || raft_member_find(raft_members(m->raft), o->id) == NULL))
             free_one = o;
     }
-    if (is_new && free_one != NULL)
+    if (free_one != NULL)
         *free_one = (struct disk_fact){.id = id};
-    return is_new ? free_one : NULL;
+    return free_one;
 }
 
 int disk_told(struct member *m, uint64_t from, const uint8_t *data, size_t len)

@@ -29,6 +29,8 @@
  * nobody may add to what he has asked already, and no session is opened. */
 #define MEMBER_ALL_REQUESTS_MAX (256u << 20)
 #define MEMBER_REPLY_BYTES_MAX (1u << 20)   /* of one connection and turn; one may pass it */
+#define MEMBER_SPARES_MAX 1024              /* buffers that wait to be filled again */
+#define MEMBER_SPARE_BYTES_MAX (16u << 10)  /* each of them; larger ones are given back */
 #define MEMBER_ORIGINS_MAX 256              /* servers' incarnations remembered in one term */
 #define MEMBER_FORWARD_BYTES_MAX (1u << 20) /* of one message; a single write may pass it */
 #define MEMBER_RETRY_MS 100                 /* an unanswered forward or question is repeated */
@@ -116,7 +118,6 @@ struct conn {
     struct hash_link by_session; /* CONN_OPEN only */
     uint64_t id;
     enum conn_state state;
-    char address[48];
     struct ids *ids;
     int64_t session;
     bool has_read_only_byte;      /* the client knows read-only mode: so the reply has it too */
@@ -127,8 +128,8 @@ struct conn {
     unsigned counted_n; /* of them, for globalOutstandingLimit: those with an xid above 0 */
     size_t requests_bytes;
     struct local *local; /* CONN_OPEN, in read-only mode: its session; or NULL */
-    struct buf out;      /* what this batch of events has for the client */
-    struct buf late;     /* only for a planted fault */
+    struct buf out;      /* what this batch of events has for the client; mostly none */
+    struct buf *late;    /* only for a planted fault */
     TAILQ_ENTRY(conn) in_dirty;
     TAILQ_ENTRY(conn) in_touched;
     bool dirty, touched;
@@ -251,6 +252,10 @@ struct member {
     uint64_t incarnation;
 
     struct hash_table conns, conns_by_session;
+    struct conn *heard; /* whose frame was the last: mostly the next is, too; or NULL */
+    struct buf spares[MEMBER_SPARES_MAX]; /* empty: for conn.out */
+    unsigned spares_n;
+    struct ids *ids_last;     /* of the connection that was opened last: a reference; or NULL */
     size_t requests_bytes;    /* all requests that there are, with their structs */
     size_t large_bytes;       /* of the large ones among them */
     struct request_list held; /* not let into work yet, the oldest first */
@@ -289,8 +294,11 @@ struct member {
         *reconfig; /* of a client here: its first entry is applied; index: its zxid */
     uint64_t config_proposed; /* leader: index of the last SET_CONFIG in this term */
     uint64_t config_set_ms;   /* leader: when one was applied last, or when it began to lead */
-    int64_t reconfig_zxid;    /* leader: which reconfig the two below are about */
-    uint64_t reconfig_ms;     /* when we began with it */
+    struct buf config_text;   /* leader: the znode's, if it says what raft's members are */
+    uint64_t config_text_index; /* where in the log these stand, + 1; 0: not known yet */
+    uint64_t config_told_at;    /* leader: the znode says it at this applied index, + 1 */
+    int64_t reconfig_zxid;      /* leader: which reconfig the two below are about */
+    uint64_t reconfig_ms;       /* when we began with it */
     bool reconfig_gives_up;
     uint64_t hand_over_ms; /* when leadership may be offered again */
 
@@ -336,6 +344,7 @@ void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, co
                       size_t path_len, const struct wire_list *acl);
 void conn_flush(struct member *m);
 void conn_close_all(struct member *m);
+void conn_ids_drop(struct member *m);
 struct conn *conn_of_session(struct member *m, int64_t session);
 struct conn *conn_find(const struct member *m, uint64_t id);
 /* Answers a connect request of a client that may only read; session 0: there is none. */

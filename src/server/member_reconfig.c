@@ -29,6 +29,7 @@ void reconfig_lead(struct member *m)
     m->config_proposed = 0;
     m->config_set_ms = m->now_ms;
     m->reconfig_zxid = 0;
+    m->config_text_index = m->config_told_at = 0;
 }
 
 bool reconfig_begun(struct member *m, struct request *r, int64_t zxid, int err)
@@ -183,19 +184,53 @@ static void propose(struct member *m, int64_t answers, int err, const struct buf
     buf_free(&body);
 }
 
-/* What the znode says: its text without the version, and as lines. */
-static size_t config_now(const struct member *m, const char **text, struct ensemble *lines)
+/* What the znode says: its text, and how much of it stands before the line of the version. */
+static size_t config_text(const struct member *m, const char **text, size_t *all)
 {
     const uint8_t *data = NULL;
     size_t len = 0;
 
     (void)tree_get(m->tree, "/zookeeper/config", &data, &len);
     *text = (const char *)data;
-    if (ensemble_parse(lines, *text, len) != 0)
-        lines->n = 0;
+    *all = len;
     while (len > 0 && data[len - 1] != '\n')
         len--;
     return len > 0 ? len - 1 : 0;
+}
+
+/* The same, and as lines. */
+static size_t config_now(const struct member *m, const char **text, struct ensemble *lines)
+{
+    size_t all, len = config_text(m, text, &all);
+
+    if (ensemble_parse(lines, *text, all) != 0)
+        lines->n = 0;
+    return len;
+}
+
+/* The znode says just what raft's members are, so nobody is leaving, either. In nearly each
+ * turn it is so: their text is kept until they are others, and what was found until something
+ * is applied. */
+static bool is_told(struct member *m)
+{
+    uint64_t index = raft_members_index(m->raft), applied = raft_applied(m->raft);
+    bool is_known = m->config_text_index == index + 1 ||
+                    (MUTANT(reconfig_text_kept) && m->config_text_index != 0);
+    const char *was;
+    size_t all;
+
+    if (is_known && m->config_told_at == applied + 1)
+        return true;
+    size_t len = config_text(m, &was, &all);
+    if (!is_known) {
+        m->config_text_index = index + 1;
+        buf_clear(&m->config_text);
+        members_text(raft_members(m->raft), &m->config_text);
+    }
+    bool is_so =
+        len == m->config_text.len && (len == 0 || memcmp(was, m->config_text.data, len) == 0);
+    m->config_told_at = is_so ? applied + 1 : 0;
+    return is_so;
 }
 
 /* Removes one whose leaving the znode has told, when it may have read that. */
@@ -303,6 +338,6 @@ void reconfig_drive(struct member *m)
         return;
     if (zxid != 0)
         change(m, zxid, text, len);
-    else
+    else if (!is_told(m))
         tell(m);
 }

@@ -190,12 +190,13 @@ static int load_node(struct tree_loader *l, enum snapshot_tag tag, const uint8_t
     struct node *v = nodes_at(&t->nodes, id);
     l->nodes[l->in.nodes++] = id;
     v->czxid = (int64_t)be64_get(p + 8);
-    v->mzxid = (int64_t)be64_get(p + 16);
     int64_t pzxid = (int64_t)be64_get(p + 24);
     v->ctime = (int64_t)be64_get(p + 32);
-    v->mtime = (int64_t)be64_get(p + 40);
-    v->version = (int32_t)be32_get(p + 48);
-    v->aversion = (int32_t)be32_get(p + 52);
+    const struct node_changes c = {.mzxid = (int64_t)be64_get(p + 16),
+                                   .mtime = (int64_t)be64_get(p + 40),
+                                   .version = (int32_t)be32_get(p + 48),
+                                   .aversion = (int32_t)be32_get(p + 52)};
+    nodes_load_changes(&t->nodes, id, &c);
     int32_t creates = (int32_t)be32_get(p + 56);
     v->acl = l->acls[acl];
     acls_ref(&t->acls, v->acl);

@@ -150,12 +150,13 @@ static int load_node(struct loader *l)
     struct node *v = nodes_at(&t->nodes, id);
     l->nodes[l->nodes_n++] = id;
     v->czxid = wire_get_i64(&numbers);
-    v->mzxid = wire_get_i64(&numbers);
+    struct node_changes c = {.mzxid = wire_get_i64(&numbers)};
     int64_t pzxid = wire_get_i64(&numbers);
     v->ctime = wire_get_i64(&numbers);
-    v->mtime = wire_get_i64(&numbers);
-    v->version = wire_get_i32(&numbers);
-    v->aversion = wire_get_i32(&numbers);
+    c.mtime = wire_get_i64(&numbers);
+    c.version = wire_get_i32(&numbers);
+    c.aversion = wire_get_i32(&numbers);
+    nodes_load_changes(&t->nodes, id, &c);
     int32_t creates = wire_get_i32(&numbers);
     uint32_t acl = (uint32_t)wire_get_i32(&numbers);
     int32_t kind = wire_get_i32(&numbers);

@@ -52,6 +52,9 @@ static void save_node(struct tree *t, uint32_t id)
     struct saving *sv = t->saving;
     const struct node *v = nodes_at(&t->nodes, id);
     struct family f = nodes_family_get(&t->nodes, id);
+    struct node_changes c = nodes_changes(&t->nodes, id);
+    size_t name_len;
+    const char *name = nodes_name(&t->nodes, id, &name_len);
     enum snapshot_tag tag = TAG_PERSISTENT;
     uint64_t more = 0;
 
@@ -66,29 +69,29 @@ static void save_node(struct tree *t, uint32_t id)
     uint32_t acl = place_of_acl(sv, t->acls.rows[v->acl]);
     size_t data_len = v->data_len > 0 ? (size_t)v->data_len : 0;
     size_t head_len = SNAPSHOT_NODE_LEN + (tag == TAG_PERSISTENT ? 0 : SNAPSHOT_MORE_LEN);
-    uint8_t *p = buf_reserve(&sv->out, head_len + v->name_len + data_len);
+    uint8_t *p = buf_reserve(&sv->out, head_len + name_len + data_len);
 
-    buf_added(&sv->out, head_len + v->name_len + data_len);
+    buf_added(&sv->out, head_len + name_len + data_len);
     be32_put(p, tag);
     be32_put(p + 4, id == NODE_ROOT ? 0 : sv->places[v->parent] - 1);
     be64_put(p + 8, (uint64_t)v->czxid);
-    be64_put(p + 16, (uint64_t)v->mzxid);
+    be64_put(p + 16, (uint64_t)c.mzxid);
     be64_put(p + 24, (uint64_t)f.pzxid);
     be64_put(p + 32, (uint64_t)v->ctime);
-    be64_put(p + 40, (uint64_t)v->mtime);
-    be32_put(p + 48, (uint32_t)v->version);
-    be32_put(p + 52, (uint32_t)v->aversion);
+    be64_put(p + 40, (uint64_t)c.mtime);
+    be32_put(p + 48, (uint32_t)c.version);
+    be32_put(p + 52, (uint32_t)c.aversion);
     be32_put(p + 56, MUTANT(tree_seq_not_saved) ? f.children : (uint32_t)f.creates);
     be32_put(p + 60, acl);
     if (tag != TAG_PERSISTENT)
         be64_put(p + 64, more);
     p += head_len;
-    be32_put(p - 8, v->name_len);
+    be32_put(p - 8, (uint32_t)name_len);
     be32_put(p - 4, (uint32_t)v->data_len);
-    if (v->name_len > 0)
-        memcpy(p, node_name(v), v->name_len);
+    if (name_len > 0)
+        memcpy(p, name, name_len);
     if (data_len > 0)
-        memcpy(p + v->name_len, node_data(v), data_len);
+        memcpy(p + name_len, nodes_data(&t->nodes, id), data_len);
     sv->places[id] = ++sv->in.nodes;
     nodes_path(&t->nodes, id, &sv->path);
     sv->sum += tree_digest_node(t, id, (const char *)sv->path.data, sv->path.len);

@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "wire/wire.h"
 
+#include <string.h>
+
 #include "base/check.h"
 #include "base/err.h"
 
@@ -16,7 +18,8 @@ static const uint8_t *take(struct wire_in *in, size_t n)
     return in->at - n;
 }
 
-/* One get and one put for each type. Range rules live here and only here. */
+/* For each type: how it is read, how many bytes it takes, and how it is written into room that
+ * is there (put returns where it ends). Range rules live here and only here. */
 
 static int32_t get_i32(struct wire_in *in)
 {
@@ -32,8 +35,20 @@ static int64_t get_i64(struct wire_in *in)
     return p != NULL ? (int64_t)be64_get(p) : 0;
 }
 
-static void put_i32(struct buf *out, int32_t v) { buf_add_be32(out, (uint32_t)v); }
-static void put_i64(struct buf *out, int64_t v) { buf_add_be64(out, (uint64_t)v); }
+static size_t size_i32(int32_t v) { return (void)v, 4; }
+static size_t size_i64(int64_t v) { return (void)v, 8; }
+
+static uint8_t *put_i32(uint8_t *at, int32_t v)
+{
+    be32_put(at, (uint32_t)v);
+    return at + 4;
+}
+
+static uint8_t *put_i64(uint8_t *at, int64_t v)
+{
+    be64_put(at, (uint64_t)v);
+    return at + 8;
+}
 
 static bool get_flag(struct wire_in *in)
 {
@@ -42,7 +57,13 @@ static bool get_flag(struct wire_in *in)
     return p != NULL && *p != 0;
 }
 
-static void put_flag(struct buf *out, bool v) { buf_add_u8(out, v ? 1 : 0); }
+static size_t size_flag(bool v) { return (void)v, 1; }
+
+static uint8_t *put_flag(uint8_t *at, bool v)
+{
+    *at = v ? 1 : 0;
+    return at + 1;
+}
 
 static int8_t get_flag_or_end(struct wire_in *in)
 {
@@ -51,10 +72,11 @@ static int8_t get_flag_or_end(struct wire_in *in)
     return get_flag(in) ? 1 : 0;
 }
 
-static void put_flag_or_end(struct buf *out, int8_t v)
+static size_t size_flag_or_end(int8_t v) { return v != WIRE_ABSENT; }
+
+static uint8_t *put_flag_or_end(uint8_t *at, int8_t v)
 {
-    if (v != WIRE_ABSENT)
-        put_flag(out, v != 0);
+    return v != WIRE_ABSENT ? put_flag(at, v != 0) : at;
 }
 
 static struct wire_bytes get_bytes(struct wire_in *in)
@@ -70,16 +92,24 @@ static struct wire_bytes get_bytes(struct wire_in *in)
     return b;
 }
 
-static void put_bytes(struct buf *out, struct wire_bytes b)
+static size_t size_bytes(struct wire_bytes b)
 {
     CHECK(b.len >= -1);
-    put_i32(out, b.len);
-    if (b.len > 0)
-        buf_add(out, b.data, (size_t)b.len);
+    return b.len > 0 ? 4 + (size_t)b.len : 4;
+}
+
+static uint8_t *put_bytes(uint8_t *at, struct wire_bytes b)
+{
+    at = put_i32(at, b.len);
+    if (b.len <= 0)
+        return at;
+    memcpy(at, b.data, (size_t)b.len);
+    return at + b.len;
 }
 
 static struct wire_bytes get_text_or_null(struct wire_in *in) { return get_bytes(in); }
-static void put_text_or_null(struct buf *out, struct wire_bytes b) { put_bytes(out, b); }
+static size_t size_text_or_null(struct wire_bytes b) { return size_bytes(b); }
+static uint8_t *put_text_or_null(uint8_t *at, struct wire_bytes b) { return put_bytes(at, b); }
 
 static struct wire_bytes get_text(struct wire_in *in)
 {
@@ -90,11 +120,13 @@ static struct wire_bytes get_text(struct wire_in *in)
     return b;
 }
 
-static void put_text(struct buf *out, struct wire_bytes b)
+static size_t size_text(struct wire_bytes b)
 {
     CHECK(b.len >= 0);
-    put_bytes(out, b);
+    return size_bytes(b);
 }
+
+static uint8_t *put_text(uint8_t *at, struct wire_bytes b) { return put_bytes(at, b); }
 
 static void skip_text(struct wire_in *in) { (void)get_bytes(in); }
 
@@ -125,20 +157,29 @@ static struct wire_list get_list(struct wire_in *in, void (*skip)(struct wire_in
     return l;
 }
 
-static void put_list(struct buf *out, struct wire_list l)
+static size_t size_list(struct wire_list l)
 {
     CHECK(l.count >= -1 && (l.count > 0 || l.len == 0));
-    put_i32(out, l.count);
+    return 4 + l.len;
+}
+
+static uint8_t *put_list(uint8_t *at, struct wire_list l)
+{
+    at = put_i32(at, l.count);
     if (l.len > 0)
-        buf_add(out, l.data, l.len);
+        memcpy(at, l.data, l.len);
+    return at + l.len;
 }
 
 static struct wire_list get_texts(struct wire_in *in) { return get_list(in, skip_text); }
 static struct wire_list get_acls(struct wire_in *in) { return get_list(in, skip_acl); }
 static struct wire_list get_ids(struct wire_in *in) { return get_list(in, skip_id); }
-static void put_texts(struct buf *out, struct wire_list l) { put_list(out, l); }
-static void put_acls(struct buf *out, struct wire_list l) { put_list(out, l); }
-static void put_ids(struct buf *out, struct wire_list l) { put_list(out, l); }
+static size_t size_texts(struct wire_list l) { return size_list(l); }
+static uint8_t *put_texts(uint8_t *at, struct wire_list l) { return put_list(at, l); }
+static size_t size_acls(struct wire_list l) { return size_list(l); }
+static uint8_t *put_acls(uint8_t *at, struct wire_list l) { return put_list(at, l); }
+static size_t size_ids(struct wire_list l) { return size_list(l); }
+static uint8_t *put_ids(uint8_t *at, struct wire_list l) { return put_list(at, l); }
 
 static struct wire_stat get_stat(struct wire_in *in)
 {
@@ -148,23 +189,43 @@ static struct wire_stat get_stat(struct wire_in *in)
     return s;
 }
 
-static void put_stat(struct buf *out, struct wire_stat s) { wire_stat_encode(&s, out); }
+#define SIZE(type, name) +size_##type(s.name)
+static size_t size_stat(struct wire_stat s) { return 0 WIRE_STAT(SIZE); }
+#undef SIZE
 
+#define PUT(type, name) at = put_##type(at, s.name);
+static uint8_t *put_stat(uint8_t *at, struct wire_stat s)
+{
+    WIRE_STAT(PUT)
+    return at;
+}
+#undef PUT
+
+/* A record is written in one piece: first how long it is, then its fields. */
 #define GET(type, name) r->name = get_##type(in);
-#define PUT(type, name) put_##type(out, r->name);
-#define RECORD(rec, FIELDS)                                           \
-    int wire_##rec##_decode(struct wire_##rec *r, struct wire_in *in) \
-    {                                                                 \
-        FIELDS(GET)                                                   \
-        if (in->err != 0)                                             \
-            *r = (struct wire_##rec){0};                              \
-        return in->err;                                               \
-    }                                                                 \
-    void wire_##rec##_encode(const struct wire_##rec *r, struct buf *out) { FIELDS(PUT) }
+#define SIZE(type, name) +size_##type(r->name)
+#define PUT(type, name) at = put_##type(at, r->name);
+#define RECORD(rec, FIELDS)                                               \
+    int wire_##rec##_decode(struct wire_##rec *r, struct wire_in *in)     \
+    {                                                                     \
+        FIELDS(GET)                                                       \
+        if (in->err != 0)                                                 \
+            *r = (struct wire_##rec){0};                                  \
+        return in->err;                                                   \
+    }                                                                     \
+    void wire_##rec##_encode(const struct wire_##rec *r, struct buf *out) \
+    {                                                                     \
+        size_t size = 0 FIELDS(SIZE);                                     \
+        uint8_t *at = buf_reserve(out, size);                             \
+        FIELDS(PUT)                                                       \
+        (void)at;                                                         \
+        out->len += size;                                                 \
+    }
 /* cppcheck-suppress ctuuninitvar ; a decoder writes *r, whatever it held */
 WIRE_RECORDS(RECORD)
 #undef RECORD
 #undef PUT
+#undef SIZE
 #undef GET
 
 int32_t wire_get_i32(struct wire_in *in) { return get_i32(in); }
@@ -239,7 +300,9 @@ int wire_ids_decode(struct wire_list *out, const uint8_t *data, size_t len)
 void wire_text_encode(const void *data, size_t len, struct buf *out)
 {
     CHECK(len <= INT32_MAX);
-    put_text(out, wire_bytes(data, len));
+    const struct wire_bytes b = wire_bytes(data, len);
+    (void)put_text(buf_reserve(out, 4 + len), b);
+    out->len += 4 + len;
 }
 
 size_t wire_frame_begin(struct buf *out)

@@ -206,8 +206,9 @@ static bool fake_has_writes(const struct fake_handle *f)
     return false;
 }
 
-/* The bytes are read, so that a freed buffer is found. */
-static size_t fake_take(struct fake_handle *f, const uv_buf_t *b)
+/* The bytes are read, so that a freed buffer is found. is_queued: what is too much waits here.
+ */
+static size_t fake_take(struct fake_handle *f, const uv_buf_t *b, bool is_queued)
 {
     size_t n = b->len < f->room ? b->len : f->room;
 
@@ -216,7 +217,7 @@ static size_t fake_take(struct fake_handle *f, const uv_buf_t *b)
         f->room -= n;
     f->taken += n;
     if (fake.keeps)
-        buf_add(&f->out, b->base, b->len);
+        buf_add(&f->out, b->base, is_queued ? b->len : n);
     return n;
 }
 
@@ -224,10 +225,18 @@ int uv_try_write(uv_stream_t *s, const uv_buf_t bufs[], unsigned n)
 {
     struct fake_handle *f = fake_of(s);
 
-    CHECK(n == 1 && !f->is_closing);
+    size_t taken = 0;
+
+    CHECK(n >= 1 && !f->is_closing);
     if (!f->is_open || fake_has_writes(f) || f->room == 0)
         return f->is_open || f->connect != NULL ? UV_EAGAIN : UV_EBADF;
-    return (int)fake_take(f, &bufs[0]);
+    for (unsigned i = 0; i < n; i++) {
+        size_t now = fake_take(f, &bufs[i], false);
+        taken += now;
+        if (now < bufs[i].len)
+            break;
+    }
+    return (int)taken;
 }
 
 int uv_write(uv_write_t *req, uv_stream_t *s, const uv_buf_t bufs[], unsigned n,
@@ -238,7 +247,7 @@ int uv_write(uv_write_t *req, uv_stream_t *s, const uv_buf_t bufs[], unsigned n,
     CHECK(n == 1 && !f->is_closing);
     if ((!f->is_open && f->connect == NULL) || fake.writes_n == FAKE_WRITES_MAX)
         return UV_EBADF;
-    (void)fake_take(f, &bufs[0]);
+    (void)fake_take(f, &bufs[0], true);
     req->handle = s;
     fake.writes[fake.writes_n++] = (struct fake_write){req, done, f};
     return 0;

@@ -129,7 +129,7 @@ static void turn(struct world *w)
             member_job_done(w->member, shelf_job(&w->shelf, &job));
             member_flush(w->member);
         }
-        clients_resume(w->clients);
+        (void)clients_resume(w->clients);
         fake_closes();
     } while (clients_wait(w->clients));
 }

@@ -273,7 +273,7 @@ static void what_changes_by_itself_is_found(void **state)
     assert_int_equal(create(w, "/a", "data", 0), 0);
     (void)tree_saving_begin(w->tree);
     uint32_t id = nodes_find(&w->tree->nodes, "/a", 2);
-    nodes_at(&w->tree->nodes, id)->mtime ^= 4;
+    nodes_at(&w->tree->nodes, id)->ctime ^= 4;
     assert_int_equal(tree_saving_next(w->tree, 1000000, &b), TREE_SAVING_WRONG);
     tree_saving_digests(w->tree, &counted, &anew);
     assert_true(counted != anew);
