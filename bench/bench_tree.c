@@ -18,6 +18,7 @@
 
 #define DATA_LEN 100
 #define IN_DIRECTORY 1000
+#define PORTION (64u << 10)
 
 static struct tree *tree;
 static struct buf acl_bytes, body, reply;
@@ -28,6 +29,14 @@ static double now(void)
     struct timespec t;
 
     clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
+}
+
+static double cpu_seconds(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
     return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
 }
 
@@ -204,16 +213,30 @@ static void longest(unsigned n)
 
 static void snapshots(void)
 {
-    struct buf b = {0};
-    double start = now();
+    struct buf b = {0}, portion = {0};
+    double start = now(), cpu = cpu_seconds(), worst = 0;
+    unsigned portions = 0;
 
-    tree_save(tree, &b);
-    printf("%-44s %6.0f ms, %.0f MB\n", "snapshot saved", 1e3 * (now() - start),
-           (double)b.len / 1e6);
+    (void)tree_saving_begin(tree);
+    for (enum tree_saving is = TREE_SAVING_MORE; is == TREE_SAVING_MORE; portions++) {
+        double began = now();
+        is = tree_saving_next(tree, PORTION, &portion);
+        worst = now() - began > worst ? now() - began : worst;
+        CHECK(is != TREE_SAVING_WRONG);
+        buf_add(&b, portion.data, portion.len);
+        buf_clear(&portion);
+    }
+    tree_saving_end(tree);
+    printf("%-44s %6.0f ms, %.0f of the processor's, %.0f MB in %u portions, worst %.1f ms\n",
+           "snapshot saved", 1e3 * (now() - start), 1e3 * (cpu_seconds() - cpu),
+           (double)b.len / 1e6, portions, 1e3 * worst);
     start = now();
+    cpu = cpu_seconds();
     struct tree *back = tree_load(9, b.data, b.len);
     CHECK(back != NULL && tree_digest(back) == tree_digest(tree));
-    printf("%-44s %6.0f ms\n", "snapshot loaded", 1e3 * (now() - start));
+    printf("%-44s %6.0f ms, %.0f of the processor's\n", "snapshot loaded",
+           1e3 * (now() - start), 1e3 * (cpu_seconds() - cpu));
+    buf_free(&portion);
     tree_free(back);
     buf_free(&b);
 }

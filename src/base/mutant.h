@@ -111,6 +111,11 @@
     M(watch_stays, "a one-shot watch stays after its event")                                \
     M(watch_recursive_shallow, "a recursive watch sees nothing below its children")         \
     M(client_recursive_forgotten, "a recursive watch is not set again on a new connection") \
+    M(tree_saving_changed, "a snapshot has data that were set after its entry")             \
+    M(tree_saving_deleted, "a snapshot lacks what was deleted while it was taken")          \
+    M(tree_saving_family, "a snapshot counts children that were made after its entry")      \
+    M(tree_saving_newcomer, "a snapshot has znodes that were made after its entry")         \
+    M(tree_saving_attached, "a snapshot has sessions as they were after its entry")         \
     M(tree_seq_not_saved, "sequence counters are not in the snapshot")                      \
     M(tree_version_ignored, "a set does not look at the version that it was asked for")     \
     M(tree_lapse_blindly, "a container goes though it has got a child meanwhile")           \

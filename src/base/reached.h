@@ -26,14 +26,17 @@
     R(raft_renewed, OFTEN, "a server that has lost its disk becomes a learner")                \
     R(raft_reads_dropped, OFTEN, "reads wait for a quorum when the leader falls")              \
     R(raft_snapshot_to_two, OFTEN, "a snapshot is sent to two at once")                        \
+    R(raft_snapshot_piece_waits, OFTEN, "a piece comes while the disk has the one before")     \
     R(raft_snapshot_pieces, OFTEN, "a snapshot comes in several pieces")                       \
     R(raft_snapshot_piece_twice, RARE, "a piece comes that is there, or too early")            \
     R(raft_snapshot_middle, OFTEN, "a piece comes of a snapshot whose begin is not there")     \
     R(raft_snapshot_begun_anew, OFTEN, "another snapshot begins before one is whole")          \
-    R(raft_snapshot_upon_unsaved, RARE, "a snapshot comes while an earlier one is not on disk") \
     R(raft_snapshot_not_needed, OFTEN, "a snapshot is offered that is not needed any more")    \
     R(raft_leader_gone, OFTEN, "a follower hears that the leader's process has ended")         \
     R(raft_timeout_now, OFTEN, "a leader has another one stand for election at once")          \
+    R(member_snapshot_overtaken, OFTEN, "entries are applied while a snapshot is written")     \
+    R(member_install_upon_install, RARE, "a newer tree comes while one is being loaded")       \
+    R(store_pieces_anew, OFTEN, "a snapshot is begun anew while one is half written")          \
     R(store_snapshot_older, RARE, "the newest snapshot is damaged, and an older one is taken") \
     R(store_torn, OFTEN, "the log ends in what is no record")                                  \
     R(store_sync_failed, OFTEN, "a save fails, and with it the store")                         \
@@ -54,6 +57,8 @@
     R(tree_multi_undone, OFTEN, "a transaction is undone")                                     \
     R(tree_expired, OFTEN, "the ensemble ends a session")                                      \
     R(tree_expired_ephemerals, OFTEN, "its ephemerals go with it")                             \
+    R(tree_saved_before_change, OFTEN, "what changes is not yet in the snapshot under way")    \
+    R(tree_saving_number_again, OFTEN, "a new znode gets a number that the snapshot looks at") \
     R(tree_watch_missed, OFTEN, "an event that was missed is told when the watch is set again") \
     R(tree_watch_again, OFTEN, "a watch that missed nothing is set again")                     \
     R(tree_watch_persistent_again, OFTEN, "a persistent watch is set again")                   \

@@ -131,9 +131,12 @@ struct raft {
     uint64_t round, answered_round; /* the leader's last round; the last one we answered */
     bool is_answer_owed;            /* until the term is saved */
     struct {
-        struct raft_blob *blob; /* data is blob->len bytes in the end; have of them so far */
-        uint64_t term, have, room;
+        struct raft_blob *blob; /* the disk has `have` of its bytes */
+        uint64_t term, have;
+        bool is_waiting; /* a piece, for the disk */
     } incoming;
+    struct buf piece; /* it, also while the disk writes it; the message that brought it: */
+    uint64_t piece_from, piece_at;
 
     /* leader.c; `round` above is then the last round that we started */
     uint64_t leader_since_ms;
@@ -143,6 +146,21 @@ struct raft {
     bool is_transfer_sent;
     bool is_send_owed; /* peers may have something to be sent */
     struct raft_blob *snapshot_out;
+    uint64_t held; /* see raft_hold() */
+    struct {
+        bool is_there, is_wanted;
+        uint64_t at, wanted_at;
+        struct buf data;
+    } sending; /* the piece of snapshot_out that was read last */
+
+    /* The job that is out; is_stale: nobody wants its result any more. */
+    struct {
+        bool is_out, is_stale;
+        enum raft_job_kind kind;
+        struct raft_members members;
+        uint64_t at;
+        struct buf data; /* READ */
+    } job;
     struct raft_went_back went_back; /* id RAFT_NOBODY: nothing to be told */
 
     /* read.c: both are arrays used from `first` on */
@@ -202,6 +220,7 @@ void raft_snapshot_out_drop(struct raft *r, bool even_if_used);
 int raft_on_chunk(struct raft *r, const struct raft_msg *m);
 int raft_on_chunk_answer(struct raft *r, struct peer *p, const struct raft_msg *m);
 void raft_incoming_drop(struct raft *r);
+void raft_snapshot_free(struct raft *r);
 bool raft_chunk_fill(const struct raft *r, struct raft_msg *m, struct buf *members);
 
 /* save.c */

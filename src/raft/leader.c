@@ -249,6 +249,7 @@ void raft_lead_end(struct raft *r)
         REACHED(raft_fell_in_change);
     raft_reads_drop(r);
     raft_snapshot_out_drop(r, true);
+    r->held = 0;
     r->transfer_to = RAFT_NOBODY;
     r->is_send_owed = false;
 }

@@ -70,7 +70,7 @@ void raft_free(struct raft *r)
         return;
     raft_save_free(r);
     raft_incoming_drop(r);
-    raft_blob_unref(r->snapshot_out);
+    raft_snapshot_free(r);
     raft_log_free(&r->log);
     mem_free(r->config_at);
     mem_free(r->reads);
@@ -301,6 +301,8 @@ static void compact(struct raft *r, uint64_t upto)
         else
             upto = r->snapshot_out->index;
     }
+    if (r->held != 0 && upto > r->held && r->log.bytes <= RAFT_LOG_BYTES_MAX * 3ull / 4)
+        upto = r->held;
     if (upto <= r->log.base)
         return;
     raft_config_compacted(r, upto);

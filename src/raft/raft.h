@@ -87,19 +87,35 @@ struct raft_entry *raft_entry_new(uint64_t index, uint64_t term, enum raft_entry
 struct raft_entry *raft_entry_ref(struct raft_entry *e);
 void raft_entry_unref(struct raft_entry *e);
 
-/* A snapshot's bytes, counted likewise. */
+/* A snapshot, counted likewise. */
 struct raft_blob {
     unsigned refs;
     uint64_t index, term; /* the last entry that it contains */
     struct raft_members members;
     size_t len;
-    uint8_t *data;
+    uint8_t *data; /* NULL: only the store has it */
 };
 struct raft_blob *raft_blob_new_take(uint64_t index, uint64_t term,
                                      const struct raft_members *members, uint8_t *data,
                                      size_t len); /* takes over data (mem_alloc) */
 struct raft_blob *raft_blob_ref(struct raft_blob *b);
 void raft_blob_unref(struct raft_blob *b);
+
+/* What the disk is asked for beside saves: a piece of a snapshot, one at a time. */
+enum raft_job_kind {
+    RAFT_JOB_KEEP,    /* write one of our own; with its last piece it is there */
+    RAFT_JOB_RECEIVE, /* write one that the leader sends; the save with it makes it count */
+    RAFT_JOB_READ,    /* read one that is there */
+};
+struct raft_job {
+    enum raft_job_kind kind;
+    uint64_t index, term;
+    const struct raft_members *members; /* borrowed until it is done; READ: NULL */
+    uint64_t size;                      /* of all of it */
+    uint64_t at; /* where the piece belongs; writing goes upwards from 0 */
+    size_t len;
+    uint8_t *data; /* borrowed until it is done */
+};
 
 struct raft_options {
     uint64_t id;
@@ -208,17 +224,26 @@ void raft_saved(struct raft *r, uint64_t now_ms);
  * NULL: none now. Only what is on this server's disk too is given out, so that a snapshot
  * of the state machine never runs ahead of the log on disk. */
 const struct raft_entry *raft_apply_take(struct raft *r);
-/* A received snapshot that the state machine must load before applying goes on (it is
- * already saved). The caller owns the reference. NULL: none. */
+/* A received snapshot that the state machine must load before applying goes on (the store has
+ * it). NULL: none. It may be replaced by a newer one. When it is loaded, it is taken; the
+ * caller owns the reference. */
+const struct raft_blob *raft_install_wanted(const struct raft *r);
 struct raft_blob *raft_install_take(struct raft *r);
 
 bool raft_read_take(struct raft *r, uint64_t *ctx, uint64_t *index);
 
-/* Some follower needs a snapshot and there is none at hand: serialise the state machine
- * now (as of raft_applied, with raft_members_applied) and give it: the caller's reference
- * passes over. Streamed in RAFT_SNAPSHOT_CHUNKs, then dropped. */
+/* Some follower needs a snapshot and there is none at hand: take one (as of raft_applied, with
+ * raft_members_applied), let the store have it, and give it: the caller's reference passes
+ * over. It is read and sent in RAFT_SNAPSHOT_CHUNKs, then dropped. Until it is given,
+ * raft_hold(index) keeps the entries behind it, unless they are too many; 0: no longer. */
 bool raft_snapshot_wanted(const struct raft *r);
 void raft_snapshot_give(struct raft *r, uint64_t now_ms, struct raft_blob *b);
+void raft_hold(struct raft *r, uint64_t index);
+uint64_t raft_snapshot_sent(const struct raft *r); /* its index; 0: none is being sent */
+
+/* Received pieces to be written, and those to be read that are to be sent. */
+bool raft_job_take(struct raft *r, struct raft_job *out);
+void raft_job_done(struct raft *r, uint64_t now_ms, int err);
 
 /* The store has a snapshot up to index: entries up to it, less `keep`, leave the memory.
  * Above half of RAFT_LOG_BYTES_MAX applied entries leave it without being told. */

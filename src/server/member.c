@@ -75,6 +75,10 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.tree_bytes_max = TREE_BYTES_MAX;
     if (m->options.watches_max == 0)
         m->options.watches_max = MEMBER_WATCHES_MAX;
+    if (m->options.snapshot_piece == 0)
+        m->options.snapshot_piece = MEMBER_SNAPSHOT_PIECE;
+    if (m->options.load_piece == 0)
+        m->options.load_piece = MEMBER_LOAD_PIECE;
     m->io = *io;
     TAILQ_INIT(&m->dirty);
     TAILQ_INIT(&m->touched);
@@ -109,8 +113,7 @@ void member_free(struct member *m)
     hash_free(&m->expiries.by_session);
     hash_free(&m->conns);
     hash_free(&m->conns_by_session);
-    if (m->snapshot != NULL)
-        raft_blob_unref(m->snapshot);
+    snapshot_free(m);
     digest_drop(m);
     while (m->spares_n > 0)
         buf_free(&m->spares[--m->spares_n]);
@@ -130,28 +133,14 @@ void member_load_state(void *member, uint64_t term, uint64_t vote)
     raft_load_state(((struct member *)member)->raft, term, vote);
 }
 
-static int take_tree(struct member *m, uint64_t index, const uint8_t *data, size_t len)
-{
-    struct tree *t = tree_load(m->hash_key, data, len);
-
-    if (t == NULL)
-        return tree_is_of_other_version(data, len) ? ERR_OTHER_VERSION : ERR_CORRUPT;
-    tree_free(m->tree);
-    m->tree = t;
-    m->snapshot_index = index;
-    m->snapshot_bytes = 0;
-    return 0;
-}
-
 int member_load_snapshot(void *member, uint64_t index, uint64_t term,
                          const struct raft_members *members, const uint8_t *data, size_t len)
 {
     struct member *m = member;
-    int err = take_tree(m, index, data, len);
 
-    if (err == 0)
-        raft_load_snapshot(m->raft, index, term, members);
-    return err;
+    snapshot_load_begin(m, index, len);
+    raft_load_snapshot(m->raft, index, term, members);
+    return data != NULL ? member_load_piece(m, data, len) : 0;
 }
 
 int member_load_entry(void *member, struct raft_entry *e)
@@ -216,73 +205,6 @@ static void apply(struct member *m, const struct raft_entry *e)
     case RAFT_ENTRY_CONFIG: break; /* raft's own */
     }
     m->snapshot_bytes += e->len;
-}
-
-/* The leader sent a whole tree. Our clients' watches have missed what lies between, and so
- * may our stream: they connect again, here or elsewhere, and catch up by setWatches. */
-static void install(struct member *m, struct raft_blob *b)
-{
-    REACHED(member_installed);
-    conn_close_all(m);
-    stream_drop(m);
-    /* It was checked when it was made and again on the way; a tree that does not load now
-     * is a bug of ours, and going on with the old one would diverge. */
-    CHECK(take_tree(m, b->index, b->data, b->len) == 0);
-}
-
-/* ---- snapshots ---- */
-
-struct raft_blob *member_snapshot_now(struct member *m)
-{
-    struct buf b = {0};
-    uint64_t anew = tree_digest_anew(m->tree);
-
-    /* Memory has changed by itself, or an operation forgets to count: nobody shall have it. */
-    if (anew != tree_digest(m->tree))
-        buf_printf(member_condemn(m),
-                   "its tree has changed by itself: the digest of all that is in it is "
-                   "%016" PRIx64 ", that of all changes %016" PRIx64,
-                   anew, tree_digest(m->tree));
-
-    tree_save(m->tree, &b);
-    uint8_t *data = mem_dup(b.data, b.len);
-    size_t len = b.len;
-    buf_free(&b);
-    uint64_t index = raft_applied(m->raft) - (MUTANT(member_snapshot_apart) ? 1 : 0);
-    return raft_blob_new_take(index, raft_applied_term(m->raft), raft_members_applied(m->raft),
-                              data, len);
-}
-
-static void snapshots(struct member *m)
-{
-    uint64_t applied = raft_applied(m->raft);
-
-    if (!m->snapshotting && applied > m->snapshot_index &&
-        (applied - m->snapshot_index >= m->options.snapshot_every ||
-         m->snapshot_bytes >= MEMBER_SNAPSHOT_BYTES || disk_wants_snapshot(m))) {
-        m->snapshot = member_snapshot_now(m);
-        m->snapshotting = true;
-        m->snapshot_index = applied;
-        m->snapshot_bytes = 0;
-    }
-    if (MUTANT(digest_snapshot_blind) && raft_snapshot_wanted(m->raft))
-        raft_snapshot_give(m->raft, m->now_ms, member_snapshot_now(m));
-}
-
-struct raft_blob *member_snapshot_take(struct member *m)
-{
-    struct raft_blob *b = m->snapshot;
-
-    m->snapshot = NULL;
-    return b;
-}
-
-void member_snapshot_saved(struct member *m, uint64_t index, int err)
-{
-    m->snapshotting = false;
-    disk_snapshot_ended(m, err);
-    if (err == 0)
-        raft_compact(m->raft, index, m->options.snapshot_every / 5);
 }
 
 /* ---- the end ---- */
@@ -380,14 +302,8 @@ static void serve_or_not(struct member *m)
 static bool apply_all(struct member *m)
 {
     const struct raft_entry *e;
-    struct raft_blob *b;
     bool any = false;
 
-    while ((b = raft_install_take(m->raft)) != NULL) {
-        install(m, b);
-        raft_blob_unref(b);
-        any = true;
-    }
     while ((e = raft_apply_take(m->raft)) != NULL) {
         apply(m, e);
         any = true;
@@ -420,7 +336,7 @@ void member_flush(struct member *m)
     } while (apply_all(m) || any);
     serve_or_not(m);
     stats_leader(m);
-    snapshots(m);
+    snapshot_work(m);
     limits_forget_watches(m);
     condemn_others(m);
     if (m->condemned.len > 0) {

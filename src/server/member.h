@@ -79,6 +79,8 @@ struct member_options {
     struct raft_options raft;
     int32_t session_min_ms, session_max_ms; /* default 500, 60000 */
     uint64_t snapshot_every;                /* entries between snapshots; default 50000 */
+    uint32_t snapshot_piece;                /* bytes; default MEMBER_SNAPSHOT_PIECE */
+    uint32_t load_piece;                    /* likewise; default MEMBER_LOAD_PIECE */
     uint32_t lapse_check_ms;                /* between the leader's rounds; default 60000 */
     uint32_t lapse_per_minute_max;          /* znodes that it deletes; default 10000 */
     int64_t container_never_used_ms;        /* 0: one that never had a child stays */
@@ -108,6 +110,8 @@ void member_free(struct member *m);
 void member_load_state(void *m, uint64_t term, uint64_t vote);
 int member_load_snapshot(void *m, uint64_t index, uint64_t term,
                          const struct raft_members *members, const uint8_t *data, size_t len);
+/* data NULL: they come in pieces, and what they are is said with the last one. */
+int member_load_piece(void *m, const uint8_t *data, size_t len);
 int member_load_entry(void *m, struct raft_entry *e); /* ERR_CORRUPT: it does not follow */
 void member_start(struct member *m, uint64_t now_ms, int64_t wall_ms);
 
@@ -128,10 +132,11 @@ uint64_t member_deadline(const struct member *m);
 /* ---- the disk: see raft_save_take ---- */
 bool member_save_take(struct member *m, struct raft_save *out);
 void member_saved(struct member *m);
-/* A snapshot that the store should write now (the caller owns the reference), NULL: none.
- * One at a time; member_snapshot_saved() when store_snapshot() is done. */
-struct raft_blob *member_snapshot_take(struct member *m);
-void member_snapshot_saved(struct member *m, uint64_t index, int err);
+/* What the store should do next with snapshots: store_job(). One at a time, beside the saves,
+ * and in turn with them; member_job_done() with what came of it. */
+bool member_job_take(struct member *m, struct raft_job *out);
+void member_job_done(struct member *m, int err);
+uint64_t member_sent_snapshot(const struct member *m); /* for store_pin() */
 /* How much room there is: whenever it has been measured, at least each second or two. */
 void member_room(struct member *m, const struct member_room *room);
 

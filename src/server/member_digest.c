@@ -35,16 +35,10 @@ static void encode(uint64_t index, uint64_t digest, struct buf *out)
     buf_add_be64(out, digest);
 }
 
-static void blob_drop(struct digests *d)
-{
-    if (d->blob != NULL)
-        raft_blob_unref(d->blob);
-    d->blob = NULL;
-}
-
 void digest_drop(struct member *m)
 {
-    blob_drop(&m->digests);
+    if (!m->offer.is_agreed) /* else it goes unseen */
+        snapshot_offer_drop(m);
     m->digests.mark = m->digests.open = 0;
     m->digests.is_split = false;
 }
@@ -125,7 +119,6 @@ static void propose_mark(struct member *m)
         d->open_ms = m->now_ms;
         d->told_n = 0;
         d->changed = 0;
-        blob_drop(d);
     }
     buf_free(&body);
 }
@@ -145,8 +138,9 @@ static void look_at_open(struct member *m)
     } else if (m->now_ms >= d->open_ms + GIVE_UP_MS) {
         d->is_split = do_they_differ(d);
         m->facts.digests_unresolved_total += d->is_split;
+        if (m->offer.index == d->open)
+            snapshot_offer_drop(m);
         d->open = 0;
-        blob_drop(d);
     }
 }
 
@@ -164,7 +158,7 @@ static void send_blindly(struct member *m)
 {
     struct digests *d = &m->digests;
 
-    if (!raft_snapshot_wanted(m->raft))
+    if (!raft_snapshot_wanted(m->raft) || m->offer.is_agreed)
         d->wanted_ms = 0;
     else if (d->wanted_ms == 0)
         d->wanted_ms = m->now_ms;
@@ -173,8 +167,17 @@ static void send_blindly(struct member *m)
         if (!limits_may_send(m))
             return;
         m->facts.snapshots_unseen_total++;
-        raft_snapshot_give(m->raft, m->now_ms, member_snapshot_now(m));
+        if (snapshot_may_begin(m))
+            snapshot_begin(m);
+        if (m->own.is_active)
+            snapshot_offer(m, true);
     }
+}
+
+/* For a snapshot, which is as of one mark; one at a time is taken. */
+static bool wants_mark(const struct member *m)
+{
+    return raft_snapshot_wanted(m->raft) && m->offer.index == 0 && snapshot_may_begin(m);
 }
 
 void digest_work(struct member *m)
@@ -192,9 +195,7 @@ void digest_work(struct member *m)
         look_at_open(m);
     bool is_due = d->changed >= m->options.digest_every ||
                   (d->changed > 0 && m->now_ms >= d->changed_ms + m->options.digest_ms);
-    /* A snapshot that waits to be agreed to is one mark's. */
-    bool is_wanted = raft_snapshot_wanted(m->raft) && d->blob == NULL &&
-                     m->now_ms >= d->open_ms + SNAPSHOT_AGAIN_MS;
+    bool is_wanted = wants_mark(m) && m->now_ms >= d->open_ms + SNAPSHOT_AGAIN_MS;
     if (d->open == 0 && (is_due || is_wanted))
         propose_mark(m);
 }
@@ -208,7 +209,7 @@ uint64_t digest_deadline(const struct member *m)
         at = RAFT_NEVER;
     else if (d->open != 0)
         at = d->open_ms + GIVE_UP_MS;
-    else if (raft_snapshot_wanted(m->raft) && d->blob == NULL)
+    else if (wants_mark(m))
         at = d->open_ms + SNAPSHOT_AGAIN_MS;
     else if (d->changed > 0)
         at = d->changed_ms + m->options.digest_ms;
@@ -233,8 +234,10 @@ static void apply_mark(struct member *m, uint64_t index)
     if (leader == raft_id(m->raft)) {
         if (index == d->open)
             note_told(d, leader, digest);
-        if (index == d->mark && raft_snapshot_wanted(m->raft) && limits_may_send(m))
-            d->blob = member_snapshot_now(m);
+        if (index == d->mark && wants_mark(m) && limits_may_send(m)) {
+            snapshot_begin(m);
+            snapshot_offer(m, false);
+        }
     } else if (leader != RAFT_NOBODY) {
         buf_clear(&m->scratch);
         encode(index, digest, &m->scratch);
@@ -261,10 +264,8 @@ static void apply_agreed(struct member *m, uint64_t index, uint64_t digest)
                        " the digest was %016" PRIx64 ", and here %016" PRIx64,
                        index, digest, d->own[i].digest);
     }
-    if (d->blob != NULL && d->blob->index == index && m->condemned.len == 0) {
-        raft_snapshot_give(m->raft, m->now_ms, d->blob); /* which takes over the reference */
-        d->blob = NULL;
-    }
+    if (m->condemned.len == 0)
+        snapshot_agreed(m, index);
 }
 
 bool digest_applied(struct member *m, uint64_t index, const struct tree_txn *txn)

@@ -11,6 +11,7 @@
  *   member_session.c  questions to the leader (ping, sync) and the expiry of sessions
  *   member_sweep.c    containers and TTL znodes whose time has come
  *   member_digest.c   do all replicas have the same tree
+ *   member_snapshot.c snapshots: taken, sent, received, loaded, a piece at a time
  *   member_stats.c    what is counted, for those who watch over it
  */
 #ifndef MUSTER_MEMBER_INTERNAL_H
@@ -36,6 +37,8 @@
 #define MEMBER_TOUCH_MS 100                 /* how often activity is told to the leader */
 #define MEMBER_LEADERLESS_MS 1000           /* then the clients are sent to other servers */
 #define MEMBER_SNAPSHOT_BYTES (64u << 20)   /* of entries: a snapshot before snapshot_every */
+#define MEMBER_SNAPSHOT_PIECE (64u << 10)   /* of it, taken from the tree at once */
+#define MEMBER_LOAD_PIECE (256u << 10)      /* of one received, read and loaded at once */
 #define MEMBER_TOUCHES_MAX 10000            /* sessions named in one question */
 #define MEMBER_GRACE_MS 200                 /* to read what came while we did not run */
 #define MEMBER_IDS_BYTES_MAX (8u << 10)     /* of what one connection has proven */
@@ -205,9 +208,35 @@ struct digests {
         uint64_t id, digest;
     } told[RAFT_MEMBERS_MAX];
     unsigned told_n;
-    struct raft_blob *blob; /* taken at the open mark, for others; or NULL */
-    bool is_split;          /* the last mark's have differed, and no majority has agreed */
-    uint64_t wanted_ms;     /* since when others wait for one; 0: none does */
+    bool is_split;      /* the last mark's have differed, and no majority has agreed */
+    uint64_t wanted_ms; /* since when others wait for one; 0: none does */
+};
+
+/* A snapshot that is being taken, or was last. */
+struct own_snapshot {
+    bool is_active; /* the tree is walked */
+    bool is_out;    /* the disk has a piece */
+    uint64_t index, term, size;
+    struct raft_members members;
+    uint64_t at; /* so much of it is written */
+    struct buf piece;
+};
+
+/* It is for others as well. */
+struct offer {
+    uint64_t index; /* 0: it is not */
+    uint64_t term;  /* in which we lead */
+    bool is_agreed, is_saved;
+};
+
+/* A snapshot that the leader has sent, on its way into memory. */
+struct loading {
+    uint64_t index; /* 0: none */
+    uint64_t at, size;
+    struct tree_loader *loader;
+    bool is_out; /* the disk reads a piece */
+    uint64_t job_index;
+    struct buf piece;
 };
 
 struct member {
@@ -289,8 +318,10 @@ struct member {
     struct digests digests;
     struct buf condemned; /* why this server may not go on; empty: it may */
 
-    bool snapshotting;          /* the store writes one */
-    struct raft_blob *snapshot; /* to be taken by the shell */
+    struct own_snapshot own;
+    struct offer offer;
+    struct loading loading;
+    bool is_raft_job; /* the job that is out */
     uint64_t snapshot_index;
     uint64_t snapshot_bytes; /* of entries applied since */
     struct buf scratch, reply, entry;
@@ -431,7 +462,18 @@ bool digest_applied(struct member *m, uint64_t index, const struct tree_txn *txn
 int digest_told(struct member *m, uint64_t from, const uint8_t *data, size_t len);
 
 /* ---- member.c ---- */
-struct raft_blob *member_snapshot_now(struct member *m);
+
+/* ---- member_snapshot.c ---- */
+bool snapshot_may_begin(const struct member *m); /* none is under way, in either direction */
+void snapshot_begin(struct member *m);           /* as of now */
+/* The one just begun is for others, too: it is given to raft when the store has it and its
+ * digest is agreed on. */
+void snapshot_offer(struct member *m, bool is_agreed);
+void snapshot_agreed(struct member *m, uint64_t index);
+void snapshot_offer_drop(struct member *m);
+void snapshot_work(struct member *m); /* begins one when it is time */
+void snapshot_load_begin(struct member *m, uint64_t index, uint64_t size);
+void snapshot_free(struct member *m);
 /* From here on nothing of this server counts any more: see member_condemned(). The caller
  * writes why. */
 struct buf *member_condemn(struct member *m);

@@ -67,10 +67,22 @@ static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
                           const struct raft_members *members, const uint8_t *data, size_t len)
 {
     struct server *s = ctx;
-    uint64_t began_ms = clock_now_ms();
 
+    s->load_began_ms = clock_now_ms();
+    s->load_left = len;
     s->load_err = member_load_snapshot(s->member, index, term, members, data, len);
-    summary_add(&s->load_snapshot_ms, clock_now_ms() - began_ms);
+}
+
+static void load_piece(void *ctx, const uint8_t *data, size_t len)
+{
+    struct server *s = ctx;
+
+    if (s->load_err != 0)
+        return;
+    s->load_err = member_load_piece(s->member, data, len);
+    s->load_left -= len;
+    if (s->load_left == 0)
+        summary_add(&s->load_snapshot_ms, clock_now_ms() - s->load_began_ms);
 }
 
 static void load_entry(void *ctx, struct raft_entry *e)
@@ -659,7 +671,7 @@ static void unload(struct server *s)
 static int load(struct server *s, const struct member_options *m, const struct member_io *io,
                 bool *was_new, struct buf *why)
 {
-    const struct store_load into = {s, load_state, load_snapshot, load_entry};
+    const struct store_load into = {s, load_state, load_snapshot, load_entry, load_piece};
     struct store_facts f;
 
     s->load_err = 0;

@@ -56,6 +56,7 @@ struct server {
     struct set_aside aside;
     struct summary load_ms, load_snapshot_ms, load_entries;
     uint64_t entries_loaded, snapshot_wall_ms;
+    uint64_t load_began_ms, load_left; /* of the snapshot, while the store is opened */
     int64_t trace_mask;
     struct http_page pages[12];
     char admin_below[SETTING_TEXT_MAX + 1]; /* admin_url and a '/' */

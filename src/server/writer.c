@@ -22,10 +22,12 @@ struct writer {
     uv_async_t done;
     uv_timer_t retry, look;
     bool busy, saving, full, stopping, failing;
-    bool ending;                /* the thread's next job is to end */
-    bool looking;               /* this job only measures */
-    struct raft_save save;      /* while saving, or waiting for room */
-    struct raft_blob *snapshot; /* else */
+    bool ending;           /* the thread's next job is to end */
+    bool looking;          /* this job only measures */
+    struct raft_save save; /* while saving, or waiting for room */
+    struct raft_job job;   /* else */
+    bool has_saved;        /* what was done last: a piece of a snapshot has its turn */
+    uint64_t snapshot_ms;  /* that its pieces have taken */
     int err;
     uint64_t took_ms;
     uint64_t look_ms; /* when the room is to be measured again */
@@ -33,6 +35,11 @@ struct writer {
     struct store_room room;
     struct writer_facts facts;
 };
+
+static bool is_last_piece(const struct writer *w)
+{
+    return w->job.kind == RAFT_JOB_KEEP && w->job.at + w->job.len == w->job.size;
+}
 
 /* On the writer's thread. */
 static void run(struct writer *w)
@@ -42,11 +49,11 @@ static void run(struct writer *w)
     w->err = 0;
     if (!w->looking)
         w->err = w->saving ? store_save(w->store, &w->save)
-                           : store_snapshot(w->store, w->snapshot, WRITER_KEEP);
+                           : store_job(w->store, &w->job, WRITER_KEEP);
     w->took_ms = clock_now_ms() - began_ms;
     /* A snapshot, or a disk that was full, has changed much. */
     w->has_looked = (began_ms >= w->look_ms || w->err == ERR_DISK_FULL || w->full ||
-                     (!w->looking && !w->saving)) &&
+                     (!w->looking && !w->saving && is_last_piece(w))) &&
                     store_room(w->store, &w->room) == 0;
     if (w->has_looked)
         w->look_ms = began_ms + WRITER_LOOK_MS;
@@ -70,8 +77,13 @@ static void count(struct writer *w)
     struct writer_facts *f = &w->facts;
 
     if (!w->saving) {
-        summary_add(&f->snapshot_ms, w->took_ms);
-        f->snapshot_wall_ms = clock_wall_ms();
+        if (w->job.kind != RAFT_JOB_KEEP)
+            return;
+        w->snapshot_ms = w->job.at == 0 ? w->took_ms : w->snapshot_ms + w->took_ms;
+        if (is_last_piece(w)) {
+            summary_add(&f->snapshot_ms, w->snapshot_ms);
+            f->snapshot_wall_ms = clock_wall_ms();
+        }
         return;
     }
     f->last_save_ms = w->took_ms;
@@ -105,17 +117,17 @@ static void finished(uv_async_t *done)
     if (w->looking) {
         w->looking = false;
     } else if (!w->saving) {
-        uint64_t index = w->snapshot->index;
-        raft_blob_unref(w->snapshot);
-        w->snapshot = NULL;
+        static const char *const what[] = {"written", "received", "read"};
         if (w->err != 0)
-            log_event(LOG_WARNING, "snapshot_failed", LOG_U("index", index),
-                      LOG_S("why", err_text(w->err)));
-        member_snapshot_saved(w->member, index, w->err);
+            log_event(LOG_WARNING, "snapshot_failed", LOG_U("index", w->job.index),
+                      LOG_S("while", what[w->job.kind]), LOG_S("why", err_text(w->err)));
+        w->has_saved = false;
+        member_job_done(w->member, w->err);
     } else if (w->err == 0) {
         if (w->full)
             log_event(LOG_NOTICE, "disk_has_room", LOG_U("first_index", w->save.first_index));
         w->full = w->saving = false;
+        w->has_saved = true;
         member_saved(w->member);
     } else if (w->err == ERR_DISK_FULL) {
         if (!w->full)
@@ -154,16 +166,23 @@ static void look(uv_timer_t *timer)
     start(w);
 }
 
+/* Saves and pieces in turn, when there are both. */
+static bool take(struct writer *w)
+{
+    store_pin(w->store, member_sent_snapshot(w->member));
+    if (w->has_saved && member_job_take(w->member, &w->job))
+        return true;
+    w->saving = member_save_take(w->member, &w->save);
+    return w->saving || (!w->has_saved && member_job_take(w->member, &w->job));
+}
+
 void writer_work(struct writer *w)
 {
     if (w->busy || w->stopping || w->failing ||
         (w->full && uv_is_active((uv_handle_t *)&w->retry)))
         return;
-    if (!w->full) {
-        w->saving = member_save_take(w->member, &w->save);
-        if (!w->saving && (w->snapshot = member_snapshot_take(w->member)) == NULL)
-            return;
-    }
+    if (!w->full && !take(w))
+        return;
     start(w);
 }
 
@@ -221,7 +240,5 @@ void writer_stop(struct writer *w)
     uv_sem_post(&w->go);
     CHECK(uv_thread_join(&w->thread) == 0);
     uv_sem_destroy(&w->go);
-    if (w->snapshot != NULL)
-        raft_blob_unref(w->snapshot);
     uv_close((uv_handle_t *)&w->look, look_closed);
 }

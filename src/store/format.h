@@ -6,6 +6,7 @@
  *   log.<seq>          a segment: header, records; zeros up to what was reserved
  *   snapshot.<index>   header, members, bytes, checksum
  *   snapshot.new       one being written; removed at open
+ *   snapshot.got       one that a leader sends, likewise
  *   reserve            room that is given up when there is no other (reserve.c); no content
  *
  * <seq> and <index> are 16 hexadecimal digits; integers are big-endian; checksums CRC-32C.
@@ -83,21 +84,37 @@ bool name_parse(const char *name, const char *prefix, uint64_t *number);
 /* ---- snapshots (snapshot_file.c) ---- */
 struct snapshot_file {
     uint64_t index, term, bytes; /* bytes: of the file */
+    uint64_t data_at;            /* where its bytes begin there */
     struct raft_members members;
     const uint8_t *data; /* into buf */
     size_t len;
     struct buf buf;
 };
-/* Writes and syncs snapshot.new; *bytes is its size. */
+#define SNAPSHOT_HEADER_BYTES 40u /* in front of the members */
+#define SNAPSHOT_TRAILER_BYTES 4u
+/* Appends the header and the members. */
+void snapshot_head_encode(uint64_t index, uint64_t term, uint64_t size,
+                          const struct raft_members *members, struct buf *out);
+/* Whether this is the header of a snapshot of that index and size; where its bytes begin. */
+bool snapshot_head_is(const uint8_t head[SNAPSHOT_HEADER_BYTES], uint64_t index, uint64_t size,
+                      uint64_t *data_at);
+/* Writes and syncs SNAPSHOT_RECEIVED; *bytes is its size. */
 int snapshot_file_write(struct disk *d, const struct raft_blob *b, uint64_t *bytes);
-/* Gives it its name, which is sure when this returns 0. */
-int snapshot_file_commit(struct disk *d, uint64_t index);
-/* ERR_CORRUPT with the reason in why; ERR_OTHER_VERSION; else ERR_IO and the like. Free
- * s->buf. */
+/* Gives a file its name, which is sure when this returns 0. */
+int snapshot_file_commit(struct disk *d, const char *from, uint64_t index);
+/* All but the bytes: whether it is whole. ERR_CORRUPT with the reason in why;
+ * ERR_OTHER_VERSION; else ERR_IO and the like. */
+int snapshot_file_check(struct disk *d, uint64_t index, struct snapshot_file *s,
+                        const char **why);
+/* Of one that was checked: all of its bytes in order, at most so many at once. */
+int snapshot_file_pieces(struct disk *d, const struct snapshot_file *s, size_t most,
+                         void (*piece)(void *ctx, const uint8_t *data, size_t len), void *ctx);
+/* Both, with all the bytes in memory: free s->buf. */
 int snapshot_file_read(struct disk *d, uint64_t index, struct snapshot_file *s,
                        const char **why);
 
 #define SNAPSHOT_NEW "snapshot.new"
+#define SNAPSHOT_RECEIVED "snapshot.got"
 #define SNAPSHOT_PREFIX "snapshot."
 #define SEGMENT_PREFIX "log."
 #define VOTE_NAME "vote"

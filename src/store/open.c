@@ -207,13 +207,12 @@ static int read_snapshots(struct opening *o)
     while (s->snapshots_n > 0) {
         const char *reason;
         uint64_t index = s->snapshots[s->snapshots_n - 1];
-        int err = snapshot_file_read(o->disk, index, &o->snapshot, &reason);
+        int err = snapshot_file_check(o->disk, index, &o->snapshot, &reason);
         if (err == 0) {
             o->has_snapshot = true;
             s->snapshot_bytes = o->snapshot.bytes;
             return 0;
         }
-        buf_free(&o->snapshot.buf);
         o->snapshot = (struct snapshot_file){0};
         name_make(o->damaged_name, SNAPSHOT_PREFIX, index);
         if (err != ERR_CORRUPT)
@@ -527,6 +526,10 @@ static int repair(struct opening *o)
     if (err == ERR_NOT_FOUND)
         err = 0;
     if (err == 0)
+        err = o->disk->ops->remove(o->disk, SNAPSHOT_RECEIVED);
+    if (err == ERR_NOT_FOUND)
+        err = 0;
+    if (err == 0)
         err = repair_log(o);
     for (size_t i = 0; err == 0 && i < o->oldest; i++) {
         name_make(name, SEGMENT_PREFIX, o->seqs[i]);
@@ -547,15 +550,40 @@ static int repair(struct opening *o)
 
 /* ---- */
 
-static void hand_over(struct opening *o, const struct store_load *load)
+static void add_piece(void *ctx, const uint8_t *data, size_t len) { buf_add(ctx, data, len); }
+
+/* In pieces, if they are wanted so: two of a large tree may be more than there is room for. */
+static int hand_over_snapshot(struct opening *o, const struct store_load *load)
+{
+    struct snapshot_file *f = &o->snapshot;
+    char name[FORMAT_NAME_MAX];
+    bool in_pieces = load->piece != NULL;
+
+    if (in_pieces)
+        load->snapshot(load->ctx, f->index, f->term, &f->members, NULL, f->len);
+    int err = snapshot_file_pieces(o->disk, f, in_pieces || f->len == 0 ? WINDOW_BYTES : f->len,
+                                   in_pieces ? load->piece : add_piece,
+                                   in_pieces ? load->ctx : &f->buf);
+    name_make(name, SNAPSHOT_PREFIX, f->index);
+    if (err != 0)
+        return why(o, err, name, UINT64_MAX, "cannot be read");
+    if (!in_pieces)
+        load->snapshot(load->ctx, f->index, f->term, &f->members, f->buf.data, f->len);
+    return 0;
+}
+
+static int hand_over(struct opening *o, const struct store_load *load)
 {
     if (load->state != NULL)
         load->state(load->ctx, o->s->vote.term, o->s->vote.vote);
-    if (load->snapshot != NULL && o->has_snapshot)
-        load->snapshot(load->ctx, o->snapshot.index, o->snapshot.term, &o->snapshot.members,
-                       o->snapshot.data, o->snapshot.len);
+    if (load->snapshot != NULL && o->has_snapshot) {
+        int err = hand_over_snapshot(o, load);
+        if (err != 0)
+            return err;
+    }
     for (size_t i = 0; load->entry != NULL && i < o->entries_n; i++)
         load->entry(load->ctx, o->entries[i]);
+    return 0;
 }
 
 int store_open(struct store **out, struct disk *disk, const struct store_options *options,
@@ -574,6 +602,7 @@ int store_open(struct store **out, struct disk *disk, const struct store_options
         s->options.snapshots_kept = 2;
     s->file = s->vote_file = s->reserve_file = -1;
     s->next = s->disk_next = 1;
+    pieces_init(s);
 
     int err = read_names(&o);
     if (err == 0)
@@ -595,7 +624,7 @@ int store_open(struct store **out, struct disk *disk, const struct store_options
     if (err == 0)
         err = repair(&o);
     if (err == 0)
-        hand_over(&o, load);
+        err = hand_over(&o, load);
 
     drop_entries(&o, 0);
     mem_free(o.entries);

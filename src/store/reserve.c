@@ -52,9 +52,7 @@ static bool spare_snapshots(struct store *s)
 
     if (had < 2)
         return false;
-    int err = snapshot_file_read(s->disk, s->snapshots[had - 1], &newest, &why);
-    buf_free(&newest.buf);
-    if (err != 0)
+    if (snapshot_file_check(s->disk, s->snapshots[had - 1], &newest, &why) != 0)
         return false;
     s->is_tight = true;
     return store_clean(s, s->snapshots[had - 1]) == 0 && s->snapshots_n < had;

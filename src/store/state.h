@@ -22,6 +22,16 @@ struct term_run {
     uint64_t index, term;
 };
 
+/* A snapshot that is being written piece by piece. */
+struct pieces {
+    int file; /* -1: there is none */
+    bool is_whole;
+    uint64_t index, head_len, bytes;
+    uint64_t next; /* where the next piece belongs */
+    uint64_t unsynced;
+    uint32_t crc;
+};
+
 struct store {
     struct disk *disk;
     struct store_options options;
@@ -48,6 +58,8 @@ struct store {
     uint64_t *snapshots; /* indexes, ascending */
     size_t snapshots_n, snapshots_cap;
     uint64_t snapshot_bytes;
+    uint64_t pinned; /* is not removed: it is being sent; 0: none */
+    struct pieces own, received;
 
     int reserve_file;        /* -1: there is none */
     uint64_t reserve;        /* bytes of it */
@@ -68,6 +80,21 @@ void log_cut(struct store *s, uint64_t index);            /* RECORD_CUT */
 void log_restart(struct store *s, uint64_t index);        /* RECORD_RESTART */
 uint64_t log_term(const struct store *s, uint64_t index); /* 0: not there */
 uint64_t log_first(const struct store *s);                /* next when empty */
+
+static inline uint64_t newest_snapshot(const struct store *s)
+{
+    return s->snapshots_n > 0 ? s->snapshots[s->snapshots_n - 1] : 0;
+}
+
+int store_fail(struct store *s, int err, const char *what);
+/* A snapshot of our own is there: what it makes superfluous goes. */
+int store_snapshot_kept(struct store *s, uint64_t index, uint64_t bytes, uint64_t keep);
+
+/* ---- pieces.c ---- */
+void pieces_init(struct store *s);
+void pieces_free(struct store *s);
+bool pieces_has_received(const struct store *s, uint64_t index); /* whole, and synced */
+int pieces_commit_received(struct store *s, uint64_t *bytes);
 
 void store_free(struct store *s);
 int store_sync_file(struct store *s, int file);

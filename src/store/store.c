@@ -68,7 +68,7 @@ void log_restart(struct store *s, uint64_t index)
 
 /* ---- writing ---- */
 
-static int fail(struct store *s, int err, const char *what)
+int store_fail(struct store *s, int err, const char *what)
 {
     (void)snprintf(s->last_error, sizeof s->last_error, "%s: %s", what, err_text(err));
     return err;
@@ -79,7 +79,7 @@ static int fail_for_good(struct store *s, int err, const char *what)
 {
     REACHED(store_sync_failed);
     s->broken = ERR_IO;
-    return fail(s, err == ERR_DISK_FULL ? ERR_IO : err, what);
+    return store_fail(s, err == ERR_DISK_FULL ? ERR_IO : err, what);
 }
 
 int store_sync_file(struct store *s, int file)
@@ -105,7 +105,7 @@ int store_write_vote(struct store *s, uint64_t term, uint64_t vote)
         int err = s->disk->ops->write(s->disk, s->vote_file, (v.counter & 1) * sizeof bytes,
                                       bytes, sizeof bytes);
         if (err != 0) /* the other pair still stands */
-            return err == ERR_DISK_FULL ? fail(s, err, "writing the vote")
+            return err == ERR_DISK_FULL ? store_fail(s, err, "writing the vote")
                                         : fail_for_good(s, err, "writing the vote");
         err = store_sync_file(s, s->vote_file);
         if (err != 0)
@@ -163,7 +163,7 @@ static int new_segment(struct store *s)
         if (file >= 0)
             d->ops->close(d, file);
         (void)d->ops->remove(d, name);
-        return err == ERR_DISK_FULL ? fail(s, err, "beginning a log segment")
+        return err == ERR_DISK_FULL ? store_fail(s, err, "beginning a log segment")
                                     : fail_for_good(s, err, "beginning a log segment");
     }
     err = store_sync_file(s, file);
@@ -208,7 +208,7 @@ static int reserve(struct store *s, uint64_t bytes)
     }
     int err = reserve_bytes(s, s->file, s->end + bytes, &s->room);
     if (err != 0)
-        return err == ERR_DISK_FULL ? fail(s, err, "reserving room for the log")
+        return err == ERR_DISK_FULL ? store_fail(s, err, "reserving room for the log")
                                     : fail_for_good(s, err, "reserving room for the log");
     return 0;
 }
@@ -280,7 +280,7 @@ static int write_log(struct store *s, const struct plan *p, const struct raft_sa
     int err = s->disk->ops->write(s->disk, s->file, s->end, s->out.data, s->out.len);
     if (err != 0) {
         s->rest = true;
-        return err == ERR_DISK_FULL ? fail(s, err, "writing the log")
+        return err == ERR_DISK_FULL ? store_fail(s, err, "writing the log")
                                     : fail_for_good(s, err, "writing the log");
     }
     err = store_sync_file(s, s->file);
@@ -314,11 +314,6 @@ static void snapshot_added(struct store *s, uint64_t index, uint64_t bytes)
     s->snapshot_bytes = bytes;
 }
 
-static uint64_t newest_snapshot(const struct store *s)
-{
-    return s->snapshots_n > 0 ? s->snapshots[s->snapshots_n - 1] : 0;
-}
-
 /* The order is what a crash in between may show: first the term, since no entry may stand
  * in the log with a term that the vote file does not know; then the snapshot, which alone
  * already means that the log before it is gone (open.c applies the same rule); then the
@@ -333,10 +328,13 @@ static int save_once(struct store *s, const struct raft_save *v)
         return s->broken;
     for (size_t i = 0; i < v->n; i++)
         CHECK(v->entries[i]->term <= (v->hard ? v->term : s->vote.term));
-    if (v->snapshot != NULL) {
+    bool is_received = v->snapshot != NULL && v->snapshot->data == NULL;
+    if (is_received) {
+        CHECK(pieces_has_received(s, v->snapshot->index));
+    } else if (v->snapshot != NULL) {
         err = snapshot_file_write(s->disk, v->snapshot, &snapshot_bytes);
         if (err != 0)
-            return err == ERR_DISK_FULL ? fail(s, err, "writing a snapshot")
+            return err == ERR_DISK_FULL ? store_fail(s, err, "writing a snapshot")
                                         : fail_for_good(s, err, "writing a snapshot");
     }
     if (bytes > 0)
@@ -344,7 +342,9 @@ static int save_once(struct store *s, const struct raft_save *v)
     if (err == 0 && v->hard)
         err = store_write_vote(s, v->term, v->vote);
     if (err == 0 && v->snapshot != NULL) {
-        err = snapshot_file_commit(s->disk, v->snapshot->index);
+        err = is_received
+                  ? pieces_commit_received(s, &snapshot_bytes)
+                  : snapshot_file_commit(s->disk, SNAPSHOT_RECEIVED, v->snapshot->index);
         if (err != 0)
             return fail_for_good(s, err, "naming a snapshot");
         if (v->snapshot->index > newest_snapshot(s))
@@ -353,8 +353,8 @@ static int save_once(struct store *s, const struct raft_save *v)
     if (err == 0 && bytes > 0)
         err = write_log(s, &p, v);
     if (err != 0) {
-        if (v->snapshot != NULL)
-            (void)s->disk->ops->remove(s->disk, SNAPSHOT_NEW); /* gives its room back */
+        if (v->snapshot != NULL && !is_received)
+            (void)s->disk->ops->remove(s->disk, SNAPSHOT_RECEIVED); /* gives its room back */
         return err;
     }
     apply_plan(s, &p, v);
@@ -374,32 +374,20 @@ int store_save(struct store *s, const struct raft_save *v)
     return err;
 }
 
-int store_snapshot(struct store *s, const struct raft_blob *b, uint64_t keep)
+int store_snapshot_kept(struct store *s, uint64_t index, uint64_t bytes, uint64_t keep)
 {
-    uint64_t bytes = 0;
-
-    if (s->broken != 0)
-        return s->broken;
-    if (b->index <= newest_snapshot(s))
-        return 0; /* one from the leader came while this was made */
-    int err = snapshot_file_write(s->disk, b, &bytes);
-    while (err == ERR_DISK_FULL && reserve_relieve(s, false))
-        err = snapshot_file_write(s->disk, b, &bytes);
-    if (err == 0)
-        err = snapshot_file_commit(s->disk, b->index);
-    if (err != 0)
-        return fail(s, err, "writing a snapshot");
-    snapshot_added(s, b->index, bytes);
-    if (b->index >= s->next) {
-        log_restart(s, b->index + 1);
+    if (index > newest_snapshot(s))
+        snapshot_added(s, index, bytes);
+    if (index >= s->next) {
+        log_restart(s, index + 1);
         s->restart = true;
     }
     if (!s->is_tight)
-        return store_clean(s, b->index > keep ? b->index - keep : 0);
+        return store_clean(s, index > keep ? index - keep : 0);
     /* The segment that is written to cannot go: in need another one is begun early. */
     if (s->file >= 0 && s->end > s->options.segment_bytes / 16)
         (void)new_segment(s);
-    return store_clean(s, b->index);
+    return store_clean(s, index);
 }
 
 int store_clean(struct store *s, uint64_t floor)
@@ -408,7 +396,8 @@ int store_clean(struct store *s, uint64_t floor)
     bool removed = false;
     int err = 0;
 
-    while (s->snapshots_n > (s->is_tight ? 1 : s->options.snapshots_kept) && err == 0) {
+    while (s->snapshots_n > (s->is_tight ? 1 : s->options.snapshots_kept) && err == 0 &&
+           s->snapshots[0] != s->pinned) {
         name_make(name, SNAPSHOT_PREFIX, s->snapshots[0]);
         err = s->disk->ops->remove(s->disk, name);
         if (err == ERR_NOT_FOUND)
@@ -431,13 +420,14 @@ int store_clean(struct store *s, uint64_t floor)
     }
     if (removed && err == 0)
         err = s->disk->ops->sync_dir(s->disk);
-    return err == 0 ? 0 : fail(s, err, "removing old files");
+    return err == 0 ? 0 : store_fail(s, err, "removing old files");
 }
 
 /* ---- the end, and facts ---- */
 
 void store_free(struct store *s)
 {
+    pieces_free(s);
     if (s->file >= 0)
         s->disk->ops->close(s->disk, s->file);
     if (s->vote_file >= 0)

@@ -47,13 +47,15 @@ struct store_options {
 };
 
 /* What was found, handed over in this order: state, snapshot (newest valid one), entries
- * above it. The callbacks may be NULL. Snapshot bytes and entries are borrowed. */
+ * above it. The callbacks may be NULL. Snapshot bytes and entries are borrowed. With `piece`,
+ * snapshot is told data NULL, and its bytes follow in pieces, in order. */
 struct store_load {
     void *ctx;
     void (*state)(void *ctx, uint64_t term, uint64_t vote);
     void (*snapshot)(void *ctx, uint64_t index, uint64_t term,
                      const struct raft_members *members, const uint8_t *data, size_t len);
     void (*entry)(void *ctx, struct raft_entry *e); /* reference it to keep it */
+    void (*piece)(void *ctx, const uint8_t *data, size_t len);
 };
 
 /* Opens the store on disk (an empty directory is a valid, empty store) and loads it. On
@@ -67,11 +69,17 @@ void store_close(struct store *s);
  * when `hard`. */
 int store_save(struct store *s, const struct raft_save *save);
 
-/* Writes a snapshot of our own beside the log, then drops old snapshots and the segments
- * that lie wholly below index - keep and below the oldest snapshot kept. One that is not
- * newer than what is there is ignored; one beyond the log (a founder's first state) makes
- * the log go on behind it. ERR_DISK_FULL and ERR_IO leave all as it was; saving
- * goes on. */
+/* Snapshots piece by piece (raft_job_take()); each call takes about as long as its piece.
+ * KEEP, the last piece: all is synced and has its name, then old snapshots go, and the segments
+ * that lie wholly below index - keep and below the oldest snapshot kept. One that is older than
+ * what is there is ignored; one beyond the log (a founder's first state) makes the log go on
+ * behind it. RECEIVE: it counts from the store_save() that names it, without bytes, on. A
+ * snapshot whose piece has failed is gone: ERR_DISK_FULL, ERR_IO, ERR_NOT_FOUND (of a READ,
+ * too, and then ERR_CORRUPT); saving goes on. */
+int store_job(struct store *s, const struct raft_job *job, uint64_t keep);
+/* This snapshot stays, though there are newer ones; 0: none has to. */
+void store_pin(struct store *s, uint64_t index);
+/* All at once. One that is not newer than what is there is ignored. */
 int store_snapshot(struct store *s, const struct raft_blob *b, uint64_t keep);
 
 /* How much room there is; blocks like a save. Grows the reserve again when there is enough, and

@@ -16,7 +16,8 @@ struct acl {
     uint32_t id, refs;
     uint32_t len;
     int32_t count;
-    int32_t everyone; /* what world:anyone may */
+    int32_t everyone;         /* what world:anyone may */
+    uint32_t saved_in, place; /* snapshot.h */
     uint8_t bytes[];
 };
 

@@ -146,6 +146,7 @@ static int attach_session(const struct step *s, const struct tree_txn *txn)
     }
     if (x->origin.server != txn->origin.server)
         REACHED(tree_attached_elsewhere);
+    tree_saving_session(s->t, x);
     s->t->digest -= tree_digest_session(x);
     x->timeout_ms = txn->timeout_ms;
     x->origin = txn->origin;
@@ -185,6 +186,7 @@ static int close_session(const struct step *s, const struct tree_txn *txn)
             return 0;
         tree_remove_znode(s, ephemerals_at(&t->ephemerals, s->session->first)->node);
     }
+    tree_saving_session(t, s->session);
     t->digest -= tree_digest_session(s->session);
     sessions_remove(&t->sessions, s->session);
     return 0;

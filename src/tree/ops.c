@@ -64,6 +64,8 @@ static void parent_changed(const struct step *s, uint32_t id, const char *path, 
     struct tree *t = s->t;
     uint64_t at = tree_digest_path(path, len);
 
+    if (!MUTANT(tree_saving_family))
+        tree_saving_node(t, id);
     t->digest -= tree_digest_family_at(t, id, at);
     struct family *f = nodes_family(&t->nodes, id);
     f->pzxid = s->zxid;
@@ -124,6 +126,7 @@ static void create_now(const struct step *s, const struct create *c, uint32_t pa
         u->parent_creates = f.creates;
     }
     *id = nodes_add(&t->nodes, parent, path, len, c->data.data, c->data.len);
+    tree_saving_new_node(t, *id);
     if (t->in_multi)
         t->undo[t->undo_n - 1].node = *id;
     struct node *v = nodes_at(&t->nodes, *id);
@@ -134,8 +137,7 @@ static void create_now(const struct step *s, const struct create *c, uint32_t pa
         v->owner = lapses_add(&t->lapses, *id, c->ttl_ms);
     else if (c->ephemeral)
         v->owner = ephemerals_add(&t->ephemerals, s->session, *id, s->part);
-    uint64_t at = tree_digest_path(path, len);
-    t->digest += tree_digest_self_at(t, *id, at) + tree_digest_family_at(t, *id, at);
+    t->digest += tree_digest_node(t, *id, path, len);
     note(s, WATCH_CREATED, *id, path, len);
     parent_changed(s, parent, path, parent_len, 1);
     quota_created(s, path, len);
@@ -211,8 +213,9 @@ static void delete_now(const struct step *s, uint32_t id, const char *path, size
         u->parent_pzxid = f.pzxid;
         u->parent_creates = f.creates;
     }
-    uint64_t at = tree_digest_path(path, len);
-    t->digest -= tree_digest_self_at(t, id, at) + tree_digest_family_at(t, id, at);
+    if (!MUTANT(tree_saving_deleted))
+        tree_saving_node(t, id);
+    t->digest -= tree_digest_node(t, id, path, len);
     nodes_unlink(&t->nodes, id);
     if (node_is_ephemeral(v))
         ephemerals_unlink(&t->ephemerals, v->owner);
@@ -308,6 +311,8 @@ int tree_set_data(const struct step *s, const struct wire_set_data_request *r, u
     if (err != 0)
         return err;
     undo_set_add(s, *id);
+    if (!MUTANT(tree_saving_changed))
+        tree_saving_node(t, *id);
     uint64_t at = tree_digest_path(path, len);
     t->digest -= tree_digest_self_at(t, *id, at);
     c.version = next_version(c.version);
@@ -326,6 +331,7 @@ void tree_set_quietly(const struct step *s, uint32_t id, const char *path, size_
     struct tree *t = s->t;
 
     undo_set_add(s, id);
+    tree_saving_node(t, id);
     t->digest -= tree_digest_self(t, id, path, len);
     nodes_set_data(&t->nodes, id, data, (int32_t)data_len);
     t->digest += tree_digest_self(t, id, path, len);
@@ -339,6 +345,7 @@ uint32_t tree_write_config(const struct step *s, const struct buf *content)
     uint32_t id = nodes_find(&t->nodes, path, len);
 
     CHECK(id != NODE_NONE); /* it is built in, and reserved */
+    tree_saving_node(t, id);
     t->digest -= tree_digest_self(t, id, path, len);
     struct node_changes c = nodes_changes(&t->nodes, id);
     c.version = -1; /* as ZooKeeper has it */
@@ -376,6 +383,7 @@ int tree_set_acl(const struct step *s, const struct wire_set_acl_request *r, uin
         s, acls_has(&t->acls, t->acl.data, t->acl.len) ? 0 : tree_bytes_of_acl(t->acl.len));
     if (err != 0)
         return err;
+    tree_saving_node(t, *id);
     t->digest -= tree_digest_self(t, *id, path, len);
     uint32_t was = v->acl;
     v->acl = acls_take(&t->acls, t->acl.data, t->acl.len, count);

@@ -1,21 +1,21 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* room.c -- how much a tree may hold.
  *
- * What counts is what its snapshot takes, to the byte (but for 8 of a container), so that there
- * is no tree that a follower cannot be sent. What grows it is refused before it does; deletes,
- * sessions and what the ensemble itself writes (statistics of quotas, the list of servers)
- * never are: for them there is room between TREE_BYTES_MAX and the snapshot's own limit. */
+ * What counts is what its snapshot takes, to the byte, so that there is no tree that a follower
+ * cannot be sent. What grows it is refused before it does; deletes, sessions and what the
+ * ensemble itself writes (statistics of quotas, the list of servers) never are: for them there
+ * is room between TREE_BYTES_MAX and the snapshot's own limit. */
 #include "base/err.h"
 #include "base/mutant.h"
-#include "tree/state.h"
+#include "tree/snapshot.h"
 
-/* As snapshot.c writes them. */
-#define HEAD_BYTES (8u + 4 + 8 + 8 + 8 + 3 * 4 + 4)
-#define SESSION_BYTES (8u + 4 + 2 * 8 + TREE_PASSWORD_LEN + 4)
-#define ACL_BYTES (4u + 4)
-#define NODE_BYTES (3u * 4 + 5 * 8 + 5 * 4)
-#define LAPSE_BYTES 8u
-#define EPHEMERAL_BYTES 8u
+/* As snapshot.h has them. */
+#define HEAD_BYTES (SNAPSHOT_HEAD_LEN + SNAPSHOT_CRC_LEN)
+#define SESSION_BYTES SNAPSHOT_SESSION_LEN
+#define ACL_BYTES SNAPSHOT_ACL_LEN
+#define NODE_BYTES SNAPSHOT_NODE_LEN
+#define LAPSE_BYTES SNAPSHOT_MORE_LEN
+#define EPHEMERAL_BYTES SNAPSHOT_MORE_LEN
 #define RECONFIG_BYTES (8u + 4)
 
 uint64_t tree_bytes(const struct tree *t)

@@ -46,14 +46,20 @@ struct session *sessions_above(const struct sessions *s, int64_t id)
     return NULL;
 }
 
+void sessions_add_take(struct sessions *s, struct session *x)
+{
+    CHECK(s->n == 0 || s->rows[s->n - 1].id < x->id);
+    mem_grow(s->rows, s->cap, s->n + 1);
+    s->rows[s->n++] = (struct session_row){x->id, x};
+    s->count++;
+}
+
 struct session *sessions_add(struct sessions *s, int64_t id)
 {
-    CHECK(s->n == 0 || s->rows[s->n - 1].id < id);
-    mem_grow(s->rows, s->cap, s->n + 1);
     struct session *x = mem_new(struct session);
+
     x->id = id;
-    s->rows[s->n++] = (struct session_row){id, x};
-    s->count++;
+    sessions_add_take(s, x);
     return x;
 }
 

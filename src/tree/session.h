@@ -18,6 +18,7 @@ struct session {
     struct tree_origin origin;
     uint8_t password[TREE_PASSWORD_LEN];
     uint32_t first, last, count; /* its ephemerals */
+    uint32_t saved_in, place;    /* snapshot.h */
 };
 
 struct session_row {
@@ -35,6 +36,7 @@ struct session *sessions_find(const struct sessions *s, int64_t id);
 struct session *sessions_above(const struct sessions *s, int64_t id); /* the next one */
 /* The id must be above all that ever were. */
 struct session *sessions_add(struct sessions *s, int64_t id);
+void sessions_add_take(struct sessions *s, struct session *x); /* likewise */
 void sessions_remove(struct sessions *s, struct session *x);
 
 /* One znode's being ephemeral; known by a number, from 1 (node.owner). */

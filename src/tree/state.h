@@ -31,6 +31,8 @@ struct undo {
     uint8_t *data; /* owned */
 };
 
+struct saving; /* snapshot.h */
+
 struct tree {
     int64_t zxid;
     uint64_t digest;
@@ -42,6 +44,8 @@ struct tree {
     uint32_t quotas;  /* the znode /zookeeper/quota */
     int64_t reconfig; /* zxid of the one that is under way; 0: none */
     struct buf reconfig_text;
+    struct saving *saving; /* a snapshot that is being taken, or NULL */
+    uint32_t savings;      /* numbers them */
 
     /* During an apply: */
     bool in_multi;
@@ -84,6 +88,8 @@ static inline uint64_t tree_digest_family(const struct tree *t, uint32_t id, con
 {
     return tree_digest_family_at(t, id, tree_digest_path(path, len));
 }
+/* Both of these. */
+uint64_t tree_digest_node(const struct tree *t, uint32_t id, const char *path, size_t len);
 uint64_t tree_digest_session(const struct session *x);
 /* Whether a znode's access list gives one of these permissions to one of these ids. */
 bool tree_may(const struct tree *t, uint32_t id, struct wire_list ids, uint8_t rules,
@@ -128,6 +134,12 @@ uint32_t tree_write_config(const struct step *s, const struct buf *text);
 void tree_multi_begin(struct tree *t);
 void tree_multi_commit(struct tree *t);
 void tree_multi_abort(struct tree *t, uint64_t digest);
+
+/* ---- snapshot.c: told before a znode or a session that is there is changed or goes, and when
+ * a znode has been made ---- */
+void tree_saving_node(struct tree *t, uint32_t id);
+void tree_saving_session(struct tree *t, struct session *x);
+void tree_saving_new_node(struct tree *t, uint32_t id);
 
 /* ---- reconfig.c ---- */
 int tree_reconfig_begin(const struct step *s, const uint8_t *body, size_t len);

@@ -63,6 +63,13 @@ uint64_t tree_digest_family_at(const struct tree *t, uint32_t id, uint64_t path)
     return mix_i32(mix_i64(h, f.pzxid), f.creates);
 }
 
+uint64_t tree_digest_node(const struct tree *t, uint32_t id, const char *path, size_t len)
+{
+    uint64_t at = tree_digest_path(path, len);
+
+    return tree_digest_self_at(t, id, at) + tree_digest_family_at(t, id, at);
+}
+
 uint64_t tree_digest_session(const struct session *x)
 {
     uint64_t h = mix_i64(DIGEST_SESSION, x->id);
@@ -185,6 +192,7 @@ void tree_free(struct tree *t)
 {
     if (t == NULL)
         return;
+    tree_saving_end(t);
     nodes_free(&t->nodes);
     acls_free(&t->acls);
     sessions_free(&t->sessions);
@@ -257,8 +265,7 @@ uint64_t tree_digest_anew(const struct tree *t)
          id = nodes_below_next(&t->nodes, NODE_ROOT, id)) {
         nodes_path(&t->nodes, id, &path);
         const char *text = (const char *)path.data;
-        digest +=
-            tree_digest_self(t, id, text, path.len) + tree_digest_family(t, id, text, path.len);
+        digest += tree_digest_node(t, id, text, path.len);
     }
     for (const struct session *x = sessions_above(&t->sessions, INT64_MIN); x != NULL;
          x = sessions_above(&t->sessions, x->id))

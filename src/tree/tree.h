@@ -179,11 +179,34 @@ bool tree_lapse_next(const struct tree *t, uint32_t *at, int64_t time_ms, int64_
 void tree_lapse_body(int64_t never_used_ms, const struct buf *path, struct buf *out);
 
 /* ---- snapshots ---- */
-void tree_save(const struct tree *t, struct buf *out);
-/* Returns NULL when the bytes are not a whole, valid snapshot. */
+/* One at a time is taken: as of now, in portions, while the tree goes on (tree/snapshot.h).
+ * Returns how many bytes it will be. */
+uint64_t tree_saving_begin(struct tree *t);
+enum tree_saving {
+    TREE_SAVING_MORE,
+    TREE_SAVING_DONE,  /* this was the last portion */
+    TREE_SAVING_WRONG, /* likewise, but it must not be used: see tree_saving_digests() */
+};
+/* Appends the next portion: about so many bytes, and what has changed since the last one. */
+enum tree_saving tree_saving_next(struct tree *t, size_t budget, struct buf *out);
+/* As of its beginning: by all changes until then; what is in it so far. At the end they are
+ * equal, unless memory has changed by itself or an operation has forgotten something. */
+void tree_saving_digests(const struct tree *t, uint64_t *counted, uint64_t *anew);
+void tree_saving_end(struct tree *t); /* whether it is through or not */
+/* In one go; none is being taken. */
+void tree_save(struct tree *t, struct buf *out);
+
+/* Loading, in portions of any size. size_bytes: of all of it; the caller has limited it. */
+struct tree_loader;
+struct tree_loader *tree_loader_new(uint64_t hash_key, uint64_t size_bytes);
+/* ERR_CORRUPT: there is no use in going on. */
+int tree_loader_add(struct tree_loader *l, const uint8_t *data, size_t len);
+/* Frees the loader. 0; ERR_CORRUPT: it is not a whole, valid snapshot; ERR_OTHER_VERSION:
+ * whole, but not ours to read. */
+int tree_loader_end(struct tree_loader *l, struct tree **out);
+void tree_loader_free(struct tree_loader *l);
+/* All at once; NULL: not to be used, for whatever reason. */
 struct tree *tree_load(uint64_t hash_key, const uint8_t *data, size_t len);
-/* Whole, but not ours to read: it is not damaged. */
-bool tree_is_of_other_version(const uint8_t *data, size_t len);
 
 /* ---- facts ---- */
 int64_t tree_zxid(const struct tree *t); /* of the last entry applied */

@@ -10,6 +10,7 @@
 #include "base/log.h"
 #include "fake_uv.h"
 #include "lib/fake_digest.h"
+#include "lib/shelf.h"
 #include "server/clients.h"
 #include "tape.h"
 #include "words_of.h"
@@ -21,6 +22,7 @@ enum { CONNS = 24, STEPS_MAX = 500, WALL_MS = 1700000000 };
 struct world {
     struct tape tape;
     struct member *member;
+    struct shelf shelf;
     struct clients *clients;
     struct settings settings;
     uint64_t now_ms, random;
@@ -114,7 +116,7 @@ static enum word_result word(void *ctx, uint64_t conn, const uint8_t *data, size
 static void turn(struct world *w)
 {
     struct raft_save save;
-    struct raft_blob *b;
+    struct raft_job job;
 
     do {
         woken(w);
@@ -123,10 +125,9 @@ static void turn(struct world *w)
             member_saved(w->member);
             member_flush(w->member);
         }
-        while ((b = member_snapshot_take(w->member)) != NULL) {
-            uint64_t index = b->index;
-            raft_blob_unref(b);
-            member_snapshot_saved(w->member, index, 0);
+        while (member_job_take(w->member, &job)) {
+            member_job_done(w->member, shelf_job(&w->shelf, &job));
+            member_flush(w->member);
         }
         (void)clients_resume(w->clients);
         fake_closes();
@@ -302,6 +303,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     fake_closes();
     CHECK(fake_handles() == 0 && fake.writes_n == 0);
     member_free(w->member);
+    shelf_free(&w->shelf);
     tape_free(&w->tape);
     mem_free(w);
     return 0;

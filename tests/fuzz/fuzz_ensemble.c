@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/rng.h"
 #include "lib/fake_digest.h"
+#include "lib/shelf.h"
 #include "server/member.h"
 #include "tape.h"
 
@@ -23,6 +24,7 @@ struct server {
     struct world *world;
     unsigned place;
     struct member *member;
+    struct shelf shelf;
     uint64_t conns[CONNS], conns_made; /* 0: none */
 };
 
@@ -76,17 +78,16 @@ static void random_bytes(void *ctx, void *data, size_t len)
 static void turn(struct server *s)
 {
     struct raft_save save;
-    struct raft_blob *b;
+    struct raft_job job;
 
     member_flush(s->member);
     while (member_save_take(s->member, &save)) {
         member_saved(s->member);
         member_flush(s->member);
     }
-    while ((b = member_snapshot_take(s->member)) != NULL) {
-        uint64_t index = b->index;
-        raft_blob_unref(b);
-        member_snapshot_saved(s->member, index, 0);
+    while (member_job_take(s->member, &job)) {
+        member_job_done(s->member, shelf_job(&s->shelf, &job));
+        member_flush(s->member);
     }
 }
 
@@ -277,6 +278,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
     }
     for (unsigned i = 0; i < SERVERS; i++)
         member_free(w->v[i].member);
+    shelf_free(&w->v[i].shelf);
     while (w->packets_n > 0)
         mem_free(w->packets[--w->packets_n].data);
     tape_free(&w->tape);

@@ -7,7 +7,7 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/hash.h"
-#include "tree/tree.h"
+#include "tree/snapshot.h"
 #include "wire/wire.h"
 
 /* What the leader would find due, as it would have it deleted. */
@@ -41,7 +41,7 @@ static void sink(void *ctx, uint64_t watcher, enum watch_event event, const char
     *sum += watcher + (uint64_t)event + hash_bytes(1, path, len);
 }
 
-static void check_same(const struct tree *t)
+static void check_same(struct tree *t)
 {
     struct buf b = {0};
 
@@ -62,7 +62,12 @@ static void snapshot(const uint8_t *data, size_t len)
     if (b.len >= 20)
         be64_put(b.data + 12, b.len + 4);
     buf_add_be32(&b, crc32c(0, b.data, b.len));
-    struct tree *t = tree_load(1, b.data, b.len);
+    struct tree_loader *l = tree_loader_new(1, b.len);
+    struct tree *t;
+
+    tree_loader_blind(l); /* hardly any input would have the right digest */
+    (void)tree_loader_add(l, b.data, b.len);
+    (void)tree_loader_end(l, &t);
     if (t != NULL)
         check_same(t);
     tree_free(t);

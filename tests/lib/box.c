@@ -16,9 +16,6 @@ void box_init(struct box *b, struct world *w, unsigned host, const struct box_co
 
 static void stop(struct box *b)
 {
-    if (b->snapshot != NULL)
-        raft_blob_unref(b->snapshot);
-    b->snapshot = NULL;
     b->busy = b->saving = b->is_waiting = b->has_run = b->dies_of_power = false;
     store_close(b->store);
     b->store = NULL;
@@ -57,7 +54,8 @@ static void skip_entry(void *ctx, struct raft_entry *e) { (void)ctx, (void)e; }
 /* It dies while it makes good what it finds, or just after; nothing has gone out yet. */
 static void die_again(struct box *b)
 {
-    static const struct store_load nothing = {NULL, skip_state, skip_snapshot, skip_entry};
+    static const struct store_load nothing = {NULL, skip_state, skip_snapshot, skip_entry,
+                                              NULL};
     struct buf why = {0};
     struct store *s = NULL;
 
@@ -180,7 +178,7 @@ static void content_entry(void *ctx, struct raft_entry *e)
 static int look_into(const struct sim_disk *disk, const struct store_options *options,
                      struct content *c)
 {
-    const struct store_load load = {c, content_state, content_snapshot, content_entry};
+    const struct store_load load = {c, content_state, content_snapshot, content_entry, NULL};
     struct sim_disk *copy = sim_disk_copy(disk, 1);
     struct store *s = NULL;
 
@@ -244,8 +242,7 @@ void box_stop(struct box *b)
 static int run(struct box *b)
 {
     b->saves_total++;
-    return b->saving ? store_save(b->store, &b->save)
-                     : store_snapshot(b->store, b->snapshot, b->keep);
+    return b->saving ? store_save(b->store, &b->save) : store_job(b->store, &b->job, b->keep);
 }
 
 static void done(void *ctx, uint64_t life, uint64_t unused)
@@ -286,10 +283,7 @@ static void done(void *ctx, uint64_t life, uint64_t unused)
     }
     b->busy = false;
     if (!b->saving) {
-        uint64_t index = b->snapshot->index;
-        raft_blob_unref(b->snapshot);
-        b->snapshot = NULL;
-        b->core.snapshot_saved(b->core.ctx, index, err);
+        b->core.job_done(b->core.ctx, err);
     } else if (err != 0) {
         b->busy = true; /* as it was: there is no way on */
         b->core.died(b->core.ctx);
@@ -305,9 +299,13 @@ void box_work(struct box *b)
 {
     if (b->busy || b->store == NULL)
         return;
-    b->saving = b->core.save_take(b->core.ctx, &b->save);
-    if (!b->saving && (b->snapshot = b->core.snapshot_take(b->core.ctx)) == NULL)
+    if (b->core.sent != NULL)
+        store_pin(b->store, b->core.sent(b->core.ctx));
+    bool is_job = b->has_saved && b->core.job_take(b->core.ctx, &b->job);
+    b->saving = !is_job && b->core.save_take(b->core.ctx, &b->save);
+    if (!is_job && !b->saving && (b->has_saved || !b->core.job_take(b->core.ctx, &b->job)))
         return;
+    b->has_saved = b->saving;
     b->busy = true;
     uint64_t us = world_between(b->w, b->min_us, b->max_us);
     if (b->w->now_us < b->slow_until_us)

@@ -16,10 +16,11 @@ struct box_core {
     void *ctx;
     bool (*save_take)(void *ctx, struct raft_save *out);
     void (*saved)(void *ctx);
-    struct raft_blob *(*snapshot_take)(void *ctx);
-    void (*snapshot_saved)(void *ctx, uint64_t index, int err);
-    void (*turn)(void *ctx); /* after each of them */
-    void (*died)(void *ctx); /* the disk failed: the process ends */
+    bool (*job_take)(void *ctx, struct raft_job *out);
+    void (*job_done)(void *ctx, int err);
+    uint64_t (*sent)(void *ctx); /* the snapshot to be pinned; NULL: none ever */
+    void (*turn)(void *ctx);     /* after each of them */
+    void (*died)(void *ctx);     /* the disk failed: the process ends */
     /* How much room there is; is_waiting: a save waits for it. NULL: not wanted. */
     void (*room)(void *ctx, const struct store_room *room, bool is_waiting);
 };
@@ -45,7 +46,8 @@ struct box {
     bool has_run; /* what is under way is done, with run_err; nobody knows yet */
     int run_err;
     struct raft_save save;
-    struct raft_blob *snapshot;
+    struct raft_job job; /* not saving */
+    bool has_saved;      /* the last one: a job has its turn */
     uint64_t saves_total;
 };
 

@@ -43,17 +43,16 @@ static void random_bytes(void *ctx, void *data, size_t len)
 static void turn(struct lone *l)
 {
     struct raft_save save;
-    struct raft_blob *b;
+    struct raft_job job;
 
     member_flush(l->member);
     while (member_save_take(l->member, &save)) {
         member_saved(l->member);
         member_flush(l->member);
     }
-    while ((b = member_snapshot_take(l->member)) != NULL) {
-        uint64_t index = b->index;
-        raft_blob_unref(b);
-        member_snapshot_saved(l->member, index, 0);
+    while (member_job_take(l->member, &job)) {
+        member_job_done(l->member, shelf_job(&l->shelf, &job));
+        member_flush(l->member);
     }
 }
 
@@ -97,6 +96,7 @@ void lone_start(struct lone *l, uint64_t seed)
 void lone_stop(struct lone *l)
 {
     member_free(l->member);
+    shelf_free(&l->shelf);
     for (int i = 0; i < LONE_CONNS; i++)
         buf_free(&l->out[i]);
 }

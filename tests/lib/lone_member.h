@@ -5,6 +5,7 @@
 
 #include "base/rng.h"
 #include "server/member.h"
+#include "shelf.h"
 #include "wire/wire.h"
 
 #define LONE_CONNS 16 /* numbers 1 to 15 */
@@ -16,6 +17,7 @@ struct lone {
     struct buf out[LONE_CONNS]; /* what each connection has been sent */
     bool closed[LONE_CONNS];
     uint64_t peer_messages;
+    struct shelf shelf;
 };
 
 void lone_start(struct lone *l, uint64_t seed);

@@ -170,15 +170,20 @@ static void core_saved(void *ctx)
     member_saved(((struct node *)ctx)->member);
 }
 
-static struct raft_blob *core_snapshot_take(void *ctx)
+static bool core_job_take(void *ctx, struct raft_job *out)
 {
-    return member_snapshot_take(((struct node *)ctx)->member);
+    return member_job_take(((struct node *)ctx)->member, out);
 }
 
-static void core_snapshot_saved(void *ctx, uint64_t index, int err)
+static uint64_t core_sent(void *ctx)
+{
+    return member_sent_snapshot(((struct node *)ctx)->member);
+}
+
+static void core_job_done(void *ctx, int err)
 {
     tell_time(ctx);
-    member_snapshot_saved(((struct node *)ctx)->member, index, err);
+    member_job_done(((struct node *)ctx)->member, err);
 }
 
 static void core_turn(void *ctx) { node_turn(ctx); }
@@ -197,6 +202,11 @@ static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
 {
     CHECK(member_load_snapshot(((struct node *)ctx)->member, index, term, members, data, len) ==
           0);
+}
+
+static void load_piece(void *ctx, const uint8_t *data, size_t len)
+{
+    CHECK(member_load_piece(((struct node *)ctx)->member, data, len) == 0);
 }
 
 static void load_entry(void *ctx, struct raft_entry *e)
@@ -249,7 +259,7 @@ static void node_start(struct node *s)
         .session_min_ms = 200,
         .snapshot_every = 60,
     };
-    const struct store_load load = {s, load_state, load_snapshot, load_entry};
+    const struct store_load load = {s, load_state, load_snapshot, load_entry, load_piece};
 
     s->member = member_new(&o, &io);
     box_start(&s->box, &load);
@@ -622,7 +632,7 @@ static void excuse(struct isle *t, const struct holds *h)
 }
 
 /* A store with this as its first state, on an empty disk. */
-static void fill_store(struct node *s, const struct tree *tree, uint64_t index, uint64_t term,
+static void fill_store(struct node *s, struct tree *tree, uint64_t index, uint64_t term,
                        const struct raft_members *members)
 {
     struct raft_save vote = {.hard = true, .term = term};
@@ -654,7 +664,8 @@ static void recover(struct isle *t, struct node *s)
     box_start(&s->box, &first);
     store_close(s->box.store);
     s->box.store = NULL;
-    const struct store_load load = {&copy, survivor_state, survivor_snapshot, survivor_entry};
+    const struct store_load load = {&copy, survivor_state, survivor_snapshot, survivor_entry,
+                                    NULL};
     box_start(&s->box, &load);
     store_close(s->box.store);
     s->box.store = NULL;
@@ -854,8 +865,9 @@ static void begin(struct isle *t)
         const struct box_core core = {.ctx = s,
                                       .save_take = core_save_take,
                                       .saved = core_saved,
-                                      .snapshot_take = core_snapshot_take,
-                                      .snapshot_saved = core_snapshot_saved,
+                                      .job_take = core_job_take,
+                                      .job_done = core_job_done,
+                                      .sent = core_sent,
                                       .turn = core_turn,
                                       .died = core_died};
         struct raft_member *m = &members.v[i];

@@ -60,8 +60,12 @@ struct server {
     uint64_t absent_until_us;    /* it is not started before */
     bool is_lost;                /* its disk was, and it does not vote again yet */
     struct moments moments;
-    bool is_snapshotting;
-    struct raft_blob *snapshot;
+    struct raft_blob *snapshot; /* being written, a piece at a time */
+    uint64_t snapshot_at;
+    bool is_given;       /* it is for others, too */
+    uint8_t *state_read; /* of a received one */
+    uint64_t state_read_index;
+    enum { OF_RAFT, OF_STATE, OF_SNAPSHOT } job;
     uint64_t snapshot_index;
 };
 
@@ -101,6 +105,14 @@ struct sim {
 };
 
 static void turn(struct server *s);
+
+static void forget_jobs(struct server *s)
+{
+    raft_blob_unref(s->snapshot);
+    s->snapshot = NULL;
+    mem_free(s->state_read);
+    s->state_read = NULL;
+}
 
 /* ---- a server ---- */
 
@@ -159,12 +171,11 @@ static void start(struct server *s)
         .batch_max = sim->batch_max,
         .birth = s->birth,
         .piece_max = sim->w.seed % 3 == 1 ? 50 + (uint32_t)(sim->w.seed % 1000) : 0};
-    const struct store_load load = {s, load_state, load_snapshot, load_entry};
+    const struct store_load load = {s, load_state, load_snapshot, load_entry, NULL};
 
     CHECK(s->raft == NULL);
     s->raft = raft_new(&o);
     s->state = s->state_index = s->snapshot_index = 0;
-    s->is_snapshotting = false;
     box_start(&s->box, &load);
     raft_watch_restarted(sim->watch, s->n);
     raft_start(s->raft, now_ms(s));
@@ -210,9 +221,7 @@ static void crash(struct server *s, bool power_loss)
     box_crash(&s->box, power_loss);
     raft_free(s->raft);
     s->raft = NULL;
-    if (s->snapshot != NULL)
-        raft_blob_unref(s->snapshot);
-    s->snapshot = NULL;
+    forget_jobs(s);
 }
 
 static void restart_due(void *ctx, uint64_t n, uint64_t unused)
@@ -328,14 +337,9 @@ static void take_out(struct server *s)
 {
     struct sim *sim = s->sim;
     const struct raft_entry *e;
-    struct raft_blob *b;
     uint64_t to, ctx, index;
     struct buf message = {0};
 
-    while ((b = raft_install_take(s->raft)) != NULL) {
-        take_state(s, b->index, b->data, b->len);
-        raft_blob_unref(b);
-    }
     while ((e = raft_apply_take(s->raft)) != NULL)
         apply(s, e);
     while (raft_read_take(s->raft, &ctx, &index)) {
@@ -344,11 +348,15 @@ static void take_out(struct server *s)
                        (unsigned)index, (unsigned)sim->read_floor[ctx]);
         sim->reads_done += index != 0;
     }
-    if (raft_snapshot_wanted(s->raft) && s->state_index > 0)
-        raft_snapshot_give(s->raft, now_ms(s), make_snapshot(s));
-    if (!s->is_snapshotting && s->state_index >= s->snapshot_index + sim->snapshot_every) {
-        s->is_snapshotting = true;
+    bool is_wanted = raft_snapshot_wanted(s->raft) && s->state_index > 0 &&
+                     raft_install_wanted(s->raft) == NULL;
+    if (s->snapshot == NULL &&
+        (is_wanted || s->state_index >= s->snapshot_index + sim->snapshot_every)) {
         s->snapshot = make_snapshot(s);
+        s->snapshot_at = 0;
+        s->is_given = is_wanted;
+        if (is_wanted)
+            raft_hold(s->raft, s->state_index);
     }
     while (raft_message_take(s->raft, &to, &message))
         send(s, to, &message);
@@ -461,24 +469,91 @@ static void core_saved(void *ctx)
     raft_saved(s->raft, now_ms(s));
 }
 
-static struct raft_blob *core_snapshot_take(void *ctx)
+static bool core_job_take(void *ctx, struct raft_job *out)
 {
     struct server *s = ctx;
     struct raft_blob *b = s->snapshot;
+    const struct raft_blob *wanted = raft_install_wanted(s->raft);
 
-    s->snapshot = NULL;
-    return b;
+    s->job = OF_RAFT;
+    if (raft_job_take(s->raft, out))
+        return true;
+    if (wanted != NULL) {
+        s->job = OF_STATE;
+        mem_free(s->state_read);
+        s->state_read = mem_alloc(wanted->len);
+        s->state_read_index = wanted->index;
+        *out = (struct raft_job){.kind = RAFT_JOB_READ,
+                                 .index = wanted->index,
+                                 .size = wanted->len,
+                                 .len = wanted->len,
+                                 .data = s->state_read};
+        return true;
+    }
+    if (b == NULL)
+        return false;
+    s->job = OF_SNAPSHOT;
+    size_t left = b->len - (size_t)s->snapshot_at;
+    size_t len = s->sim->w.seed % 2 == 0 ? left : 1 + (size_t)world_below(&s->sim->w, left);
+    *out = (struct raft_job){.kind = RAFT_JOB_KEEP,
+                             .index = b->index,
+                             .term = b->term,
+                             .members = &b->members,
+                             .size = b->len,
+                             .at = s->snapshot_at,
+                             .len = len,
+                             .data = b->data + s->snapshot_at};
+    return true;
 }
 
-static void core_snapshot_saved(void *ctx, uint64_t index, int err)
+static void state_is_read(struct server *s, int err)
+{
+    const struct raft_blob *b = raft_install_wanted(s->raft);
+
+    if (b == NULL || b->index != s->state_read_index)
+        return; /* a newer one has come */
+    if (err != 0)
+        world_fail(&s->sim->w, "server %u: what it received cannot be read: %s", s->n,
+                   err_text(err));
+    take_state(s, b->index, s->state_read, b->len);
+    raft_blob_unref(raft_install_take(s->raft));
+}
+
+static void snapshot_is_written(struct server *s, int err)
+{
+    struct raft_blob *b = s->snapshot;
+
+    s->snapshot_at += s->box.job.len;
+    if (err == 0 && s->snapshot_at < b->len)
+        return;
+    if (err == 0) {
+        if (s->snapshot_index < b->index)
+            s->snapshot_index = b->index;
+        raft_compact(s->raft, b->index, s->box.keep);
+    }
+    if (err == 0 && s->is_given)
+        raft_snapshot_give(s->raft, now_ms(s),
+                           raft_blob_new_take(b->index, b->term, &b->members, NULL, b->len));
+    else if (s->is_given)
+        raft_hold(s->raft, 0);
+    raft_blob_unref(b);
+    s->snapshot = NULL;
+}
+
+static void core_job_done(void *ctx, int err)
 {
     struct server *s = ctx;
 
-    s->is_snapshotting = false;
-    if (err == 0) {
-        s->snapshot_index = index;
-        raft_compact(s->raft, index, s->box.keep);
+    switch (s->job) {
+    case OF_RAFT: raft_job_done(s->raft, now_ms(s), err); break;
+    case OF_STATE: state_is_read(s, err); break;
+    case OF_SNAPSHOT: snapshot_is_written(s, err); break;
     }
+}
+
+static uint64_t core_sent(void *ctx)
+{
+    return raft_snapshot_sent(((struct server *)ctx)->raft);
 }
 
 static void core_turn(void *ctx) { turn(ctx); }
@@ -500,8 +575,9 @@ static void add_server(struct sim *sim)
     const struct box_core core = {.ctx = s,
                                   .save_take = core_save_take,
                                   .saved = core_saved,
-                                  .snapshot_take = core_snapshot_take,
-                                  .snapshot_saved = core_snapshot_saved,
+                                  .job_take = core_job_take,
+                                  .job_done = core_job_done,
+                                  .sent = core_sent,
                                   .turn = core_turn,
                                   .died = core_died};
     char name[8];
@@ -986,8 +1062,7 @@ bool raft_seed(uint64_t seed, bool verbose, char *failure, size_t room)
             }
         for (unsigned i = 0; i < sim->n; i++) {
             struct server *s = &sim->servers[i];
-            if (s->snapshot != NULL)
-                raft_blob_unref(s->snapshot);
+            forget_jobs(s);
             box_free(&s->box);
             if (s->raft != NULL)
                 raft_free(s->raft);

@@ -74,17 +74,22 @@ static void core_saved(void *ctx)
     member_saved(s->member);
 }
 
-static struct raft_blob *core_snapshot_take(void *ctx)
+static bool core_job_take(void *ctx, struct raft_job *out)
 {
-    return member_snapshot_take(((struct server *)ctx)->member);
+    return member_job_take(((struct server *)ctx)->member, out);
 }
 
-static void core_snapshot_saved(void *ctx, uint64_t index, int err)
+static uint64_t core_sent(void *ctx)
+{
+    return member_sent_snapshot(((struct server *)ctx)->member);
+}
+
+static void core_job_done(void *ctx, int err)
 {
     struct server *s = ctx;
 
     tell_time(s);
-    member_snapshot_saved(s->member, index, err);
+    member_job_done(s->member, err);
 }
 
 static void core_room(void *ctx, const struct store_room *room, bool is_waiting)
@@ -122,6 +127,14 @@ static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
     struct server *s = ctx;
 
     s->load_err = member_load_snapshot(s->member, index, term, members, data, len);
+}
+
+static void load_piece(void *ctx, const uint8_t *data, size_t len)
+{
+    struct server *s = ctx;
+
+    if (s->load_err == 0)
+        s->load_err = member_load_piece(s->member, data, len);
 }
 
 static void load_entry(void *ctx, struct raft_entry *e)
@@ -202,8 +215,9 @@ void server_add(struct town *t, const char *name)
     const struct box_core core = {.ctx = s,
                                   .save_take = core_save_take,
                                   .saved = core_saved,
-                                  .snapshot_take = core_snapshot_take,
-                                  .snapshot_saved = core_snapshot_saved,
+                                  .job_take = core_job_take,
+                                  .job_done = core_job_done,
+                                  .sent = core_sent,
                                   .turn = core_turn,
                                   .died = core_died,
                                   .room = core_room};
@@ -268,7 +282,7 @@ static void begin_new_life(struct server *s, const char *why)
  */
 static void open_store(struct server *s, struct member_options *o, const struct member_io *io)
 {
-    const struct store_load load = {s, load_state, load_snapshot, load_entry};
+    const struct store_load load = {s, load_state, load_snapshot, load_entry, load_piece};
     struct store_facts f;
     struct buf why = {0};
     bool has_begun_again = false;
@@ -322,6 +336,11 @@ void server_start(struct server *s)
         .read_only_after_ms = t->read_only_after_ms,
         .throttle_max = t->throttle_max,
         .snapshot_every = t->snapshot_every,
+        /* A record at a time, some, or (as it is) nearly always all at once. */
+        .snapshot_piece = t->w.seed % 4 == 0   ? 1
+                          : t->w.seed % 4 == 2 ? 1000 + (uint32_t)(t->w.seed % 5000)
+                                               : 0,
+        .load_piece = t->w.seed % 5 == 0 ? 100 + (uint32_t)(t->w.seed % 1000) : 0,
         .lapse_check_ms = 500,
         .rules = TREE_RULE_RECONFIG | TREE_RULE_EXTENDED_TYPES | TREE_RULE_ENFORCE_QUOTA,
         .digest_every = 20 + t->w.seed % 200,

@@ -14,11 +14,13 @@
 #include "lib/fake_digest.h"
 #include "mutant_env.h"
 #include "server/clients.h"
+#include "shelf.h"
 #include "wire/wire.h"
 
 enum { WALL_MS = 1700000000, REQUESTS = 300, LARGE = 100000 };
 
 struct port {
+    struct shelf shelf;
     struct member *member;
     struct clients *clients;
     struct settings settings;
@@ -68,7 +70,7 @@ static enum word_result word(void *ctx, uint64_t conn, const uint8_t *data, size
 static void turn(struct port *p)
 {
     struct raft_save save;
-    struct raft_blob *b;
+    struct raft_job job;
 
     do {
         woken(p);
@@ -77,10 +79,8 @@ static void turn(struct port *p)
             member_saved(p->member);
             member_flush(p->member);
         }
-        while ((b = member_snapshot_take(p->member)) != NULL) {
-            member_snapshot_saved(p->member, b->index, 0);
-            raft_blob_unref(b);
-        }
+        while (member_job_take(p->member, &job))
+            member_job_done(p->member, shelf_job(&p->shelf, &job));
         if (clients_resume(p->clients))
             member_flush(p->member);
         fake_closes();
@@ -130,6 +130,7 @@ static void port_close(struct port *p)
     while (fake_handles() > 0)
         fake_closes();
     member_free(p->member);
+    shelf_free(&p->shelf);
 }
 
 static struct fake_handle *client(void)

@@ -26,6 +26,7 @@
 #include "base/mutant.h"
 #include "base/rng.h"
 #include "raft/raft.h"
+#include "shelf.h"
 
 #define WORLD_SERVERS 8
 #define WORLD_READS 4096
@@ -52,6 +53,7 @@ struct world_server {
         frozen_until_ms; /* stopped, as by SIGSTOP: nothing happens to it, no time passes */
     struct raft_save save;
     struct world_disk disk;
+    struct shelf shelf;
     uint64_t seen_commit, seen_term; /* seen_term: in which it was last seen to lead */
     uint64_t starts;
 };
@@ -246,15 +248,19 @@ static void disk_append(struct world *w, struct world_disk *d, struct raft_entry
     d->v[d->n++] = raft_entry_ref(e);
 }
 
-static uint64_t blob_sum(const struct raft_blob *b)
+static uint64_t received_sum(const struct world_server *s)
 {
+    const struct buf *b = &s->shelf.received.bytes;
+
     return b->len >= 8 ? be64_get(b->data) : 0;
 }
 
 /* Writes the first `n` entries of a save; term and vote come last, so only with all. */
-static void disk_write(struct world *w, struct world_disk *d, const struct raft_save *save,
+static void disk_write(struct world *w, struct world_server *s, const struct raft_save *save,
                        size_t n)
 {
+    struct world_disk *d = &s->disk;
+
     if (save->snapshot != NULL) {
         const struct raft_blob *b = save->snapshot;
         bool keeps = false; /* the core takes no snapshot of what it has */
@@ -268,7 +274,8 @@ static void disk_write(struct world *w, struct world_disk *d, const struct raft_
         d->snapshot_index = b->index;
         d->snapshot_term = b->term;
         d->snapshot_members = b->members;
-        d->snapshot_sum = blob_sum(b);
+        CHECK(s->shelf.received.index == b->index && s->shelf.received.bytes.len == b->len);
+        d->snapshot_sum = received_sum(s);
     } else if (save->truncate) {
         w->truncations++;
         disk_cut(d, save->first_index);
@@ -288,7 +295,7 @@ static void world_save_finish(struct world *w, struct world_server *s)
 {
     CHECK(s->has_save);
     s->has_save = false;
-    disk_write(w, &s->disk, &s->save, s->save.n);
+    disk_write(w, s, &s->save, s->save.n);
     raft_saved(s->raft, s->now_ms);
     world_look(w, s);
 }
@@ -342,16 +349,28 @@ static void world_send(struct world *w, uint64_t from, uint64_t to, const struct
         world_fail(w, "messages multiply");
 }
 
-static struct raft_blob *world_blob(const struct world *w, const struct world_server *s)
+/* A snapshot as of now, on the shelf, for others. */
+static struct raft_blob *world_blob(const struct world *w, struct world_server *s)
 {
+    struct shelf_snapshot *v = &s->shelf.kept;
     size_t len = 8 + (size_t)w->state_bytes;
-    uint8_t *data = mem_alloc(len);
 
-    be64_put(data, s->sum);
+    v->index = raft_applied(s->raft);
+    buf_clear(&v->bytes);
+    buf_add_be64(&v->bytes, s->sum);
     for (size_t i = 8; i < len; i++)
-        data[i] = (uint8_t)(i * 31);
-    return raft_blob_new_take(raft_applied(s->raft), raft_applied_term(s->raft),
-                              raft_members_applied(s->raft), data, len);
+        buf_add_u8(&v->bytes, (uint8_t)(i * 31));
+    return raft_blob_new_take(v->index, raft_applied_term(s->raft),
+                              raft_members_applied(s->raft), NULL, len);
+}
+
+static void world_jobs(struct world_server *s)
+{
+    struct raft_job job;
+
+    while (raft_job_take(s->raft, &job))
+        raft_job_done(s->raft, s->now_ms, shelf_job(&s->shelf, &job));
+    raft_flush(s->raft, s->now_ms);
 }
 
 static void world_apply(struct world *w, struct world_server *s)
@@ -362,10 +381,11 @@ static void world_apply(struct world *w, struct world_server *s)
     if (b != NULL && w->is_hostile) {
         raft_blob_unref(b);
     } else if (b != NULL) {
-        CHECK(b->len == 8 + w->state_bytes);
+        const struct buf *bytes = &s->shelf.received.bytes;
+        CHECK(s->shelf.received.index == b->index && bytes->len == 8 + w->state_bytes);
         for (size_t i = 8; i < b->len; i++)
-            CHECK(b->data[i] == (uint8_t)(i * 31));
-        s->sum = blob_sum(b);
+            CHECK(bytes->data[i] == (uint8_t)(i * 31));
+        s->sum = received_sum(s);
         w->snapshots_installed++;
         world_check_applied(w, s, b->index);
         raft_blob_unref(b);
@@ -415,6 +435,7 @@ static void world_pump(struct world *w, struct world_server *s)
     world_reads(w, s);
     if (raft_snapshot_wanted(s->raft) && raft_applied(s->raft) > 0)
         raft_snapshot_give(s->raft, s->now_ms, world_blob(w, s));
+    world_jobs(s);
     while (raft_message_take(s->raft, &to, &out))
         world_send(w, s->id, to, &out);
     buf_free(&out);
@@ -464,10 +485,8 @@ static void world_crash(struct world *w, struct world_server *s)
         return;
     if (s->has_save)
         switch (rng_below(&w->rng, 3)) {
-        case 0: disk_write(w, &s->disk, &s->save, s->save.n); break;
-        case 1:
-            disk_write(w, &s->disk, &s->save, (size_t)rng_below(&w->rng, s->save.n + 1));
-            break;
+        case 0: disk_write(w, s, &s->save, s->save.n); break;
+        case 1: disk_write(w, s, &s->save, (size_t)rng_below(&w->rng, s->save.n + 1)); break;
         default: break;
         }
     s->has_save = false;
@@ -519,6 +538,7 @@ static void world_free(struct world *w)
 
     for (unsigned i = 0; i < w->n; i++) {
         raft_free(w->v[i].raft);
+        shelf_free(&w->v[i].shelf);
         disk_drop_all(&w->v[i].disk);
         mem_free(w->v[i].disk.v);
     }

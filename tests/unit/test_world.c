@@ -160,10 +160,10 @@ static bool save_take(void *ctx, struct raft_save *out)
 }
 
 static void saved(void *ctx) { ((struct core *)ctx)->saved++; }
-static struct raft_blob *snapshot_take(void *ctx)
+static bool job_take(void *ctx, struct raft_job *out)
 {
-    (void)ctx;
-    return NULL;
+    (void)ctx, (void)out;
+    return false;
 }
 static void turn(void *ctx) { (void)ctx; }
 static void died(void *ctx) { ((struct core *)ctx)->has_died = true; }
@@ -175,7 +175,7 @@ static void a_disk_dies_at_a_write_and_no_save_is_told(void **state)
     const struct box_core core = {.ctx = &c,
                                   .save_take = save_take,
                                   .saved = saved,
-                                  .snapshot_take = snapshot_take,
+                                  .job_take = job_take,
                                   .turn = turn,
                                   .died = died};
 
@@ -204,7 +204,7 @@ static void a_frozen_process_hears_late(void **state)
     const struct box_core core = {.ctx = &c,
                                   .save_take = save_take,
                                   .saved = saved,
-                                  .snapshot_take = snapshot_take,
+                                  .job_take = job_take,
                                   .turn = turn,
                                   .died = died};
     unsigned early = 0;
