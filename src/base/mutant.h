@@ -110,6 +110,9 @@
     M(watch_stays, "a one-shot watch stays after its event")                                \
     M(watch_recursive_shallow, "a recursive watch sees nothing below its children")         \
     M(client_recursive_forgotten, "a recursive watch is not set again on a new connection") \
+    M(tree_move_forgets, "a znode that is moved in memory forgets what was changed")        \
+    M(tree_split_loses, "a znode is not found any more when the look-up has grown")         \
+    M(watch_split_loses, "a watch is not found any more when the look-up has grown")        \
     M(tree_seq_not_saved, "sequence counters are not in the snapshot")                      \
     M(tree_version_ignored, "a set does not look at the version that it was asked for")     \
     M(tree_lapse_blindly, "a container goes though it has got a child meanwhile")           \

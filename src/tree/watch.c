@@ -191,7 +191,8 @@ static void bucket_split(struct watches *w)
     *from = 0;
     while (id != 0) {
         uint32_t next = entry_at(w, id)->chain;
-        chain_in(w, id);
+        if (next != 0 || !MUTANT(watch_split_loses))
+            chain_in(w, id);
         id = next;
     }
 }
