@@ -187,6 +187,12 @@ class Server:
                     pass
         return total
 
+    def newest_snapshot_bytes(self):
+        """Of the last that is whole: the one before may be under way."""
+        found = glob.glob(os.path.join(self.dir, "**", "snapshot.*"), recursive=True)
+        return os.stat(max(found, key=lambda p: (os.path.basename(p).rpartition(".")[2]
+                                                 .zfill(16)))).st_size
+
     def tail(self):
         with open(self.log, encoding="utf-8", errors="replace") as f:
             return "".join(f.readlines()[-12:])

@@ -3,6 +3,7 @@
  * client that looks how long it waits. Every reply is checked.
  *
  *   tool_sizes PORT fill SESSIONS WINDOW DIRS EACH SIZE           creates /n and all below
+ *   tool_sizes PORT refill ...                                    what there is not yet
  *   tool_sizes PORT load get|set SESSIONS WINDOW DIRS EACH SIZE REQUESTS
  *   tool_sizes PORT pace PATH INTERVAL_US                         one get after the other
  *   tool_sizes PORT idle SESSIONS TIMEOUT_MS                      they ping, and no more
@@ -44,6 +45,7 @@
 #define MAKING_MAX 30    /* connections in the making: a backlog is 50 with ZooKeeper */
 #define FROM_EACH 10000u /* connections from one address: there are 28,000 ports */
 #define FIRST_RETRY_US 1000
+#define NODE_EXISTS (-110)
 #define STDIN_MARK UINT32_MAX
 
 enum state { IDLE, CONNECTING, ASKED, LIVE };
@@ -66,6 +68,7 @@ static struct {
     int32_t timeout_ms;
     uint64_t heard_ms, round_ms, begun_ns;
     bool is_ended, has_line; /* stdin */
+    bool is_refill;          /* what is to be created may be there */
     size_t begun, done, requests, events;
     /* Appends the next request to s->out; false: there is none now. */
     bool (*next)(struct session *s);
@@ -299,7 +302,8 @@ static void take_reply(struct session *s, const uint8_t *frame, size_t len)
     }
     if (err == 0 && h.xid == WIRE_XID_PING)
         return;
-    if (err != 0 || h.xid != s->answered + 1 || h.err != 0) {
+    bool is_there = me.is_refill && h.err == NODE_EXISTS;
+    if (err != 0 || h.xid != s->answered + 1 || (h.err != 0 && !is_there)) {
         fprintf(stderr, "sizes: reply %d, error %d, where reply %d was expected\n", (int)h.xid,
                 (int)h.err, (int)s->answered + 1);
         exit(1);
@@ -690,7 +694,8 @@ int main(int argc, char **argv)
     memset(me.data, 'd', sizeof me.data);
     if (epoll_ctl(me.poll, EPOLL_CTL_ADD, 0, &e) != 0)
         me.is_ended = true; /* a file, /dev/null: it has ended, as it were */
-    if (strcmp(what, "fill") == 0 && argc == 8) {
+    if ((strcmp(what, "fill") == 0 || strcmp(what, "refill") == 0) && argc == 8) {
+        me.is_refill = what[0] == 'r';
         shape(argv, 5);
         fill((unsigned)number(argv, 3), (unsigned)number(argv, 4));
     } else if (strcmp(what, "load") == 0 && argc == 10) {

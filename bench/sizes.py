@@ -13,10 +13,10 @@ Parts:
             what a client of another one sees meanwhile
 
 muster at all three sizes, ZooKeeper and etcd (nodes only) at the largest and the smallest; one
-after the other, each alone on the machine. --quick: a tenth of the largest. --muster-only:
-without the others. Checks that every request is answered rightly and nothing is missing after
-a restart, never how long it takes. Writes docs/measured/sizes.json, the pictures beside it and
-the tables of docs/performance-sizes.md unless it is --quick or --no-write.
+after the other, each alone on the machine. --quick: a fiftieth of the largest, in
+seconds, and nothing is written. --muster-only: without the others. Checks that every request is answered rightly and nothing is missing after
+a restart, never how long it takes. Writes docs/measured/sizes.json, the picture beside it and
+the tables of docs/performance-sizes.md unless it is --quick, --no-write, or only a part of it.
 """
 import argparse
 import base64
@@ -46,9 +46,12 @@ EACH, SIZE = 1000, 100
 FILES_KEPT = 500        # of a process's files, for other things than clients
 LOAD = (30, 16)         # sessions, in flight
 LOAD_REQUESTS = 300000
+IDLE_S = 20             # of pings: each session sends two
 SNAPSHOT_S = 60         # a snapshot under load is waited for so long
 ETCD_BATCH = 128        # operations of a transaction: etcd's own limit
 JOIN_WARM_S = 3
+QUICK = 50
+FILLS_MAX = 20
 UPSTREAM_HEAP = ("-Xmx1000m",)  # what ZooKeeper's own scripts set, and Debian's do not
 BEGAN = time.monotonic()
 
@@ -230,10 +233,12 @@ def restart(server, count):
     took_ms = (at_ns - server.started_ns) / 1e6
     server.wait()
     must_have(server, count)
-    facts = server.monitor() if server.kind != "etcd" else {}
-    return {"restart_ms": took_ms, "disk": disk, "ms_per_100_mb": took_ms / (disk / 1e8),
-            "load_ms": float(facts.get("zk_max_startup_snap_load_time", 0)),
-            "rss_restarted": server.memory()["rss"]}
+    r = {"restart_ms": took_ms, "disk": disk, "rss_restarted": server.memory()["rss"]}
+    if server.kind != "etcd":
+        snapshot = server.newest_snapshot_bytes()
+        r.update({"snapshot_bytes": snapshot, "ms_per_100_mb": took_ms / (snapshot / 1e8),
+                  "load_ms": float(server.monitor().get("zk_max_startup_snap_load_time", 0))})
+    return r
 
 
 def nodes(kind, count, top, java=()):
@@ -264,15 +269,21 @@ def nodes(kind, count, top, java=()):
     return r
 
 
+def filled_anew(server, count):
+    """With so many znodes, and nothing in memory that filling it has left there."""
+    server.start().wait()
+    fill(server, count)
+    restart(server, count)
+    time.sleep(1)
+    return server.memory()
+
+
 def sessions(kind, count, top):
     files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
     count = min(count, files - FILES_KEPT)
     server = Server(kind, top)
     try:
-        server.start().wait()
-        fill(server, 1000)
-        time.sleep(1)
-        r = {"count": count, "before": server.memory()}
+        r = {"count": count, "before": filled_anew(server, EACH)}
         cpu = server.cpu_s()
         with Client(server, "idle", count, 40000) as crowd:
             opened = crowd.line()
@@ -282,7 +293,7 @@ def sessions(kind, count, top):
             time.sleep(2)
             r["after"] = server.memory()
             cpu, begun = server.cpu_s(), time.monotonic()
-            time.sleep(10)
+            time.sleep(IDLE_S)
             r["idle_cpu_percent"] = (server.cpu_s() - cpu) / (time.monotonic() - begun) * 100
             r["get"] = load(server, "get", 1000, LOAD_REQUESTS // 2)
             r["set"] = load(server, "set", 1000, LOAD_REQUESTS // 2)
@@ -299,10 +310,7 @@ def sessions(kind, count, top):
 def watches(kind, count, top):
     server = Server(kind, top)
     try:
-        server.start().wait()
-        fill(server, count)
-        time.sleep(1)
-        r = {"count": count, "before": server.memory()}
+        r = {"count": count, "before": filled_anew(server, count)}
         cpu = server.cpu_s()
         with Client(server, "watch", 100, count, *shape(count)) as crowd:
             r["watch_s"] = crowd.line()["seconds"]
@@ -325,14 +333,27 @@ def watches(kind, count, top):
     return r
 
 
+def fill_ensemble(ensemble, count):
+    """How often connections were lost meanwhile: then it is filled up."""
+    for broken in range(FILLS_MAX):
+        words = (TOOL, str(ensemble.leader().client), "refill" if broken else "fill",
+                 *map(str, (*LOAD, *shape(count))))
+        if subprocess.run(words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                          check=False).returncode == 0:
+            return broken
+        say(f"{ensemble.kind}: the server ended a connection while it was filled; once more")
+        wait_for(ensemble.leader, 60, lambda: f"a leader of {ensemble.kind}")
+    raise SystemExit(f"bench: {ensemble.kind} cannot be filled")
+
+
 def join(kind, count, top):
     """The follower that is wiped comes back with nothing but its configuration."""
     ensemble = Ensemble(kind, top)
     try:
         ensemble.start()
-        fill(ensemble.leader(), count)
+        r = {"count": count, "fills_broken": fill_ensemble(ensemble, count)}
         lost, other = ensemble.followers()
-        r = {"count": count, "disk": lost.disk_bytes()}
+        r["disk"] = lost.disk_bytes()
         with Client(ensemble.leader(), "pace", leaf(0), 1000) as at_leader, \
                 Client(other, "pace", leaf(0), 1000) as at_other:
             time.sleep(JOIN_WARM_S)
@@ -355,8 +376,10 @@ def join(kind, count, top):
     finally:
         ensemble.end()
     say(f"{kind} join with {count} znodes: {r['join_ms']:.0f} ms; a client of the leader p99 "
-        f"{r['leader_p99_us'] / 1000:.1f} ms, max {r['leader_max_us'] / 1000:.0f} ms; of the other "
-        f"follower {r['other_p99_us'] / 1000:.1f}, {r['other_max_us'] / 1000:.0f}")
+        f"{r['leader_p99_us'] / 1000:.1f} ms, max {r['leader_max_us'] / 1000:.0f} (quiet: "
+        f"{r['leader_quiet_max_us'] / 1000:.0f}); of the other follower "
+        f"{r['other_p99_us'] / 1000:.1f}, {r['other_max_us'] / 1000:.0f} (quiet: "
+        f"{r['other_quiet_max_us'] / 1000:.0f})")
     return r
 
 
@@ -378,7 +401,8 @@ def measure(options):
     results = {}
     for part in options.parts:
         steps = STEPS.get(part, (STEPS["nodes"][-1],))
-        steps = tuple(n // 10 for n in steps) if options.quick else steps
+        if options.quick:
+            steps = (steps[-1] // QUICK,)
         plan = [("muster", n) for n in steps if "muster" in kinds]
         if "zookeeper" in kinds:
             plan += [("zookeeper", n) for n in steps[-1:] + (steps[:1] if len(steps) > 1 else ())]
@@ -403,6 +427,9 @@ def main():
     parser.add_argument("--no-write", action="store_true")
     options = parser.parse_args()
     options.parts = options.only.split(",")
+    if options.quick:
+        global IDLE_S, LOAD_REQUESTS, JOIN_WARM_S  # pylint: disable=global-statement
+        IDLE_S, LOAD_REQUESTS, JOIN_WARM_S = 1, 20000, 1
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for the servers, too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
@@ -415,7 +442,9 @@ def main():
     if options.keep:
         with open(options.keep, "w", encoding="utf-8") as f:
             json.dump(results, f, indent=1)
-    if not (options.quick or options.no_write):
+    is_whole = options.parts == parser.get_default("only").split(",") and \
+        not options.muster_only and options.kinds == parser.get_default("kinds")
+    if is_whole and not (options.quick or options.no_write):
         write_page(RESULTS, results)
     say("done")
 

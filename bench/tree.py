@@ -18,6 +18,7 @@ import argparse
 import json
 import os
 import platform
+import resource
 import shutil
 import signal
 import statistics
@@ -29,7 +30,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-from peers import TOP, Ensemble, is_there, version  # noqa: E402
+from peers import TICK, TOP, Ensemble, is_there, version  # noqa: E402
 import tree_page  # noqa: E402
 
 LOAD = os.path.join(TOP, "build", "tool_load")
@@ -77,6 +78,16 @@ def say(text):
     print(f"{time.monotonic() - BEGAN:6.0f} s  {text}", file=sys.stderr, flush=True)
 
 
+def interrupted(*_):
+    sys.exit(130)
+
+
+def on_signals(what):
+    """Set even where Ctrl-C was ignored, as in the background: what was started has to end."""
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, what)
+
+
 def make_etcd_load():
     """False: it cannot be made."""
     source = os.path.join(HERE, "etcd_load.go")
@@ -94,6 +105,23 @@ def make_etcd_load():
     if r.returncode != 0:
         say(f"it does not compile: {r.stderr[-600:]}")
     return r.returncode == 0
+
+
+# ---- what else ran ----
+
+def busy_s():
+    """Processor seconds of everything on this machine since it was started."""
+    with open("/proc/stat", encoding="ascii") as f:
+        user, nice, system, _, _, irq, soft = map(int, f.readline().split()[1:8])
+    return (user + nice + system + irq + soft) / TICK
+
+
+def own_s(systems):
+    """Those of the servers, of the load generators that have ended, and of this program."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used) + \
+        sum(server.cpu_s() for s in systems for server in s.ensemble.servers
+            if server.process.poll() is None)
 
 
 # ---- one run ----
@@ -156,6 +184,7 @@ class Bench:
         self.options = options
         self.found = {}   # (servers, op, sessions, window, size, system): figures of each round
         self.failed = []  # texts
+        self.others = []  # processors that something else used, with three servers and with one
 
     def try_run(self, system, op, shape, size, *how_long):
         try:
@@ -221,11 +250,16 @@ class Bench:
                 s.ensemble.start()
             if not o.check:
                 self.warm_up(systems)
+            began, busy, own = time.monotonic(), busy_s(), own_s(systems)
             self.in_turns(servers, systems)
+            took = time.monotonic() - began
+            self.others.append(round((busy_s() - busy - own_s(systems) + own) / took, 2))
         finally:
+            on_signals(signal.SIG_IGN)  # a second Ctrl-C must not leave half of them
             for s in systems:
                 s.ensemble.end()
             shutil.rmtree(top, ignore_errors=True)
+            on_signals(interrupted)
 
     def results(self):
         rows = []
@@ -237,7 +271,7 @@ class Bench:
         return rows
 
 
-def machine(options, load_before):
+def machine(options, load_before, others):
     with open("/proc/cpuinfo", encoding="utf-8") as f:
         model = [line.split(":", 1)[1].strip() for line in f if line.startswith("model name")]
     with open("/proc/meminfo", encoding="ascii") as f:
@@ -246,7 +280,7 @@ def machine(options, load_before):
                           check=False).stdout.strip()
     return {"processors": os.cpu_count(), "model": model[0] if model else platform.machine(),
             "memory_gb": round(memory_kb / 1e6, 1), "kernel": platform.release(),
-            "file_system": disk, "load_before": round(load_before, 2),
+            "file_system": disk, "load_before": round(load_before, 2), "others_processors": others,
             "date": time.strftime("%Y-%m-%d"), "took_s": round(time.monotonic() - BEGAN),
             "versions": {k: version(k) for k in options.systems}}
 
@@ -299,9 +333,7 @@ def read_options():
 
 def main():
     options = read_options()
-    # In the background Ctrl-C may be ignored; what was started has to end all the same.
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: sys.exit(130))
+    on_signals(interrupted)
     if options.show:
         with open(RESULTS, encoding="utf-8") as f:
             results = json.load(f)
@@ -316,7 +348,7 @@ def main():
     bench = Bench(options)
     for servers in [options.servers] if options.servers else [3] if options.quick else [3, 1]:
         bench.measure(servers)
-    results = {"machine": machine(options, load_before), "rounds": options.rounds,
+    results = {"machine": machine(options, load_before, bench.others), "rounds": options.rounds,
                "seconds": options.seconds, "rows": bench.results()}
     print("\n".join(tree_page.tables(results)))
     for text in bench.failed:

@@ -106,7 +106,8 @@ def method(results):
             f"Linux {m['kernel']}, {m['file_system']}; "
             f"{', '.join(m['versions'].values())}. Medians of {results['rounds']} rounds, "
             f"{results['seconds']:g} s each; the load of the machine before it began: "
-            f"{m['load_before']}.", ""]
+            f"{m['load_before']}; what ran beside it used on average "
+            f"{', '.join(f'{x:g}' for x in m['others_processors'])} processors.", ""]
 
 
 def tables(results):

@@ -62,12 +62,13 @@ static void parent_changed(const struct step *s, uint32_t id, const char *path, 
                            int creates)
 {
     struct tree *t = s->t;
+    uint64_t at = tree_digest_path(path, len);
 
-    t->digest -= tree_digest_family(t, id, path, len);
+    t->digest -= tree_digest_family_at(t, id, at);
     struct family *f = nodes_family(&t->nodes, id);
     f->pzxid = s->zxid;
     f->creates = (int32_t)((uint32_t)f->creates + (uint32_t)creates);
-    t->digest += tree_digest_family(t, id, path, len);
+    t->digest += tree_digest_family_at(t, id, at);
     note(s, WATCH_CHILDREN_CHANGED, id, path, len);
 }
 
@@ -133,7 +134,8 @@ static void create_now(const struct step *s, const struct create *c, uint32_t pa
         v->owner = lapses_add(&t->lapses, *id, c->ttl_ms);
     else if (c->ephemeral)
         v->owner = ephemerals_add(&t->ephemerals, s->session, *id, s->part);
-    t->digest += tree_digest_self(t, *id, path, len) + tree_digest_family(t, *id, path, len);
+    uint64_t at = tree_digest_path(path, len);
+    t->digest += tree_digest_self_at(t, *id, at) + tree_digest_family_at(t, *id, at);
     note(s, WATCH_CREATED, *id, path, len);
     parent_changed(s, parent, path, parent_len, 1);
     quota_created(s, path, len);
@@ -209,7 +211,8 @@ static void delete_now(const struct step *s, uint32_t id, const char *path, size
         u->parent_pzxid = f.pzxid;
         u->parent_creates = f.creates;
     }
-    t->digest -= tree_digest_self(t, id, path, len) + tree_digest_family(t, id, path, len);
+    uint64_t at = tree_digest_path(path, len);
+    t->digest -= tree_digest_self_at(t, id, at) + tree_digest_family_at(t, id, at);
     nodes_unlink(&t->nodes, id);
     if (node_is_ephemeral(v))
         ephemerals_unlink(&t->ephemerals, v->owner);
@@ -305,12 +308,13 @@ int tree_set_data(const struct step *s, const struct wire_set_data_request *r, u
     if (err != 0)
         return err;
     undo_set_add(s, *id);
-    t->digest -= tree_digest_self(t, *id, path, len);
+    uint64_t at = tree_digest_path(path, len);
+    t->digest -= tree_digest_self_at(t, *id, at);
     c.version = next_version(c.version);
     c.mzxid = s->zxid;
     c.mtime = s->time_ms;
     nodes_set(&t->nodes, *id, r->data.data, r->data.len, &c);
-    t->digest += tree_digest_self(t, *id, path, len);
+    t->digest += tree_digest_self_at(t, *id, at);
     note(s, WATCH_DATA_CHANGED, *id, path, len);
     quota_changed(s, path, len, 0, more);
     return 0;

@@ -70,8 +70,20 @@ struct step {
 
 /* A tree with nothing but a root that has no ACL yet: for the loader to fill. */
 struct tree *tree_new_bare(uint64_t hash_key);
-uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path, size_t len);
-uint64_t tree_digest_family(const struct tree *t, uint32_t id, const char *path, size_t len);
+/* A znode's two parts; whoever needs several of one path hashes it once. */
+uint64_t tree_digest_path(const char *path, size_t len);
+uint64_t tree_digest_self_at(const struct tree *t, uint32_t id, uint64_t path);
+uint64_t tree_digest_family_at(const struct tree *t, uint32_t id, uint64_t path);
+static inline uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path,
+                                        size_t len)
+{
+    return tree_digest_self_at(t, id, tree_digest_path(path, len));
+}
+static inline uint64_t tree_digest_family(const struct tree *t, uint32_t id, const char *path,
+                                          size_t len)
+{
+    return tree_digest_family_at(t, id, tree_digest_path(path, len));
+}
 uint64_t tree_digest_session(const struct session *x);
 /* Whether a znode's access list gives one of these permissions to one of these ids. */
 bool tree_may(const struct tree *t, uint32_t id, struct wire_list ids, uint8_t rules,

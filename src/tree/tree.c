@@ -25,11 +25,16 @@ static uint64_t mix(uint64_t h, uint64_t v)
 static uint64_t mix_i64(uint64_t h, int64_t v) { return mix(h, (uint64_t)v); }
 static uint64_t mix_i32(uint64_t h, int32_t v) { return mix(h, (uint32_t)v); }
 
-uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path, size_t len)
+uint64_t tree_digest_path(const char *path, size_t len)
+{
+    return hash_bytes(DIGEST_PATH, path, len);
+}
+
+uint64_t tree_digest_self_at(const struct tree *t, uint32_t id, uint64_t path)
 {
     const struct node *v = nodes_at(&t->nodes, id);
     struct node_changes c = nodes_changes(&t->nodes, id);
-    uint64_t h = mix(DIGEST_SELF, hash_bytes(DIGEST_PATH, path, len));
+    uint64_t h = mix(DIGEST_SELF, path);
 
     h = mix_i32(h, v->data_len);
     if (v->data_len > 0)
@@ -50,10 +55,10 @@ uint64_t tree_digest_self(const struct tree *t, uint32_t id, const char *path, s
     return mix(h, e->part);
 }
 
-uint64_t tree_digest_family(const struct tree *t, uint32_t id, const char *path, size_t len)
+uint64_t tree_digest_family_at(const struct tree *t, uint32_t id, uint64_t path)
 {
     struct family f = nodes_family_get(&t->nodes, id);
-    uint64_t h = mix(DIGEST_FAMILY, hash_bytes(DIGEST_PATH, path, len));
+    uint64_t h = mix(DIGEST_FAMILY, path);
 
     return mix_i32(mix_i64(h, f.pzxid), f.creates);
 }

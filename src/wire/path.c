@@ -50,6 +50,11 @@ int path_validate(const char *path, size_t len)
         return 0;
     const uint8_t *part = ++p;
     while (p < end) {
+        if (*p > 0x1f && *p < 0x7f &&
+            *p != '/') { /* nearly all: as decode() says, and allowed */
+            p++;
+            continue;
+        }
         uint32_t c = 0;
         size_t n = decode(p, end, &c);
         if (n == 0 || !is_allowed(c))
@@ -66,9 +71,9 @@ int path_validate(const char *path, size_t len)
 
 size_t path_name_at(const char *path, size_t len)
 {
-    while (len > 0 && path[len - 1] != '/')
-        len--;
-    return len;
+    const char *slash = len > 0 ? memrchr(path, '/', len) : NULL;
+
+    return slash != NULL ? (size_t)(slash - path) + 1 : 0;
 }
 
 size_t path_parent_len(const char *path, size_t len)
