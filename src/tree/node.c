@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/mutant.h"
 #include "wire/path.h"
 
 static uint32_t path_hash(const struct nodes *n, const char *path, size_t len)
@@ -111,7 +112,8 @@ static void bucket_split(struct nodes *n)
     *from = NODE_NONE;
     while (id != NODE_NONE) {
         uint32_t next = at(n, id)->chain;
-        bucket_add(n, id);
+        if (next != NODE_NONE || !MUTANT(tree_split_loses))
+            bucket_add(n, id);
         id = next;
     }
 }
@@ -339,8 +341,8 @@ void nodes_tidy(struct nodes *n)
         if (v->body == SLAB_NONE || !slab_is_sparse(&n->slab, v->body))
             continue;
         struct node_changes kept = nodes_changes(n, n->tidied);
-        body_move(n, n->tidied, v->is_changed ? &kept : NULL, nodes_data(n, n->tidied),
-                  v->data_len);
+        body_move(n, n->tidied, v->is_changed && !MUTANT(tree_move_forgets) ? &kept : NULL,
+                  nodes_data(n, n->tidied), v->data_len);
     }
 }
 

@@ -191,7 +191,8 @@ static void bucket_split(struct watches *w)
     *from = 0;
     while (id != 0) {
         uint32_t next = entry_at(w, id)->chain;
-        chain_in(w, id);
+        if (next != 0 || !MUTANT(watch_split_loses))
+            chain_in(w, id);
         id = next;
     }
 }
@@ -379,10 +380,10 @@ uint64_t watches_count_of(const struct watches *w, uint64_t watcher)
 
 /* Tells one entry's watcher, if it was not told of this change already, and uses up what
  * serves once. */
-static void fire(struct watches *w, uint32_t id, uint8_t kinds, enum watch_event event,
-                 const char *path, size_t len, const struct wire_list *acl)
+static inline void fire(struct watches *w, uint32_t id, struct entry *e, uint8_t kinds,
+                        enum watch_event event, const char *path, size_t len,
+                        const struct wire_list *acl)
 {
-    struct entry *e = entry_at(w, id);
     struct watcher *x = e->watcher;
     uint8_t hit = e->kinds & kinds, used = hit & ONCE;
 
@@ -404,9 +405,11 @@ static void trigger(struct watches *w, enum watch_event event, const char *path,
 {
     w->change++;
     struct spot *s = spot_find(w, path, path_len);
+    uint8_t kinds = kinds_for(event);
     for (uint32_t id = s != NULL ? s->first : 0; id != 0;) {
-        uint32_t next = entry_at(w, id)->spot_next;
-        fire(w, id, kinds_for(event), event, path, path_len, acl);
+        struct entry *e = entry_at(w, id);
+        uint32_t next = e->spot_next;
+        fire(w, id, e, kinds, event, path, path_len, acl);
         id = next;
     }
     if (w->recursive == 0 || event == WATCH_CHILDREN_CHANGED)
@@ -417,9 +420,11 @@ static void trigger(struct watches *w, enum watch_event event, const char *path,
         len = path_parent_len(path, len);
         s = spot_find(w, path, len);
         uint32_t id = s != NULL ? s->first : 0;
-        for (; id != 0 && (entry_at(w, id)->kinds & RECURSIVE) != 0;
-             id = entry_at(w, id)->spot_next)
-            fire(w, id, RECURSIVE, event, path, path_len, acl);
+        while (id != 0 && (entry_at(w, id)->kinds & RECURSIVE) != 0) {
+            struct entry *e = entry_at(w, id);
+            fire(w, id, e, RECURSIVE, event, path, path_len, acl);
+            id = e->spot_next;
+        }
     }
 }
 

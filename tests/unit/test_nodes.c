@@ -11,6 +11,7 @@
 
 #include "base/mem.h"
 #include "base/rng.h"
+#include "mutant_env.h"
 #include "tree/node.h"
 
 #define SEEDS 12
@@ -242,6 +243,7 @@ static void what_is_left_is_moved_together(void **state)
     for (uint32_t i = 0; i < MANY; i++) {
         int len = snprintf(path, sizeof path, "/n%05u", i);
         ids[i] = nodes_add(&n, NODE_ROOT, path, (size_t)len, data, sizeof data);
+        nodes_set_changes(&n, ids[i], &(struct node_changes){.version = (int32_t)i});
     }
     uint64_t most = n.slab.held_bytes;
     for (uint32_t i = 0; i < MANY; i++) {
@@ -258,6 +260,7 @@ static void what_is_left_is_moved_together(void **state)
         int len = snprintf(path, sizeof path, "/n%05u", i);
         assert_int_equal(nodes_find(&n, path, (size_t)len), ids[i]);
         assert_memory_equal(nodes_data(&n, ids[i]), data, sizeof data);
+        assert_int_equal(nodes_changes(&n, ids[i]).version, i);
     }
     nodes_free(&n);
 }
@@ -269,5 +272,6 @@ int main(void)
         cmocka_unit_test(what_is_left_is_moved_together),
     };
 
+    mutant_from_env();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
+#include "mutant_env.h"
 #include "tree/watch.h"
 #include "wire/path.h"
 
@@ -307,5 +308,6 @@ int main(void)
         cmocka_unit_test(how_many_were_told),
         cmocka_unit_test(emit_goes_to_one_watcher_and_uses_nothing_up),
     };
+    mutant_from_env();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
