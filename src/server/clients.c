@@ -520,8 +520,6 @@ static void accepted(uv_stream_t *listener, int status)
         conn_close_now(k);
         return;
     }
-    uv_tcp_nodelay(&k->tcp, 1);
-    uv_tcp_keepalive(&k->tcp, 1, KEEPALIVE_S);
     c->options.woken(c->options.ctx);
     member_client_opened(c->options.member, k->id, text);
     k->known = true;
@@ -614,6 +612,11 @@ int clients_start(struct clients **out, uv_loop_t *loop, const struct clients_op
     int err = uv_ip4_addr(options->listen_address, options->port, &a);
     if (err == 0)
         err = uv_tcp_bind(&c->listener, (const struct sockaddr *)&a, 0);
+    if (err ==
+        0) { /* inherited by all that are accepted: five calls of the kernel less for each */
+        uv_tcp_nodelay(&c->listener, 1);
+        uv_tcp_keepalive(&c->listener, 1, KEEPALIVE_S);
+    }
     if (err == 0)
         err = uv_listen((uv_stream_t *)&c->listener,
                         options->settings->backlog < 0 ? CLIENTS_BACKLOG

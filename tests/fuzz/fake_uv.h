@@ -26,6 +26,7 @@
 
 #define FAKE_HANDLES_MAX 512
 #define FAKE_WRITES_MAX 1024
+#define FAKE_OF_ONE 4 /* handles that a shell may make for one that connects */
 
 struct fake_handle {
     uv_handle_t *h; /* NULL: free */
@@ -320,10 +321,19 @@ static inline void fake_reset(void)
     fake.now_ms = 1000;
 }
 
+static inline size_t fake_handles(void)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < FAKE_HANDLES_MAX; i++)
+        n += fake.v[i].h != NULL;
+    return n;
+}
+
 /* Somebody connects; the place of his stream, or FAKE_HANDLES_MAX. */
 static inline size_t fake_connect_in(uint32_t address, int status)
 {
-    if (fake.listener == NULL)
+    if (fake.listener == NULL || fake_handles() > FAKE_HANDLES_MAX - FAKE_OF_ONE)
         return FAKE_HANDLES_MAX;
     fake.peer_address = address;
     fake.on_connection(fake.listener, status);
@@ -434,15 +444,6 @@ static inline void fake_time(uint64_t ms)
         f->due_ms = fake.now_ms + f->repeat_ms;
         f->due((uv_timer_t *)f->h);
     }
-}
-
-static inline size_t fake_handles(void)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < FAKE_HANDLES_MAX; i++)
-        n += fake.v[i].h != NULL;
-    return n;
 }
 
 #endif
