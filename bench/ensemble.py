@@ -180,6 +180,10 @@ def main():
             json.dump(kept, f, indent=1)
     if not (options.quick or options.no_write):
         write_ensemble(RESULTS, kept)
+    for name, c in checks.items():
+        if options.quick:
+            print(f"{'FAILED' if c['missing'] else 'ok'} ensemble: {name}, leader killed, "
+                  f"{c['missing']} of {c['acknowledged']} acknowledged writes missing")
     sys.exit(1 if any(c["missing"] for c in checks.values()) else 0)
 
 

@@ -13,9 +13,10 @@ Parts:
             what a client of another one sees meanwhile
 
 muster at all three sizes, ZooKeeper and etcd (nodes only) at the largest and the smallest; one
-after the other, each alone on the machine. --quick: a fiftieth of the largest, in
-seconds, and nothing is written. --muster-only: without the others. Checks that every request is answered rightly and nothing is missing after
-a restart, never how long it takes. Writes docs/measured/sizes.json, the picture beside it and
+after the other, each alone on the machine. --quick: a fiftieth of the largest, in seconds, a
+line "ok" or "FAILED" for each, and nothing is written. --muster-only: without the others.
+Checks that every request is answered rightly and nothing is missing after a restart, never how
+long it takes. Writes docs/measured/sizes.json, the picture beside it and
 the tables of docs/performance-sizes.md unless it is --quick, --no-write, or only a part of it.
 """
 import argparse
@@ -393,12 +394,18 @@ def in_directory(function, *words):
         shutil.rmtree(top)
 
 
-def measure(options):
+def keep(options, results):
+    """After each step, so that what was measured stays when it is interrupted."""
+    if options.keep:
+        with open(options.keep, "w", encoding="utf-8") as f:
+            json.dump(results, f, indent=1)
+
+
+def measure(options, results):
     kinds = ["muster"] if options.muster_only else options.kinds.split(",")
     for kind in [k for k in kinds if not is_there(k)]:
         say(f"{kind} is not installed: without it")
         kinds.remove(kind)
-    results = {}
     for part in options.parts:
         steps = STEPS.get(part, (STEPS["nodes"][-1],))
         if options.quick:
@@ -411,10 +418,13 @@ def measure(options):
         function = {"nodes": nodes, "sessions": sessions, "watches": watches, "join": join}[part]
         for kind, n in plan:
             results.setdefault(part, {}).setdefault(kind, []).append(in_directory(function, kind, n))
+            keep(options, results)
+            if options.quick:
+                print(f"ok sizes: {part}, {kind}, {n}", flush=True)
         if part == "nodes" and "zookeeper" in kinds:
             results[part]["zookeeper 1000m"] = [
                 in_directory(nodes, "zookeeper", steps[-1], UPSTREAM_HEAP)]
-    return results
+            keep(options, results)
 
 
 def main():
@@ -436,12 +446,15 @@ def main():
     results = {"machine": {"cores": os.cpu_count(), "kernel": platform.release(), "files": most,
                            "load_before": os.getloadavg()[0],
                            "versions": {k: version(k) for k in ("muster", "zookeeper", "etcd")
-                                        if is_there(k)}},
-               **measure(options)}
+                                        if is_there(k)}}}
+    try:
+        measure(options, results)
+    except SystemExit as e:
+        if options.quick:
+            print(f"FAILED sizes: {e}", flush=True)
+        raise
     results["machine"]["seconds"] = round(time.monotonic() - BEGAN)
-    if options.keep:
-        with open(options.keep, "w", encoding="utf-8") as f:
-            json.dump(results, f, indent=1)
+    keep(options, results)
     is_whole = options.parts == parser.get_default("only").split(",") and \
         not options.muster_only and options.kinds == parser.get_default("kinds")
     if is_whole and not (options.quick or options.no_write):

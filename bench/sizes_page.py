@@ -166,7 +166,12 @@ def panel(part, rows, x0):
     """Each figure as a multiple of its first one; both axes logarithmic."""
     counts = [r["count"] for r in rows]
     base, span = math.log10(counts[0]), math.log10(counts[-1] / counts[0])
-    low, high = -1, max(2, math.ceil(span))
+    figures = [(name, colour, [value(function, r) for r in rows])
+               for (name, _, function, _), colour in zip(GROWTH[part], COLOURS)]
+    figures = [f for f in figures if f[2][0] and f[2][0] > 0 and None not in f[2]]
+    low = -1
+    high = math.ceil(math.log10(max([counts[-1] / counts[0]] +
+                                    [max(v) / v[0] for _, _, v in figures])) - 0.02)
 
     def x(c):
         return x0 + (math.log10(c) - base) / span * WIDE
@@ -186,10 +191,7 @@ def panel(part, rows, x0):
     out.append(f'<path class="d" d="M{x(counts[0]):.0f} {y(1):.0f} L{x(counts[-1]):.0f} '
                f'{y(counts[-1] / counts[0]):.0f}"/>')
     ends = []
-    for (name, _, function, _), colour in zip(GROWTH[part], COLOURS):
-        values = [value(function, r) for r in rows]
-        if not values[0] or values[0] <= 0 or None in values:
-            continue
+    for name, colour, values in figures:
         points = [(x(c), y(v / values[0])) for c, v in zip(counts, values)]
         out.append(f'<path stroke="{colour}" d="M' +
                    " L".join(f"{a:.1f} {b:.1f}" for a, b in points) + '"/>')

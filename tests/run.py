@@ -319,6 +319,8 @@ def backup(part):
 def bench(part):
     part.report_lines("/usr/bin/python3", "bench/tree.py", "--check")
     part.report_lines("/usr/bin/python3", "bench/check_load.py")
+    part.report_lines("/usr/bin/python3", "bench/sizes.py", "--quick", "--muster-only")
+    part.report_lines("/usr/bin/python3", "bench/ensemble.py", "--quick", "--muster-only")
 
 
 def crowd(part):

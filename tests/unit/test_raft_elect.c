@@ -443,11 +443,11 @@ static void who_loses_the_leader_asks_in_turn(void **state)
 
     (void)state;
     for (uint64_t id = 1; id <= 5; id++) {
+        if (id == 3)
+            continue;
         struct raft_options o = {.id = id, .seed = 3};
         struct raft_members five = lone_members(5);
         struct lone s = {.r = raft_new(&o), .now_ms = 10000};
-        if (id == 3)
-            continue;
         raft_load_snapshot(s.r, 0, 0, &five);
         raft_start(s.r, s.now_ms);
         assert_int_equal(lone_append(&s, 3, (struct raft_msg){.term = 1}, NO_ENTRIES), 0);
