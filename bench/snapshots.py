@@ -81,8 +81,9 @@ def forget_most(pid):
 def load(server, what, count, name, sessions=30):
     """A leader that has just begun may refuse the first connections."""
     for n in range(20):
-        p = subprocess.run([LOAD, str(server.client), what, str(sessions), "64", str(count), "100",
-                            f"{name}{n}"], capture_output=True, text=True, check=False)
+        p = subprocess.run([LOAD, f"127.0.0.1:{server.client}", what, f"sessions={sessions}",
+                            "window=64", f"requests={count}", "size=100", "keep=1",
+                            f"name={name}{n}"], capture_output=True, text=True, check=False)
         if p.returncode == 0:
             return p.stdout.strip()
         time.sleep(0.5)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Snapshots, a piece at a time (decision 010): taken of the tree while it goes on, sent from
+/* Snapshots, a piece at a time (decision 011): taken of the tree while it goes on, sent from
  * the store, received into it and loaded from it. The shell asks for one job of the disk after
  * another, beside the saves, and each costs the loop about as much as a piece is long.
  *

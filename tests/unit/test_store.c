@@ -584,6 +584,103 @@ static void test_unreadable(void **state)
     remove_dir(dir);
 }
 
+/* ---- snapshots piece by piece ---- */
+
+static struct raft_job piece(enum raft_job_kind kind, const struct raft_blob *b, uint64_t at,
+                             size_t len)
+{
+    return (struct raft_job){.kind = kind,
+                             .index = b->index,
+                             .term = b->term,
+                             .members = &b->members,
+                             .size = b->len,
+                             .at = at,
+                             .len = len,
+                             .data = b->data + at};
+}
+
+static int pieces(struct store *s, enum raft_job_kind kind, const struct raft_blob *b,
+                  uint64_t from, uint64_t to)
+{
+    int err = 0;
+
+    for (uint64_t at = from; at < to && err == 0; at += 1000) {
+        struct raft_job j = piece(kind, b, at, to - at < 1000 ? (size_t)(to - at) : 1000);
+        err = store_job(s, &j, 20);
+    }
+    return err;
+}
+
+static void assert_copy_holds(const struct sim_disk *d, const struct store_model *m)
+{
+    struct sim_disk *copy = sim_disk_copy(d, 1);
+
+    assert_holds(sim_disk_disk(copy), &small, m);
+    sim_disk_free(copy);
+}
+
+/* Beside saves; half of one is nothing, and another may be begun at any time. */
+static void test_pieces(void **state)
+{
+    struct sim_disk *d = sim_disk_new(5);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct raft_blob *a = blob(50, 1, 4500), *b = blob(60, 1, 2000), *c = blob(70, 1, 1);
+    uint8_t read[1200];
+    struct store *s;
+
+    (void)state;
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &small, &loaded, NULL), 0);
+    for (uint64_t i = 0; i < 10; i++)
+        assert_int_equal(save(s, &m, 1, i == 0, false, 1 + 10 * i, 10 + 10 * i, 90), 0);
+    assert_int_equal(pieces(s, RAFT_JOB_KEEP, a, 0, 3000), 0);
+    assert_int_equal(save(s, &m, 1, false, false, 101, 110, 90), 0);
+    assert_int_equal(pieces(s, RAFT_JOB_KEEP, b, 0, 1000), 0); /* instead */
+    assert_int_equal(pieces(s, RAFT_JOB_KEEP, a, 3000, 4500), ERR_NOT_FOUND);
+    assert_int_equal(pieces(s, RAFT_JOB_KEEP, b, 1000, 2000), ERR_NOT_FOUND);
+    assert_copy_holds(d, &m);
+    assert_int_equal(pieces(s, RAFT_JOB_KEEP, a, 0, 4500), 0);
+    model_snapshot(&m, a);
+    assert_int_equal(pieces(s, RAFT_JOB_KEEP, b, 0, 2000), 0);
+    model_snapshot(&m, b);
+    assert_int_equal(pieces(s, RAFT_JOB_KEEP, a, 0, 4500), 0); /* older: passed over */
+
+    /* What is sent stays, though there are newer ones. */
+    store_pin(s, 50);
+    assert_int_equal(pieces(s, RAFT_JOB_KEEP, c, 0, 1), 0);
+    model_snapshot(&m, c);
+    struct raft_job j = piece(RAFT_JOB_READ, a, 3300, 1200);
+    j.data = read;
+    assert_int_equal(store_job(s, &j, 0), 0);
+    assert_memory_equal(read, a->data + 3300, 1200);
+    j.size++;
+    assert_int_equal(store_job(s, &j, 0), ERR_CORRUPT); /* it is another than was meant */
+    store_pin(s, 0);
+    struct raft_blob *e = blob(80, 1, 10);
+    assert_int_equal(pieces(s, RAFT_JOB_KEEP, e, 0, 10), 0);
+    model_snapshot(&m, e);
+    j.size--;
+    assert_int_equal(store_job(s, &j, 0), ERR_NOT_FOUND);
+
+    /* One that the leader sends counts from the save on that names it. */
+    struct raft_blob *got = blob(300, 1, 2500), *name = blob(300, 1, 2500);
+    mem_free(name->data);
+    name->data = NULL;
+    assert_int_equal(pieces(s, RAFT_JOB_RECEIVE, got, 0, 2500), 0);
+    assert_copy_holds(d, &m);
+    struct raft_save v = {.snapshot = name, .first_index = 301};
+    assert_int_equal(store_save(s, &v), 0);
+    v.snapshot = got;
+    model_save(&m, &v, UINT32_MAX);
+    store_close(s);
+    assert_holds(sim_disk_disk(d), &small, &m);
+    for (struct raft_blob *const *x = (struct raft_blob *[]){a, b, c, e, got, name, NULL};
+         *x != NULL; x++)
+        raft_blob_unref(*x);
+    model_clear(&m);
+    model_clear(&loaded);
+    sim_disk_free(d);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -593,6 +690,7 @@ int main(void)
         cmocka_unit_test(test_syncs),
         cmocka_unit_test(test_snapshots),
         cmocka_unit_test(test_install),
+        cmocka_unit_test(test_pieces),
         cmocka_unit_test(test_flips_closed),
         cmocka_unit_test(test_flips_killed),
         cmocka_unit_test(test_broken_files),
