@@ -1,264 +1,267 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* A load of one kind for a server that speaks the ZooKeeper protocol; checks every reply.
+/* load.c -- a load of one kind for servers that speak the ZooKeeper protocol. Every reply is
+ * checked; a wrong one ends the run with exit code 1 and says what was wrong.
  *
- *   load PORT OP SESSIONS WINDOW REQUESTS SIZE NAME
+ *   load HOST:PORT[,HOST:PORT...] OP [KEY=VALUE...]
  *
- * OP: get, set, create. Each of SESSIONS connections to 127.0.0.1:PORT has WINDOW requests
- * in flight, until REQUESTS are answered in all. NAME is new in each run: the znodes are
- * made below /NAME. Prints one line: requests a second, and the latencies' p50 and p99 in us.
+ *   OP        create, eseq (ephemeral sequential), set, get, exists, multi (of 10 sets),
+ *             mix90, mix50 (so many percent gets, the rest sets);
+ *             create+delete, eseq+delete: a second line tells of deleting what was made;
+ *             watch (all sessions watch one znode, and again after each event), pwatch
+ *             (persistent watches), connect (sessions opened and closed), lock (handed over)
+ *   sessions= connections, spread over the servers (1; watch, pwatch: 1000; lock: 10)
+ *   window=   requests in flight on each (1)
+ *   seconds=  measured (3), after warm= seconds that are not (0.5)
+ *   requests= ends it after so many; then there is no warm-up unless warm= is given, and the
+ *             time has no end
+ *   size=     bytes of a value (100)
+ *   name=     all znodes are made below /NAME, which must not exist (load-PID), and removed;
+ *             keep=1 lets stand what was made
+ *   pids=     the servers', with commas: their costs are measured, too
+ *
+ * It prints one line of JSON: rate (requests, events or hand-overs a second), latencies in us,
+ * load_cpu_s (its own), servers_cpu_s, servers_written_bytes (to the disk, by /proc/PID/io) and
+ * servers_switches (voluntary ones), all of the measured time.
  */
-#include <arpa/inet.h>
-#include <errno.h>
-#include <fcntl.h>
-#include <netinet/tcp.h>
-#include <poll.h>
+#include "load.h"
+
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
-#include "base/check.h"
 #include "base/mem.h"
-#include "wire/wire.h"
 
-#define SESSIONS_MAX 1000
-#define WINDOW_MAX 1024
-#define TIMEOUT_MS 30000
-#define CHUNK 65536
+#define SESSION_TIMEOUT_MS 30000
+#define NAME_MAX_LEN 40u
+#define WINDOW_MAX 65536u
 
-enum op { OP_GET, OP_SET, OP_CREATE };
-
-struct session {
-    int fd;
-    int32_t asked, answered; /* xids */
-    struct buf in, out;
-    char path[64];
-    uint64_t sent_ns[WINDOW_MAX]; /* by xid */
+/* What a kind of load is like: how it is run, and its sessions if not said. */
+static const struct kind {
+    const char *name;
+    void (*run)(struct load *l);
+    unsigned sessions, more; /* more: sessions beside these */
+    bool is_bare;            /* makes its connections itself, and no znodes */
+} kinds[] = {
+    {"watch", watch_run, 1000, 1, false},
+    {"pwatch", watch_run, 1000, 1, false},
+    {"lock", lock_run, 10, 0, false},
+    {"connect", connect_run, 1, 0, true},
 };
+static const struct kind stream = {"", stream_run, 1, 0, false};
 
-static struct session sessions[SESSIONS_MAX];
-static struct pollfd polls[SESSIONS_MAX];
-static unsigned sessions_n, window;
-static uint32_t *latency_us;
-static size_t requests, done, begun, size;
-static enum op op;
-static struct buf acl;
-static char data[1 << 16];
-static const char *name;
-
-static void die(const char *what)
+static const struct kind *kind_of(const char *op)
 {
-    fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static struct wire_bytes text(const char *s) { return wire_bytes(s, strlen(s)); }
-
-static void send_all(struct session *s)
-{
-    while (s->out.len > 0) {
-        ssize_t n = send(s->fd, s->out.data, s->out.len, MSG_NOSIGNAL);
-        if (n < 0 && errno == EAGAIN)
-            return;
-        if (n <= 0)
-            die("send");
-        buf_consume(&s->out, (size_t)n);
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        if (strcmp(kinds[i].name, op) == 0)
+            return &kinds[i];
     }
+    return stream_knows(op) ? &stream : NULL;
 }
 
-static void put_create(struct buf *out, int32_t xid, const char *path)
+/* ---- for the kinds ---- */
+
+static void take_well(void *ctx, struct link *k, const uint8_t *frame, size_t len,
+                      uint64_t now_ns)
 {
-    const struct wire_request_header h = {xid, WIRE_OP_CREATE};
-    const struct wire_create_request q = {
-        text(path), wire_bytes(data, size), {acl.data, acl.len, 1}, WIRE_PERSISTENT};
-    size_t at = wire_frame_begin(out);
-
-    wire_request_header_encode(&h, out);
-    wire_create_request_encode(&q, out);
-    wire_frame_end(out, at);
-}
-
-static void put_get(struct buf *out, int32_t xid, const char *path)
-{
-    const struct wire_request_header h = {xid, WIRE_OP_GET_DATA};
-    const struct wire_path_watch_request q = {text(path), false};
-    size_t at = wire_frame_begin(out);
-
-    wire_request_header_encode(&h, out);
-    wire_path_watch_request_encode(&q, out);
-    wire_frame_end(out, at);
-}
-
-static void put_set(struct buf *out, int32_t xid, const char *path)
-{
-    const struct wire_request_header h = {xid, WIRE_OP_SET_DATA};
-    const struct wire_set_data_request q = {text(path), wire_bytes(data, size), -1};
-    size_t at = wire_frame_begin(out);
-
-    wire_request_header_encode(&h, out);
-    wire_set_data_request_encode(&q, out);
-    wire_frame_end(out, at);
-}
-
-static void ask(struct session *s)
-{
-    char path[96];
-
-    s->asked++;
-    begun++;
-    s->sent_ns[s->asked % WINDOW_MAX] = now_ns();
-    switch (op) {
-    case OP_GET: put_get(&s->out, s->asked, s->path); break;
-    case OP_SET: put_set(&s->out, s->asked, s->path); break;
-    case OP_CREATE:
-        snprintf(path, sizeof path, "%s-%d", s->path, (int)s->asked);
-        put_create(&s->out, s->asked, path);
-        break;
-    }
-}
-
-static void take_reply(struct session *s, const uint8_t *frame, size_t len)
-{
-    struct wire_reply_header h;
+    struct load *l = ctx;
     struct wire_in in = wire_in(frame, len);
 
-    if (wire_reply_header_decode(&h, &in) != 0 || h.xid != s->answered + 1 || h.err != 0) {
-        fprintf(stderr, "load: reply %d, error %d, expected reply %d\n", (int)h.xid, (int)h.err,
-                (int)s->answered + 1);
-        exit(1);
+    (void)now_ns;
+    if (link_is_event(frame, len))
+        return; /* the watched znode is removed */
+    link_reply(&l->links, k, &in, 0);
+    l->in_flight--;
+}
+
+void load_ask(struct load *l, struct link *k, const struct buf *frame)
+{
+    link_ask(k, frame);
+    l->in_flight++;
+}
+
+void load_settle(struct load *l)
+{
+    l->links.take = take_well;
+    l->links.ctx = l;
+    for (unsigned i = 0; i < l->links.n; i++) {
+        if (l->links.all[i].state == LINK_LIVE)
+            links_send(&l->links, &l->links.all[i]);
     }
-    s->answered++;
-    latency_us[done++] = (uint32_t)((now_ns() - s->sent_ns[h.xid % WINDOW_MAX]) / 1000);
+    while (l->in_flight > 0)
+        links_turn(&l->links);
 }
 
-static void receive(struct session *s)
+static void take_closed(void *ctx, struct link *k, const uint8_t *frame, size_t len,
+                        uint64_t now_ns)
 {
-    ssize_t n = recv(s->fd, buf_reserve(&s->in, CHUNK), CHUNK, 0);
+    struct load *l = ctx;
 
-    if (n <= 0)
-        die("receive");
-    buf_added(&s->in, (size_t)n);
-    while (s->in.len >= 4 && s->in.len - 4 >= be32_get(s->in.data)) {
-        uint32_t len = be32_get(s->in.data);
-        take_reply(s, s->in.data + 4, len);
-        buf_consume(&s->in, 4 + (size_t)len);
-        if (begun < requests)
-            ask(s);
+    take_well(ctx, k, frame, len, now_ns);
+    if (!link_is_event(frame, len))
+        links_close(&l->links, k);
+}
+
+void load_close_all(struct load *l)
+{
+    struct buf frame = {0};
+
+    frame_close(&frame);
+    l->links.take = take_closed;
+    for (unsigned i = 0; i < l->links.n; i++) {
+        if (l->links.all[i].state != LINK_LIVE)
+            continue;
+        load_ask(l, &l->links.all[i], &frame);
+        links_send(&l->links, &l->links.all[i]);
     }
-    send_all(s);
+    while (l->in_flight > 0)
+        links_turn(&l->links);
+    buf_free(&frame);
 }
 
-/* One frame, waited for. */
-static void receive_frame(struct session *s)
+void load_meter(struct load *l, uint64_t requests_most)
 {
-    while (s->in.len < 4 || s->in.len - 4 < be32_get(s->in.data)) {
-        ssize_t n = recv(s->fd, buf_reserve(&s->in, CHUNK), CHUNK, 0);
-        if (n <= 0)
-            die("connect");
-        buf_added(&s->in, (size_t)n);
-    }
-    buf_consume(&s->in, 4 + (size_t)be32_get(s->in.data));
+    meter_begin(&l->meter, l->warm_s, l->seconds, requests_most, l->servers, l->servers_n);
 }
 
-static void open_session(struct session *s, unsigned number, uint16_t port)
+void load_run(struct load *l)
 {
-    static const uint8_t none[16];
-    const struct wire_connect_request q = {.timeout_ms = TIMEOUT_MS,
-                                           .password = wire_bytes(none, sizeof none)};
-    const struct sockaddr_in a = {.sin_family = AF_INET,
-                                  .sin_port = htons(port),
-                                  .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int on = 1;
-
-    s->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (s->fd < 0 || connect(s->fd, (const struct sockaddr *)&a, sizeof a) != 0)
-        die("connect");
-    setsockopt(s->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
-    size_t at = wire_frame_begin(&s->out);
-    wire_connect_request_encode(&q, &s->out);
-    wire_frame_end(&s->out, at);
-    send_all(s);
-    receive_frame(s);
-    snprintf(s->path, sizeof s->path, "/%s/s%u", name, number);
-}
-
-static void prepare(void)
-{
-    char top[40];
-
-    snprintf(top, sizeof top, "/%s", name);
-    put_create(&sessions[0].out, 1, top);
-    send_all(&sessions[0]);
-    receive_frame(&sessions[0]);
-    for (unsigned i = 0; i < sessions_n; i++) {
-        put_create(&sessions[i].out, 1, sessions[i].path);
-        send_all(&sessions[i]);
-        receive_frame(&sessions[i]);
-        CHECK(fcntl(sessions[i].fd, F_SETFL, O_NONBLOCK) == 0);
-        polls[i] = (struct pollfd){sessions[i].fd, POLLIN, 0};
+    while (!meter_is_over(&l->meter) || l->in_flight > 0) {
+        links_turn(&l->links);
+        meter_look(&l->meter, meter_now_ns());
     }
 }
 
-static int compare(const void *a, const void *b)
+void load_print(const struct load *l, const char *op)
 {
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    printf(
+        "{\"op\": \"%s\", \"sessions\": %u, \"window\": %u, \"size\": %zu, \"servers\": %u, ",
+        op, l->sessions, l->window, l->size, l->links.servers_n);
+    meter_print(&l->meter, stdout);
+    printf("}\n");
+    fflush(stdout);
+}
 
-    return (x > y) - (x < y);
+/* ---- options ---- */
+
+_Noreturn static void refuse(const char *word, const char *why)
+{
+    fprintf(
+        stderr,
+        "load: %s: %s\n"
+        "usage: load HOST:PORT[,HOST:PORT...] OP [sessions=N] [window=N] [seconds=S] [warm=S]\n"
+        "            [requests=N] [size=BYTES] [name=NAME] [keep=1] [pids=PID,...]\n"
+        "OP: create eseq create+delete eseq+delete set get exists multi mix90 mix50 watch\n"
+        "    pwatch connect lock\n",
+        word, why);
+    exit(2);
+}
+
+static double number(const char *word, const char *value, double least, double most)
+{
+    char *end;
+    double v = strtod(value, &end);
+
+    if (*value == 0 || *end != 0 || !(v >= least && v <= most))
+        refuse(word, "not a number, or out of bounds");
+    return v;
+}
+
+static void read_pids(struct load *l, const char *word, char *pids)
+{
+    for (char *p; (p = strsep(&pids, ",")) != NULL;) {
+        if (l->servers_n == METER_SERVERS_MAX)
+            refuse(word, "too many");
+        l->servers[l->servers_n++] = (pid_t)number(word, p, 1, 1 << 30);
+    }
+}
+
+static void read_word(struct load *l, const char *word)
+{
+    char *copy = mem_dup_str(word), *value = strchr(copy, '=');
+
+    if (value == NULL)
+        refuse(word, "no such option");
+    *value++ = 0;
+    if (strcmp(copy, "sessions") == 0)
+        l->sessions = (unsigned)number(word, value, 1, LINKS_MAX);
+    else if (strcmp(copy, "window") == 0)
+        l->window = (unsigned)number(word, value, 1, WINDOW_MAX);
+    else if (strcmp(copy, "seconds") == 0)
+        l->seconds = number(word, value, 0.001, 86400);
+    else if (strcmp(copy, "warm") == 0)
+        l->warm_s = number(word, value, 0, 86400);
+    else if (strcmp(copy, "requests") == 0)
+        l->requests = (uint64_t)number(word, value, 1, 1e12);
+    else if (strcmp(copy, "size") == 0)
+        l->size = (size_t)number(word, value, 0, LOAD_SIZE_MAX);
+    else if (strcmp(copy, "keep") == 0)
+        l->keeps = number(word, value, 0, 1) > 0;
+    else if (strcmp(copy, "pids") == 0)
+        read_pids(l, word, value);
+    else if (strcmp(copy, "name") == 0 && *value != 0 && strlen(value) <= NAME_MAX_LEN)
+        l->name = mem_dup_str(value); /* as long as the program */
+    else
+        refuse(word, "no such option, or no such value");
+    mem_free(copy);
+}
+
+static void read_options(struct load *l, int argc, char **argv)
+{
+    static char name[32];
+
+    if (argc < 3)
+        refuse("too few words", "servers and OP must be given");
+    snprintf(name, sizeof name, "load-%d", (int)getpid());
+    *l = (struct load){
+        .op = argv[2], .name = name, .window = 1, .size = 100, .warm_s = -1, .seconds = -1};
+    if (kind_of(l->op) == NULL)
+        refuse(l->op, "no such OP");
+    l->sessions = kind_of(l->op)->sessions;
+    for (int i = 3; i < argc; i++)
+        read_word(l, argv[i]);
+    if (l->warm_s < 0)
+        l->warm_s = l->requests > 0 ? 0 : 0.5;
+    if (l->seconds < 0)
+        l->seconds = l->requests > 0 ? 86400 : 3;
+}
+
+/* ---- the run ---- */
+
+static void top(struct load *l, bool is_there)
+{
+    char path[LOAD_PATH_ROOM];
+    struct buf frame = {0};
+
+    snprintf(path, sizeof path, "/%.64s", l->name);
+    if (is_there)
+        frame_create(&frame, path, "", 0, WIRE_PERSISTENT);
+    else
+        frame_delete(&frame, path);
+    load_ask(l, &l->links.all[0], &frame);
+    load_settle(l);
+    buf_free(&frame);
 }
 
 int main(int argc, char **argv)
 {
-    if (argc != 8) {
-        fputs("usage: load PORT get|set|create SESSIONS WINDOW REQUESTS SIZE NAME\n", stderr);
-        return 2;
+    struct load l;
+
+    read_options(&l, argc, argv);
+    const struct kind *k = kind_of(l.op);
+    l.data = mem_alloc(LOAD_SIZE_MAX);
+    for (size_t i = 8; i < LOAD_SIZE_MAX; i++) /* in front: the number of the write */
+        l.data[i] = (uint8_t)(i * 7 + i / 251);
+    links_init(&l.links, argv[1], l.sessions + k->more, SESSION_TIMEOUT_MS);
+    if (!k->is_bare) {
+        links_open_all(&l.links);
+        top(&l, true);
     }
-    op = strcmp(argv[2], "get") == 0   ? OP_GET
-         : strcmp(argv[2], "set") == 0 ? OP_SET
-                                       : OP_CREATE;
-    sessions_n = (unsigned)atoi(argv[3]);
-    window = (unsigned)atoi(argv[4]);
-    requests = (size_t)atol(argv[5]);
-    size = (size_t)atol(argv[6]);
-    name = argv[7];
-    CHECK(sessions_n > 0 && sessions_n <= SESSIONS_MAX && window > 0 && window < WINDOW_MAX &&
-          size <= sizeof data && strlen(name) < 20);
-    latency_us = mem_new_array(uint32_t, requests + (size_t)sessions_n * window);
-    const struct wire_acl all = {WIRE_PERM_ALL, text("world"), text("anyone")};
-    wire_acl_encode(&all, &acl);
-    for (unsigned i = 0; i < sessions_n; i++)
-        open_session(&sessions[i], i, (uint16_t)atoi(argv[1]));
-    prepare();
-    uint64_t start = now_ns();
-    for (unsigned i = 0; i < sessions_n; i++) {
-        for (unsigned k = 0; k < window && begun < requests; k++)
-            ask(&sessions[i]);
-        send_all(&sessions[i]);
-    }
-    while (done < requests) {
-        for (unsigned i = 0; i < sessions_n; i++)
-            polls[i].events = (short)(POLLIN | (sessions[i].out.len > 0 ? POLLOUT : 0));
-        if (poll(polls, sessions_n, TIMEOUT_MS) <= 0)
-            die("no reply");
-        for (unsigned i = 0; i < sessions_n; i++) {
-            if ((polls[i].revents & POLLOUT) != 0)
-                send_all(&sessions[i]);
-            if ((polls[i].revents & (POLLIN | POLLHUP | POLLERR)) != 0)
-                receive(&sessions[i]);
-        }
-    }
-    double seconds = (double)(now_ns() - start) / 1e9;
-    qsort(latency_us, done, sizeof *latency_us, compare);
-    printf("%.0f %u %u\n", (double)done / seconds, latency_us[done / 2],
-           latency_us[done * 99 / 100]);
+    k->run(&l);
+    if (!k->is_bare && !l.keeps)
+        top(&l, false);
+    load_close_all(&l);
+    links_free(&l.links);
+    mem_free(l.data);
     return 0;
 }

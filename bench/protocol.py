@@ -6,12 +6,13 @@
 
 build/muster beside Debian's ZooKeeper and, if given, beside another build of muster
 (--before), one server each, on loopback ports, in the same rounds, one after the other.
-CPU is the server's own (user and system, from /proc), for each request, without what it
-needed to start; the figure is the median of the rounds. --write puts the table into
+CPU is the server's own (user and system, from /proc), for each request, while the load runs;
+the figure is the median of the rounds. --write puts the table into
 docs/protocol-cost.md. Exit code 1: CPU for a request is above --before by more than 5 %.
 """
 import argparse
 import glob
+import json
 import os
 import shutil
 import socket
@@ -27,7 +28,6 @@ sys.path.insert(0, os.path.join(TOP, "tests", "lib"))
 from ports import free_port  # noqa: E402
 
 LOAD = os.path.join(TOP, "build", "tool_load")
-TICK = os.sysconf("SC_CLK_TCK")
 ALLOWED = 1.05
 BY_HAND = "\n## By instructions\n"  # from here on --write leaves the page as it is
 # operation, sessions, in flight, requests
@@ -52,11 +52,6 @@ class Server:
                     self.log.seek(0)
                     raise SystemExit(f"{name} does not start: {self.log.read()[-800:]!r}") from None
                 time.sleep(0.05)
-
-    def cpu_s(self):
-        with open(f"/proc/{self.process.pid}/stat", encoding="ascii") as f:
-            fields = f.read().rsplit(")", 1)[1].split()
-        return (int(fields[11]) + int(fields[12])) / TICK
 
     def end(self):
         self.process.terminate()
@@ -85,14 +80,15 @@ def zookeeper(directory):
 
 def one(server, shape, number):
     op, sessions, window, requests = shape
-    before = server.cpu_s()
-    out = subprocess.run([LOAD, str(server.port), op, str(sessions), str(window), str(requests),
-                          "100", f"r{number}"], capture_output=True, text=True, check=False)
+    out = subprocess.run([LOAD, f"127.0.0.1:{server.port}", op, f"sessions={sessions}",
+                          f"window={window}", f"requests={requests}", f"name=r{number}",
+                          f"pids={server.process.pid}"],
+                         capture_output=True, text=True, check=False)
     if out.returncode != 0:
         raise SystemExit(f"{server.name}, {op}: {out.stderr}")
-    rate, p50, p99 = map(float, out.stdout.split())
-    return {"cpu_us": (server.cpu_s() - before) / requests * 1e6, "rate": rate, "p50": p50,
-            "p99": p99}
+    r = json.loads(out.stdout)
+    return {"cpu_us": r["servers_cpu_s"] / r["requests"] * 1e6, "rate": r["rate"],
+            "p50": r["p50_us"], "p99": r["p99_us"]}
 
 
 def table(results, names):

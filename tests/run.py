@@ -4,7 +4,7 @@
 
     run.py [PART...]     gcc units clang cost sim coverage mutants fuzz lint words differ clients
                          patroni moving zoo repair commands input cluster disk ensemble
-                         chaos crowd confined backup; none: all
+                         chaos crowd confined backup bench; none: all
 
 The last line is the sum over everything: "N passed, N failed".
 """
@@ -316,6 +316,11 @@ def backup(part):
     part.report_lines("/usr/bin/python3", "tests/cluster/backup.py", env=SANITIZED)
 
 
+def bench(part):
+    part.report_lines("/usr/bin/python3", "bench/tree.py", "--check")
+    part.report_lines("/usr/bin/python3", "bench/check_load.py")
+
+
 def crowd(part):
     if as_root(part):
         part.report_lines("/usr/bin/python3", "tests/chaos/crowd.py")
@@ -336,7 +341,7 @@ PARTS = {"gcc": gcc, "units": units, "clang": clang, "cost": cost, "sim": sim,
          "commands": commands,
          "input": bad_input, "cluster": cluster, "disk": disk,
          "ensemble": ensemble, "chaos": chaos, "crowd": crowd,
-         "confined": confined, "backup": backup}
+         "confined": confined, "backup": backup, "bench": bench}
 if not os.path.exists(os.path.join(TOP, "tests", "cluster", "commands.py")):
     del PARTS["commands"]
 

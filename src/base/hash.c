@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "base/hash.h"
 
+#include <stdbool.h>
 #include <string.h>
+#if defined(__aarch64__)
+#include <sys/auxv.h>
+#endif
 
 #include "base/check.h"
 #include "base/mem.h"
@@ -57,13 +61,11 @@ static uint32_t crc_row(uint32_t c)
     return c;
 }
 
-uint32_t crc32c(uint32_t start, const void *data, size_t len)
+static uint32_t crc_by_table(uint32_t c, const uint8_t *p, size_t len)
 {
     /* Filled on first use; the same values whoever fills it. */
     static uint32_t table[8][256];
     static int ready;
-    const uint8_t *p = data;
-    uint32_t c = ~start;
 
     if (!__atomic_load_n(&ready, __ATOMIC_ACQUIRE)) {
         for (uint32_t i = 0; i < 256; i++)
@@ -82,7 +84,56 @@ uint32_t crc32c(uint32_t start, const void *data, size_t len)
     }
     for (; len > 0; len--, p++)
         c = c >> 8 ^ table[0][(c ^ *p) & 0xff];
-    return ~c;
+    return c;
+}
+
+/* Most processors have an instruction for it: 8 bytes at a time. */
+#if defined(__x86_64__)
+static bool has_crc(void) { return __builtin_cpu_supports("sse4.2") != 0; }
+
+__attribute__((target("sse4.2"))) static uint32_t
+crc_by_instruction(uint32_t c, const uint8_t *p, size_t len)
+{
+    uint64_t c8 = c, v;
+
+    for (; len >= 8; len -= 8, p += 8) {
+        memcpy(&v, p, 8);
+        c8 = __builtin_ia32_crc32di(c8, v);
+    }
+    c = (uint32_t)c8;
+    for (; len > 0; len--, p++)
+        c = __builtin_ia32_crc32qi(c, *p);
+    return c;
+}
+#elif defined(__aarch64__) && defined(__GNUC__) && !defined(__clang__)
+static bool has_crc(void) { return (getauxval(AT_HWCAP) & HWCAP_CRC32) != 0; }
+
+__attribute__((target("+crc"))) static uint32_t crc_by_instruction(uint32_t c, const uint8_t *p,
+                                                                   size_t len)
+{
+    uint64_t v;
+
+    for (; len >= 8; len -= 8, p += 8) {
+        memcpy(&v, p, 8);
+        c = __builtin_aarch64_crc32cx(c, v);
+    }
+    for (; len > 0; len--, p++)
+        c = __builtin_aarch64_crc32cb(c, *p);
+    return c;
+}
+#else
+static bool has_crc(void) { return false; }
+#define crc_by_instruction crc_by_table
+#endif
+
+uint32_t crc32c(uint32_t start, const void *data, size_t len)
+{
+    return has_crc() ? ~crc_by_instruction(~start, data, len) : crc32c_plain(start, data, len);
+}
+
+uint32_t crc32c_plain(uint32_t start, const void *data, size_t len)
+{
+    return ~crc_by_table(~start, data, len);
 }
 
 void hash_free(struct hash_table *t)
@@ -91,38 +142,57 @@ void hash_free(struct hash_table *t)
     *t = (struct hash_table){0};
 }
 
-static void resize(struct hash_table *t, size_t size)
-{
-    struct hash_link **buckets = mem_new_array(struct hash_link *, size);
+#define SIZE_MIN 8
 
-    for (size_t b = 0; b < t->size; b++) {
-        struct hash_link *link = t->buckets[b];
-        while (link != NULL) {
-            struct hash_link *next = link->next;
-            link->next = buckets[link->hash & (size - 1)];
-            buckets[link->hash & (size - 1)] = link;
-            link = next;
-        }
+static struct hash_link **bucket_of(const struct hash_table *t, uint64_t hash)
+{
+    size_t b = (size_t)hash & t->mask;
+
+    return &t->buckets[b < t->size ? b : b & t->mask >> 1];
+}
+
+static void put(struct hash_table *t, struct hash_link *link)
+{
+    struct hash_link **at = bucket_of(t, link->hash);
+
+    link->next = *at;
+    *at = link;
+}
+
+/* One bucket more: what belongs there comes from one other. */
+static void split(struct hash_table *t)
+{
+    mem_grow(t->buckets, t->cap, t->size + 1);
+    if (t->size > t->mask)
+        t->mask = 2 * t->mask + 1;
+    struct hash_link **from = &t->buckets[t->size & t->mask >> 1], *link = *from;
+    t->buckets[t->size++] = NULL;
+    *from = NULL;
+    while (link != NULL) {
+        struct hash_link *next = link->next;
+        put(t, link);
+        link = next;
     }
-    mem_free(t->buckets);
-    t->buckets = buckets;
-    t->size = size;
 }
 
 void hash_insert(struct hash_table *t, struct hash_link *link, uint64_t hash)
 {
+    if (t->size == 0) {
+        t->size = t->cap = SIZE_MIN;
+        t->mask = SIZE_MIN - 1;
+        t->buckets = mem_new_array(struct hash_link *, SIZE_MIN);
+    }
     if (t->count >= t->size)
-        resize(t, t->size > 0 ? 2 * t->size : 8);
+        split(t);
     link->hash = hash;
-    link->next = t->buckets[hash & (t->size - 1)];
-    t->buckets[hash & (t->size - 1)] = link;
+    put(t, link);
     t->count++;
 }
 
 void hash_remove(struct hash_table *t, struct hash_link *link)
 {
     CHECK(t->size > 0);
-    struct hash_link **at = &t->buckets[link->hash & (t->size - 1)];
+    struct hash_link **at = bucket_of(t, link->hash);
 
     while (*at != link) {
         CHECK(*at != NULL);
@@ -136,7 +206,7 @@ struct hash_link *hash_first(const struct hash_table *t, uint64_t hash)
 {
     if (t->size == 0)
         return NULL;
-    struct hash_link *link = t->buckets[hash & (t->size - 1)];
+    struct hash_link *link = *bucket_of(t, hash);
     while (link != NULL && link->hash != hash)
         link = link->next;
     return link;

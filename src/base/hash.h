@@ -14,6 +14,8 @@
 uint64_t hash_bytes(uint64_t key, const void *data, size_t len);
 uint64_t hash_u64(uint64_t v);
 uint32_t crc32c(uint32_t start, const void *data, size_t len); /* start 0; chainable */
+/* The same without the processor's help: only tests ask for it. */
+uint32_t crc32c_plain(uint32_t start, const void *data, size_t len);
 
 /* Embedded in the element; get back with HASH_ENTRY(link, type, member). */
 struct hash_link {
@@ -21,10 +23,12 @@ struct hash_link {
     uint64_t hash;
 };
 
-/* Zero-initialised is empty and valid. The table never owns its elements. */
+/* Zero-initialised is empty and valid. The table never owns its elements. It grows by one
+ * bucket an insert (linear hashing), so that none takes long. */
 struct hash_table {
     struct hash_link **buckets;
-    size_t size; /* 0 or a power of two */
+    size_t size, cap;
+    size_t mask; /* size <= mask + 1, a power of two, < 2 * size */
     size_t count;
 };
 

@@ -32,6 +32,7 @@
     R(raft_snapshot_begun_anew, OFTEN, "another snapshot begins before one is whole")          \
     R(raft_snapshot_upon_unsaved, RARE, "a snapshot comes while an earlier one is not on disk") \
     R(raft_snapshot_not_needed, OFTEN, "a snapshot is offered that is not needed any more")    \
+    R(raft_leader_gone, OFTEN, "a follower hears that the leader's process has ended")         \
     R(raft_timeout_now, OFTEN, "a leader has another one stand for election at once")          \
     R(store_snapshot_older, RARE, "the newest snapshot is damaged, and an older one is taken") \
     R(store_torn, OFTEN, "the log ends in what is no record")                                  \

@@ -93,10 +93,14 @@ static void show_servers(FILE *to, const json_t *quorum)
                                       reached ? "yes" : "no", old != NULL ? old : "never"});
     }
     const char *leader = text(quorum, "leader"), *role = text(quorum, "role");
-    if (json_is_object(quorum))
-        fprintf(to, "\nquorum: %s; leader: %s; here: %s\n",
-                json_is_true(json_object_get(quorum, "has_quorum")) ? "yes" : "NO",
-                leader != NULL ? leader : "none", role != NULL ? role : "-");
+    if (json_is_object(quorum)) {
+        fprintf(to, "\nquorum: %s; leader: ",
+                json_is_true(json_object_get(quorum, "has_quorum")) ? "yes" : "NO");
+        print_text(to, leader != NULL ? leader : "none");
+        fputs("; here: ", to);
+        print_text(to, role != NULL ? role : "-");
+        fputc('\n', to);
+    }
     grid_print(&g, to);
 }
 
@@ -112,11 +116,13 @@ static void show_disk(FILE *to, const json_t *disk)
 
     if (room == NULL)
         return;
+    fputs("\ndisk: ", to);
+    print_text(to, room);
     fprintf(
         to,
-        "\ndisk: %s, %.0f MiB free, %.0f of %.0f MiB in reserve; syncs: last %.0f ms, average "
-        "%.1f ms, longest %.0f ms",
-        room, number(disk, "free_bytes") / mib, number(disk, "reserve_bytes") / mib,
+        ", %.0f MiB free, %.0f of %.0f MiB in reserve; syncs: last %.0f ms, average %.1f ms, "
+        "longest %.0f ms",
+        number(disk, "free_bytes") / mib, number(disk, "reserve_bytes") / mib,
         number(disk, "of_reserve_bytes") / mib, number(disk, "sync_last_ms"),
         number(disk, "sync_average_ms"), number(disk, "sync_most_ms"));
     if (number(disk, "sync_running_ms") > 0)
@@ -127,7 +133,8 @@ static void show_disk(FILE *to, const json_t *disk)
 static void show_ensemble(FILE *to, const json_t *e)
 {
     char since[32], left[32];
-    const char *server = text(e, "server"), *chroot = text(e, "chroot");
+    const char *server = text(e, "server"), *chroot = text(e, "chroot"),
+               *session = text(e, "session");
 
     if (!json_is_object(e))
         return;
@@ -141,9 +148,9 @@ static void show_ensemble(FILE *to, const json_t *e)
         fputs(", NOT connected", to);
     }
     const char *trusted = age(left, e, "trusted_ms_left", 1);
-    fprintf(to, "; session %s, good for %s; zxid 0x%llx\n",
-            text(e, "session") != NULL ? text(e, "session") : "-",
-            trusted != NULL ? trusted : "0 ms",
+    fputs("; session ", to);
+    print_text(to, session != NULL ? session : "-");
+    fprintf(to, ", good for %s; zxid 0x%llx\n", trusted != NULL ? trusted : "0 ms",
             (unsigned long long)json_integer_value(json_object_get(e, "zxid")));
 }
 

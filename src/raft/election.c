@@ -5,8 +5,10 @@
 #include "base/reached.h"
 #include "raft/internal.h"
 
-#define TERMS_SHORT 2  /* terms without a leader that have the usual patience */
-#define PATIENCE_MAX 3 /* in further ones it is doubled, so many times at most */
+#define TERMS_SHORT 2   /* terms without a leader that have the usual patience */
+#define GONE_MS 15      /* from when the leader is gone until the first one asks */
+#define GONE_STEP_MS 60 /* and then until the next one does */
+#define PATIENCE_MAX 3  /* in further ones it is doubled, so many times at most */
 
 void raft_patience_draw(struct raft *r)
 {
@@ -63,6 +65,33 @@ bool raft_is_sticky(const struct raft *r)
     if (r->role == RAFT_LEADER)
         return true;
     return r->leader != RAFT_NOBODY && r->now_ms - r->leader_heard_ms < r->opt.election_min_ms;
+}
+
+/* The first one not at once: the others have to see as well that the leader is gone, and would
+ * not answer before. Each further one later, so that they do not campaign against each other.
+ */
+static uint64_t turn_after_ms(const struct raft *r, uint64_t gone)
+{
+    uint64_t ms = GONE_MS;
+
+    for (unsigned i = 0; i < r->members.n && r->members.v[i].id != r->opt.id; i++)
+        if (r->members.v[i].voter && r->members.v[i].id != gone)
+            ms += GONE_STEP_MS;
+    return ms;
+}
+
+void raft_gone(struct raft *r, uint64_t now_ms, uint64_t id)
+{
+    r->now_ms = now_ms > r->now_ms ? now_ms : r->now_ms;
+    if (r->role != RAFT_FOLLOWER || r->leader != id)
+        return;
+    REACHED(raft_leader_gone);
+    raft_follow(r, r->term, RAFT_NOBODY);
+    uint64_t turn_ms = r->now_ms + turn_after_ms(r, id);
+    if (!r->is_reluctant && turn_ms < r->election_ms)
+        r->election_ms = turn_ms;
+    if (MUTANT(raft_gone_unasked) && raft_may_campaign(r))
+        raft_campaign(r, true);
 }
 
 static bool has_quorum_of_votes(const struct raft *r)

@@ -142,8 +142,8 @@ static void append_new(struct raft *r, struct raft_msg_entries *walk, uint64_t l
         raft_truncate(r, walk->index + 1);
     while (walk->index < last) {
         raft_msg_entry_next(walk);
-        struct raft_entry *e =
-            raft_entry_new(walk->index, walk->term, walk->type, walk->payload, walk->len);
+        struct raft_entry *e = raft_log_entry_new(&r->log, walk->index, walk->term, walk->type,
+                                                  walk->payload, walk->len);
         raft_log_append_take(&r->log, e);
         if (e->type == RAFT_ENTRY_CONFIG)
             raft_config_appended(r, e);

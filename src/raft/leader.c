@@ -208,7 +208,8 @@ void raft_beat(struct raft *r)
 
 uint64_t raft_append(struct raft *r, enum raft_entry_type type, const void *payload, size_t len)
 {
-    struct raft_entry *e = raft_entry_new(r->log.last + 1, r->term, type, payload, len);
+    struct raft_entry *e =
+        raft_log_entry_new(&r->log, r->log.last + 1, r->term, type, payload, len);
 
     raft_log_append_take(&r->log, e);
     if (type == RAFT_ENTRY_CONFIG)

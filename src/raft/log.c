@@ -6,12 +6,24 @@
 #include "base/check.h"
 #include "base/mem.h"
 
-struct raft_entry *raft_entry_new(uint64_t index, uint64_t term, enum raft_entry_type type,
-                                  const void *payload, size_t len)
-{
-    CHECK(len <= RAFT_ENTRY_MAX);
-    struct raft_entry *e = mem_alloc(sizeof *e + len);
+#define PIECE_BYTES (64u << 10)
+#define PIECE_ENTRY_MAX (PIECE_BYTES / 8) /* a larger entry has memory of its own */
 
+struct raft_piece {
+    uint32_t refs; /* the entries in it, and the log while it makes more there */
+    uint32_t used;
+};
+
+static void piece_unref(struct raft_piece *p)
+{
+    CHECK(p->refs > 0);
+    if (--p->refs == 0)
+        mem_free(p);
+}
+
+static struct raft_entry *fill(struct raft_entry *e, uint64_t index, uint64_t term,
+                               enum raft_entry_type type, const void *payload, size_t len)
+{
     e->index = index;
     e->term = term;
     e->type = type;
@@ -20,6 +32,38 @@ struct raft_entry *raft_entry_new(uint64_t index, uint64_t term, enum raft_entry
     if (len > 0)
         memcpy(e->payload, payload, len);
     return e;
+}
+
+struct raft_entry *raft_entry_new(uint64_t index, uint64_t term, enum raft_entry_type type,
+                                  const void *payload, size_t len)
+{
+    CHECK(len <= RAFT_ENTRY_MAX);
+    struct raft_entry *e = mem_resize(NULL, sizeof *e + len);
+
+    e->at = 0;
+    return fill(e, index, term, type, payload, len);
+}
+
+struct raft_entry *raft_log_entry_new(struct raft_log *log, uint64_t index, uint64_t term,
+                                      enum raft_entry_type type, const void *payload,
+                                      size_t len)
+{
+    size_t size = (sizeof(struct raft_entry) + len + 7) & ~(size_t)7;
+    struct raft_piece *p = log->piece;
+
+    if (size > PIECE_ENTRY_MAX)
+        return raft_entry_new(index, term, type, payload, len);
+    if (p == NULL || PIECE_BYTES - p->used < size) {
+        if (p != NULL)
+            piece_unref(p);
+        p = log->piece = mem_resize(NULL, PIECE_BYTES);
+        *p = (struct raft_piece){.refs = 1, .used = sizeof *p};
+    }
+    struct raft_entry *e = (struct raft_entry *)(void *)((uint8_t *)p + p->used);
+    e->at = p->used;
+    p->used += (uint32_t)size;
+    p->refs++;
+    return fill(e, index, term, type, payload, len);
 }
 
 struct raft_entry *raft_entry_ref(struct raft_entry *e)
@@ -33,8 +77,12 @@ void raft_entry_unref(struct raft_entry *e)
     if (e == NULL)
         return;
     CHECK(e->refs > 0);
-    if (--e->refs == 0)
+    if (--e->refs > 0)
+        return;
+    if (e->at == 0)
         mem_free(e);
+    else
+        piece_unref((struct raft_piece *)(void *)((uint8_t *)e - e->at));
 }
 
 /* What an entry costs in memory: its struct, its bytes, its place in the ring, and what an
@@ -58,6 +106,8 @@ static void drop(struct raft_log *log, uint64_t index)
 void raft_log_free(struct raft_log *log)
 {
     raft_log_reset(log, 0, 0);
+    if (log->piece != NULL)
+        piece_unref(log->piece);
     mem_free(log->ring);
     *log = (struct raft_log){0};
 }

@@ -10,17 +10,25 @@
 
 #include "raft/raft.h"
 
+struct raft_piece;
+
 struct raft_log {
     struct raft_entry **ring; /* entry i stands at ring[i & (size - 1)] */
     uint64_t size;            /* 0 or a power of two */
     uint64_t base, base_term;
     uint64_t last;
-    uint64_t bytes; /* of all entries, structs included */
+    uint64_t bytes;           /* of all entries, structs included */
+    struct raft_piece *piece; /* where the next entry is made; or NULL */
 };
 
 void raft_log_free(struct raft_log *log);
 void raft_log_reset(struct raft_log *log, uint64_t base, uint64_t base_term); /* empties */
 
+/* As raft_entry_new, for an entry that comes into this log now: they come and go in the order
+ * of the log, so they share pieces of memory. */
+struct raft_entry *raft_log_entry_new(struct raft_log *log, uint64_t index, uint64_t term,
+                                      enum raft_entry_type type, const void *payload,
+                                      size_t len);
 void raft_log_append_take(struct raft_log *log, struct raft_entry *e); /* index last + 1 */
 void raft_log_truncate(struct raft_log *log, uint64_t from);           /* drops from .. last */
 void raft_log_compact(struct raft_log *log, uint64_t upto); /* drops .. upto: the new base */

@@ -78,6 +78,7 @@ struct raft_entry {
     enum raft_entry_type type;
     unsigned refs; /* touched by the loop thread only */
     uint32_t len;
+    uint32_t at; /* in the piece of memory that it shares with others (log.h); 0: in none */
     uint8_t payload[];
 };
 
@@ -137,6 +138,12 @@ void raft_start(struct raft *r, uint64_t now_ms);
  * contradicted). `from` is whom the transport has authenticated; a message that says
  * otherwise is malformed. Between servers that work, raft_step always returns 0. */
 int raft_step(struct raft *r, uint64_t now_ms, uint64_t from, const uint8_t *data, size_t len);
+/* The connection on which `id` spoke to us was ended from its side, after the messages that
+ * came on it: its process has ended, or something between us is broken. If it leads, we do not
+ * wait until it has been silent for long, but ask the others soon whether they have lost it,
+ * too ([D] 9.6). Who still hears it does not answer; so a leader that lives is not deposed by
+ * a lost connection. */
+void raft_gone(struct raft *r, uint64_t now_ms, uint64_t id);
 void raft_tick(struct raft *r,
                uint64_t now_ms); /* raft_deadline() has passed; early is harmless */
 uint64_t raft_deadline(const struct raft *r);

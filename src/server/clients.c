@@ -26,19 +26,23 @@ struct client_address {
     unsigned n;
 };
 
+/* What a connection is given a time for. */
+enum waits { WAITS_CONNECT, WAITS_IDLE, WAITS_LINGER, WAITS_N, WAITS_NOT = WAITS_N };
+
 struct client_conn {
     struct hash_link by_id;
     struct client_address *from; /* NULL: not counted */
     TAILQ_ENTRY(client_conn) in_paused;
+    TAILQ_ENTRY(client_conn) in_waiting; /* unless WAITS_NOT */
+    uint64_t due_ms;
     struct clients *clients;
     uint64_t id;
     uv_tcp_t tcp;
-    uv_timer_t timer; /* until the first frame; until the last bytes are taken */
-    unsigned handles;
-    bool any_frame; /* so a four-letter word is no longer possible */
-    bool known;     /* the member has been told of it, and has not closed it */
-    bool ending;    /* closes when everything is sent */
-    bool lingers;   /* and then waits for the client to close */
+    enum waits waits; /* until the first frame; until the last bytes are taken */
+    bool any_frame;   /* so a four-letter word is no longer possible */
+    bool known;       /* the member has been told of it, and has not closed it */
+    bool ending;      /* closes when everything is sent */
+    bool lingers;     /* and then waits for the client to close */
     bool closing, paused;
     struct buf in;
     size_t unsent;
@@ -50,13 +54,17 @@ struct clients {
     uv_tcp_t listener;
     struct hash_table conns, addresses;
     TAILQ_HEAD(, client_conn) paused;
+    TAILQ_HEAD(client_queue, client_conn) waiting[WAITS_N]; /* who is due first, first */
+    uv_timer_t timer;                                       /* one for all of them */
+    uint64_t wake_ms;                                       /* when it fires; UINT64_MAX: not */
     uint64_t last_id;
     uint32_t frame_max;       /* bytes */
     size_t max;               /* connections */
     const char *max_name;     /* the limit that it is */
     uint64_t refused, say_ms; /* connections since it was said; when it may be said again */
     char chunk[READ_CHUNK];   /* of who reads now: the idle hold no memory */
-    bool stopping, listener_closed;
+    bool stopping;
+    unsigned handles; /* of its own that are not closed */
     struct clients_facts facts;
 };
 
@@ -68,7 +76,7 @@ struct client_write {
 
 static void free_if_done(struct clients *c)
 {
-    if (c->stopping && c->listener_closed && c->conns.count == 0) {
+    if (c->stopping && c->handles == 0 && c->conns.count == 0) {
         hash_free(&c->conns);
         hash_free(&c->addresses);
         mem_free(c);
@@ -113,6 +121,44 @@ static void address_leave(struct client_conn *k)
     mem_free(a);
 }
 
+/* ---- time ---- */
+
+static void too_late(uv_timer_t *timer);
+
+static uint64_t wait_ms(const struct clients *c, enum waits waits)
+{
+    switch (waits) {
+    case WAITS_CONNECT: return (uint64_t)c->options.settings->no_session_ms;
+    case WAITS_IDLE: return CLIENT_IDLE_MS;
+    case WAITS_LINGER: return CLIENT_LINGER_MS;
+    case WAITS_N: break;
+    }
+    return 0;
+}
+
+static void wait_not(struct client_conn *k)
+{
+    if (k->waits != WAITS_NOT)
+        TAILQ_REMOVE(&k->clients->waiting[k->waits], k, in_waiting);
+    k->waits = WAITS_NOT;
+}
+
+/* The timer may be early: it looks again. */
+static void wait_for(struct client_conn *k, enum waits waits)
+{
+    struct clients *c = k->clients;
+    uint64_t ms = wait_ms(c, waits);
+
+    wait_not(k);
+    k->waits = waits;
+    k->due_ms = uv_now(c->loop) + ms;
+    TAILQ_INSERT_TAIL(&c->waiting[waits], k, in_waiting);
+    if (k->due_ms < c->wake_ms) {
+        c->wake_ms = k->due_ms;
+        uv_timer_start(&c->timer, too_late, ms, 0);
+    }
+}
+
 /* ---- the end of a connection ---- */
 
 static void handle_closed(uv_handle_t *h)
@@ -120,8 +166,6 @@ static void handle_closed(uv_handle_t *h)
     struct client_conn *k = h->data;
     struct clients *c = k->clients;
 
-    if (--k->handles > 0)
-        return;
     /* Here and not in conn_close_now(): that may run inside the member's own turn. */
     if (k->known && !c->stopping) {
         c->options.woken(c->options.ctx);
@@ -138,12 +182,12 @@ static void conn_close_now(struct client_conn *k)
     if (k->closing)
         return;
     k->closing = true;
+    wait_not(k);
     address_leave(k);
     if (k->paused)
         TAILQ_REMOVE(&k->clients->paused, k, in_paused);
     k->paused = false;
     uv_close((uv_handle_t *)&k->tcp, handle_closed);
-    uv_close((uv_handle_t *)&k->timer, handle_closed);
 }
 
 static struct client_conn *find(const struct clients *c, uint64_t id)
@@ -160,13 +204,23 @@ static struct client_conn *find(const struct clients *c, uint64_t id)
 
 /* ---- out ---- */
 
-static void too_long(uv_timer_t *timer)
+static void too_late(uv_timer_t *timer)
 {
-    struct client_conn *k = timer->data;
+    struct clients *c = timer->data;
+    uint64_t now = uv_now(c->loop), next = UINT64_MAX;
 
-    if (!k->any_frame && !k->ending)
-        k->clients->facts.no_session_total++;
-    conn_close_now(k);
+    for (enum waits w = 0; w < WAITS_N; w++) {
+        struct client_conn *k;
+        while ((k = TAILQ_FIRST(&c->waiting[w])) != NULL && k->due_ms <= now) {
+            c->facts.no_session_total += w == WAITS_CONNECT;
+            conn_close_now(k);
+        }
+        if (k != NULL && k->due_ms < next)
+            next = k->due_ms;
+    }
+    c->wake_ms = next;
+    if (next != UINT64_MAX)
+        uv_timer_start(&c->timer, too_late, next - now, 0);
 }
 
 /* Everything is sent. Who was answered a word may still send a line end, or more; closed at
@@ -180,7 +234,7 @@ static void sent_all(struct client_conn *k)
         conn_close_now(k);
         return;
     }
-    uv_timer_start(&k->timer, too_long, CLIENT_LINGER_MS, 0);
+    wait_for(k, WAITS_LINGER);
 }
 
 static void written(uv_write_t *req, int status)
@@ -252,7 +306,7 @@ static void end(struct client_conn *k)
     if (k->unsent == 0)
         sent_all(k);
     else
-        uv_timer_start(&k->timer, too_long, CLIENT_IDLE_MS, 0);
+        wait_for(k, WAITS_IDLE);
 }
 
 void clients_close(struct clients *c, uint64_t conn)
@@ -338,7 +392,7 @@ static size_t take_frames(struct client_conn *k, const uint8_t *data, size_t n)
             break;
         if (!k->any_frame) {
             k->any_frame = true;
-            uv_timer_stop(&k->timer);
+            wait_not(k);
         }
         if (k->known)
             member_client_frame(m, k->id, data + at + 4, len);
@@ -448,9 +502,9 @@ static void accepted(uv_stream_t *listener, int status)
     k = mem_new(struct client_conn);
     k->clients = c;
     k->id = ++c->last_id;
-    CHECK(uv_tcp_init(c->loop, &k->tcp) == 0 && uv_timer_init(c->loop, &k->timer) == 0);
-    k->tcp.data = k->timer.data = k;
-    k->handles = 2;
+    k->waits = WAITS_NOT;
+    CHECK(uv_tcp_init(c->loop, &k->tcp) == 0);
+    k->tcp.data = k;
     hash_insert(&c->conns, &k->by_id, hash_u64(k->id));
     if (uv_accept(listener, (uv_stream_t *)&k->tcp) != 0) {
         conn_close_now(k);
@@ -469,7 +523,7 @@ static void accepted(uv_stream_t *listener, int status)
     c->options.woken(c->options.ctx);
     member_client_opened(c->options.member, k->id, text);
     k->known = true;
-    uv_timer_start(&k->timer, too_long, (uint64_t)c->options.settings->no_session_ms, 0);
+    wait_for(k, WAITS_CONNECT);
     if (uv_read_start((uv_stream_t *)&k->tcp, conn_alloc, conn_read) != 0)
         conn_close_now(k);
 }
@@ -509,11 +563,11 @@ void clients_each(const struct clients *c, clients_visit *visit, void *ctx)
 
 /* ---- life ---- */
 
-static void listener_closed(uv_handle_t *h)
+static void own_closed(uv_handle_t *h)
 {
     struct clients *c = h->data;
 
-    c->listener_closed = true;
+    c->handles--;
     free_if_done(c);
 }
 
@@ -549,8 +603,12 @@ int clients_start(struct clients **out, uv_loop_t *loop, const struct clients_op
     if (c->frame_max > MEMBER_FRAME_LIMIT)
         c->frame_max = MEMBER_FRAME_LIMIT;
     TAILQ_INIT(&c->paused);
-    CHECK(uv_tcp_init(loop, &c->listener) == 0);
-    c->listener.data = c;
+    for (enum waits w = 0; w < WAITS_N; w++)
+        TAILQ_INIT(&c->waiting[w]);
+    CHECK(uv_tcp_init(loop, &c->listener) == 0 && uv_timer_init(loop, &c->timer) == 0);
+    c->listener.data = c->timer.data = c;
+    c->handles = 2;
+    c->wake_ms = UINT64_MAX;
     int err = uv_ip4_addr(options->listen_address, options->port, &a);
     if (err == 0)
         err = uv_tcp_bind(&c->listener, (const struct sockaddr *)&a, 0);
@@ -584,5 +642,6 @@ void clients_stop(struct clients *c)
         struct client_conn *k = HASH_ENTRY(l, struct client_conn, by_id);
         conn_close_now(k);
     }
-    uv_close((uv_handle_t *)&c->listener, listener_closed);
+    uv_close((uv_handle_t *)&c->listener, own_closed);
+    uv_close((uv_handle_t *)&c->timer, own_closed);
 }

@@ -117,9 +117,10 @@ int founding_run(uv_loop_t *loop, const struct founding_options *options,
                  enum found_verdict *out, struct epoch *epoch, struct buf *why)
 {
     struct talk t = {.options = options};
-    const struct transport_options to = {
-        options->self, options->listen_address, options->port, &t, received, no_join,
-        newer_epoch};
+    const struct transport_options to = {options->self, options->listen_address,
+                                         options->port, &t,
+                                         received,      no_join,
+                                         newer_epoch,   NULL};
 
     int err = transport_start(&t.transport, loop, &to, why);
     if (err != 0)

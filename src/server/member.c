@@ -99,6 +99,7 @@ void member_free(struct member *m)
 
     while ((l = hash_walk_first(&m->conns, &w)) != NULL)
         conn_free(m, HASH_ENTRY(l, struct conn, by_id));
+    conn_ids_drop(m);
     readonly_drop(m);
     hash_free(&m->locals);
     mem_free(m->gone);
@@ -499,6 +500,12 @@ static int add_from(struct member *m, const uint8_t *data, size_t len)
         return ERR_MALFORMED;
     (void)add(m, &one.v[0]); /* who asked looks at the result */
     return 0;
+}
+
+void member_peer_gone(struct member *m, uint64_t from)
+{
+    if (m->condemned.len == 0)
+        raft_gone(m->raft, m->now_ms, from);
 }
 
 int member_peer(struct member *m, uint64_t from, const uint8_t *data, size_t len)

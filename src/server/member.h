@@ -115,6 +115,7 @@ void member_start(struct member *m, uint64_t now_ms, int64_t wall_ms);
 /* Each event may be followed by others; when a batch of them is done, member_flush(). */
 void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms);
 int member_peer(struct member *m, uint64_t from, const uint8_t *data, size_t len);
+void member_peer_gone(struct member *m, uint64_t from); /* see raft_gone */
 /* conn is a number that the shell never uses twice in one incarnation; never 0. */
 void member_client_opened(struct member *m, uint64_t conn, const char *address);
 void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, size_t len);

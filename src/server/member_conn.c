@@ -75,6 +75,13 @@ static void ids_unref(struct ids *ids)
         mem_free(ids);
 }
 
+static struct ids *ids_ref(struct ids *ids)
+{
+    if (ids != NULL)
+        ids->refs++;
+    return ids;
+}
+
 static bool ids_has(const struct ids *ids, const struct buf *one)
 {
     struct wire_list rest = ids_list(ids);
@@ -111,6 +118,27 @@ static bool ids_add(struct conn *c, const char *scheme, const void *id, size_t l
     }
     buf_free(&b);
     return fits;
+}
+
+/* Many connections come from one address: what they have proven by it is the same list. */
+static void ids_share(struct member *m, struct conn *c)
+{
+    struct ids *last = m->ids_last;
+
+    if (c->ids == NULL || last == NULL || last->len != c->ids->len ||
+        memcmp(last->bytes, c->ids->bytes, last->len) != 0) {
+        ids_unref(last);
+        m->ids_last = ids_ref(c->ids);
+        return;
+    }
+    ids_unref(c->ids);
+    c->ids = ids_ref(last);
+}
+
+void conn_ids_drop(struct member *m)
+{
+    ids_unref(m->ids_last);
+    m->ids_last = NULL;
 }
 
 static struct request *request_new(struct member *m, enum request_kind kind, int32_t xid,
@@ -242,6 +270,13 @@ static void reply(struct member *m, struct conn *c, int32_t xid, int64_t zxid, i
     reply_end(m, c, at, xid, zxid, err);
 }
 
+static struct buf *late_of(struct conn *c)
+{
+    if (c->late == NULL)
+        c->late = mem_new(struct buf);
+    return c->late;
+}
+
 void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, const char *path,
                       size_t path_len, const struct wire_list *acl)
 {
@@ -256,7 +291,7 @@ void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, co
     const struct wire_reply_header h = {.xid = WIRE_XID_NOTIFICATION, .zxid = -1};
     const struct wire_watcher_event e = {(int32_t)event, WIRE_STATE_CONNECTED,
                                          wire_bytes(path, path_len)};
-    struct buf *out = MUTANT(member_event_after_reply) ? &c->late : out_of(m, c);
+    struct buf *out = MUTANT(member_event_after_reply) ? late_of(c) : out_of(m, c);
     size_t at = wire_frame_begin(out);
     wire_reply_header_encode(&h, out);
     wire_watcher_event_encode(&e, out);
@@ -637,8 +672,8 @@ void member_client_opened(struct member *m, uint64_t conn, const char *address)
     c->opened_wall_ms = m->wall_ms;
     c->heard_ms = m->now_ms;
     stats_conn_clear(&c->stats);
-    strncpy(c->address, address, sizeof c->address - 1);
-    (void)ids_add(c, "ip", c->address, strlen(c->address));
+    (void)ids_add(c, "ip", address, strlen(address));
+    ids_share(m, c);
     TAILQ_INIT(&c->requests);
     hash_insert(&m->conns, &c->by_id, hash_u64(conn));
     m->facts.connections++;
@@ -742,7 +777,9 @@ void conn_free(struct member *m, struct conn *c)
     m->facts.connections--;
     ids_unref(c->ids);
     buf_free(&c->out);
-    buf_free(&c->late);
+    if (c->late != NULL)
+        buf_free(c->late);
+    mem_free(c->late);
     mem_free(c);
 }
 
@@ -762,9 +799,10 @@ void member_client_closed(struct member *m, uint64_t conn)
 
 static void hand_over(struct member *m, struct conn *c)
 {
-    if (c->late.len > 0)
-        buf_add(&c->out, c->late.data, c->late.len);
-    buf_clear(&c->late);
+    if (c->late != NULL) {
+        buf_add(out_of(m, c), c->late->data, c->late->len);
+        buf_clear(c->late);
+    }
     if (c->out.len > 0)
         m->io.send_client(m->io.ctx, c->id, c->out.data, c->out.len);
     if (c->out.data != NULL)

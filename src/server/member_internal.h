@@ -115,7 +115,6 @@ struct conn {
     struct hash_link by_session; /* CONN_OPEN only */
     uint64_t id;
     enum conn_state state;
-    char address[48];
     struct ids *ids;
     int64_t session;
     bool has_read_only_byte;      /* the client knows read-only mode: so the reply has it too */
@@ -127,7 +126,7 @@ struct conn {
     size_t requests_bytes;
     struct local *local; /* CONN_OPEN, in read-only mode: its session; or NULL */
     struct buf out;      /* what this batch of events has for the client; mostly none */
-    struct buf late;     /* only for a planted fault */
+    struct buf *late;    /* only for a planted fault */
     TAILQ_ENTRY(conn) in_dirty;
     TAILQ_ENTRY(conn) in_touched;
     bool dirty, touched;
@@ -227,6 +226,7 @@ struct member {
     struct conn *heard; /* whose frame was the last: mostly the next is, too; or NULL */
     struct buf spares[MEMBER_SPARES_MAX]; /* empty: for conn.out */
     unsigned spares_n;
+    struct ids *ids_last;     /* of the connection that was opened last: a reference; or NULL */
     size_t requests_bytes;    /* all requests that there are, with their structs */
     size_t large_bytes;       /* of the large ones among them */
     struct request_list held; /* not let into work yet, the oldest first */
@@ -313,6 +313,7 @@ void conn_watch_event(void *member, uint64_t watcher, enum watch_event event, co
                       size_t path_len, const struct wire_list *acl);
 void conn_flush(struct member *m);
 void conn_close_all(struct member *m);
+void conn_ids_drop(struct member *m);
 struct conn *conn_of_session(struct member *m, int64_t session);
 struct conn *conn_find(const struct member *m, uint64_t id);
 /* Answers a connect request of a client that may only read; session 0: there is none. */

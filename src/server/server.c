@@ -377,20 +377,21 @@ static void turn(uv_prepare_t *prepare)
     uint64_t now_ms = clock_now_ms();
 
     leave_epoch(s);
+    note_begun(s);
     woken(s);
     joins_go_on(s);
     member_flush(s->member);
     if (clients_resume(s->clients))
         member_flush(s->member);
-    writer_work(s->writer);
     note_changes(s);
     limits_tell(&s->told, s->member, now_ms);
     start_saving_peers(s);
     note_disk(s);
     end_condemned(s);
-    note_begun(s);
+    /* The others first: their way to the disk is longer than ours. */
     if (s->transport != NULL)
         transport_flush(s->transport);
+    writer_work(s->writer);
     uint64_t at_ms = clients_wait(s->clients) ? now_ms : member_deadline(s->member);
     for (unsigned i = 0; i < JOINS_MAX; i++)
         if (s->joins[i].ticket != 0 && s->joins[i].again_ms < at_ms)
@@ -443,6 +444,16 @@ static void peer_received(void *ctx, uint64_t from, enum transport_channel chann
     for (unsigned i = 0; i < s->members.n; i++)
         if (s->members.v[i].id == from && s->options.agent_received != NULL)
             s->options.agent_received(s->options.ctx, s->members.v[i].name, data, len);
+}
+
+static void peer_gone(void *ctx, uint64_t from)
+{
+    struct server *s = ctx;
+
+    if (s->is_outdated)
+        return;
+    woken(s);
+    member_peer_gone(s->member, from);
 }
 
 /* ---- life ---- */
@@ -612,7 +623,8 @@ static int listen_all(struct server *s, struct buf *why)
         s,
         peer_received,
         join_asked,
-        newer_epoch};
+        newer_epoch,
+        peer_gone};
     int err = clients_start(&s->clients, s->loop, &c, why);
 
     if (err == 0 && o->peer_address != NULL)

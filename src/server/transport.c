@@ -25,8 +25,9 @@
     200 /* an empty message on each connection, so that silence means something \
          */
 #define READ_CHUNK 65536
-#define GUEST_MS 10000    /* a server that is not a peer is forgotten after this silence */
-#define SAY_AGAIN_MS 1000 /* what may happen a thousand times a second is logged once */
+#define TRANSPORT_LARGE 8192 /* bytes of a message that is sent at once */
+#define GUEST_MS 10000       /* a server that is not a peer is forgotten after this silence */
+#define SAY_AGAIN_MS 1000    /* what may happen a thousand times a second is logged once */
 
 /* What has been shown so far. */
 enum link_stage {
@@ -89,7 +90,7 @@ struct transport {
 struct write {
     uv_write_t req;
     struct link *link;
-    uv_buf_t bytes;
+    struct buf bytes;
 };
 
 static void free_if_done(struct transport *t)
@@ -217,7 +218,7 @@ static void written(uv_write_t *req, int status)
     w->link->queued_bytes -= w->bytes.len;
     if (status != 0 && status != UV_ECANCELED)
         link_close(w->link);
-    mem_free(w->bytes.base);
+    buf_free(&w->bytes);
     mem_free(w);
 }
 
@@ -240,12 +241,13 @@ static void link_write(struct link *l)
         struct write *w = mem_new(struct write);
         w->link = l;
         w->req.data = w;
-        w->bytes = uv_buf_init(mem_dup(l->out.data, l->out.len), (unsigned)l->out.len);
-        l->queued_bytes += l->out.len;
-        buf_clear(&l->out);
-        if (uv_write(&w->req, (uv_stream_t *)&l->tcp, &w->bytes, 1, written) != 0) {
+        w->bytes = l->out;
+        l->out = (struct buf){0};
+        b = uv_buf_init((char *)w->bytes.data, (unsigned)w->bytes.len);
+        l->queued_bytes += w->bytes.len;
+        if (uv_write(&w->req, (uv_stream_t *)&l->tcp, &b, 1, written) != 0) {
             l->queued_bytes -= w->bytes.len;
-            mem_free(w->bytes.base);
+            buf_free(&w->bytes);
             mem_free(w);
             link_close(l);
         }
@@ -565,9 +567,16 @@ static void link_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 {
     struct link *l = s->data;
 
+    struct transport *t = l->transport;
+    /* Of the connections of one peer, the latest alone is LINK_RECEIVES: see take_over(). A
+     * timeout of ours says nothing new, and is not told. */
+    bool is_gone = l->stage == LINK_RECEIVES && (n == UV_EOF || n == UV_ECONNRESET);
+
     (void)b;
     if (n < 0) {
         link_close(l);
+        if (is_gone && !t->stopping && t->options.gone != NULL)
+            t->options.gone(t->options.ctx, l->from);
     } else {
         l->transport->facts.bytes_in_total += (uint64_t)n;
         buf_added(&l->in, (size_t)n);
@@ -776,10 +785,29 @@ void transport_guest(struct transport *t, const struct raft_member *m)
     peer_connect(t, p);
 }
 
+/* A large message goes as it is, behind what was collected: what the kernel takes at once need
+ * not be copied. Returns how many bytes of the message went. */
+static size_t send_now(struct link *l, const uint8_t *data, size_t len)
+{
+    uv_buf_t b[] = {uv_buf_init((char *)l->out.data, (unsigned)l->out.len),
+                    uv_buf_init((char *)data, (unsigned)len)};
+
+    if (l->queued_bytes > 0)
+        return 0;
+    int n = uv_try_write((uv_stream_t *)&l->tcp, b, 2);
+    if (n <= 0)
+        return 0; /* what is wrong with it shows when the rest is written */
+    size_t first = (size_t)n < l->out.len ? (size_t)n : l->out.len;
+    l->transport->facts.bytes_out_total += (uint64_t)n;
+    buf_consume(&l->out, first);
+    return (size_t)n - first;
+}
+
 void transport_send(struct transport *t, uint64_t to, enum transport_channel channel,
                     const uint8_t *data, size_t len)
 {
     struct peer *p = peer_of(t, to);
+    size_t done = 0;
 
     if (p == NULL || p->link == NULL || p->link->stage != LINK_SENDS ||
         p->link->queued_bytes + p->link->out.len + len > TRANSPORT_QUEUE_MAX) {
@@ -788,7 +816,9 @@ void transport_send(struct transport *t, uint64_t to, enum transport_channel cha
     }
     buf_add_be32(&p->link->out, (uint32_t)(len + 1));
     buf_add_u8(&p->link->out, (uint8_t)channel);
-    buf_add(&p->link->out, data, len);
+    if (len >= TRANSPORT_LARGE)
+        done = send_now(p->link, data, len);
+    buf_add(&p->link->out, data + done, len - done);
     t->facts.frames_out_total++;
 }
 

@@ -45,6 +45,9 @@ struct transport_options {
     void (*join)(void *ctx, uint64_t ticket, const struct raft_member *joiner);
     /* Somebody with the secret is of a newer epoch: ours is over. May be NULL. */
     void (*outdated)(void *ctx, const struct epoch *newer);
+    /* Its end of the connection on which it spoke to us is closed: by it, or by its kernel when
+     * it was killed; after all that came on it. May be NULL. */
+    void (*gone)(void *ctx, uint64_t from);
 };
 
 struct transport;

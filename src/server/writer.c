@@ -12,15 +12,17 @@
            */
 
 struct writer {
-    uv_loop_t *loop;
     struct store *store;
     struct member *member;
     void (*woken)(void *ctx);
     void (*failed)(void *ctx, int err);
     void *ctx;
-    uv_work_t work;
+    uv_thread_t thread; /* between go and done the job below is its own, else the loop's */
+    uv_sem_t go;
+    uv_async_t done;
     uv_timer_t retry, look;
     bool busy, saving, full, stopping, failing;
+    bool ending;                /* the thread's next job is to end */
     bool looking;               /* this job only measures */
     struct raft_save save;      /* while saving, or waiting for room */
     struct raft_blob *snapshot; /* else */
@@ -32,10 +34,9 @@ struct writer {
     struct writer_facts facts;
 };
 
-/* On the pool's thread. */
-static void run(uv_work_t *work)
+/* On the writer's thread. */
+static void run(struct writer *w)
 {
-    struct writer *w = work->data;
     uint64_t began_ms = clock_now_ms();
 
     w->err = 0;
@@ -49,6 +50,19 @@ static void run(uv_work_t *work)
                     store_room(w->store, &w->room) == 0;
     if (w->has_looked)
         w->look_ms = began_ms + WRITER_LOOK_MS;
+}
+
+static void run_all(void *writer)
+{
+    struct writer *w = writer;
+
+    for (;;) {
+        uv_sem_wait(&w->go);
+        if (w->ending)
+            return;
+        run(w);
+        CHECK(uv_async_send(&w->done) == 0);
+    }
 }
 
 static void count(struct writer *w)
@@ -80,13 +94,11 @@ static void tell_room(struct writer *w)
     member_room(w->member, &room);
 }
 
-static void finished(uv_work_t *work, int status)
+static void finished(uv_async_t *done)
 {
-    struct writer *w = work->data;
+    struct writer *w = done->data;
 
     w->busy = false;
-    if (status != 0 || w->stopping)
-        return;
     w->woken(w->ctx);
     if (w->err == 0 && !w->looking)
         count(w);
@@ -128,7 +140,7 @@ static void finished(uv_work_t *work, int status)
 static void start(struct writer *w)
 {
     w->busy = true;
-    CHECK(uv_queue_work(w->loop, &w->work, run, finished) == 0);
+    uv_sem_post(&w->go);
 }
 
 /* While nothing is saved for a while the room is measured all the same. */
@@ -161,16 +173,17 @@ struct writer *writer_new(uv_loop_t *loop, struct store *store, struct member *m
 {
     struct writer *w = mem_new(struct writer);
 
-    w->loop = loop;
     w->store = store;
     w->member = member;
     w->woken = woken;
     w->failed = failed;
     w->ctx = ctx;
-    w->work.data = w;
     CHECK(uv_timer_init(loop, &w->retry) == 0);
     CHECK(uv_timer_init(loop, &w->look) == 0);
-    w->retry.data = w->look.data = w;
+    CHECK(uv_async_init(loop, &w->done, finished) == 0);
+    w->retry.data = w->look.data = w->done.data = w;
+    CHECK(uv_sem_init(&w->go, 0) == 0);
+    CHECK(uv_thread_create(&w->thread, run_all, w) == 0);
     uv_timer_start(&w->look, look, 0, WRITER_LOOK_MS);
     return w;
 }
@@ -187,17 +200,27 @@ void writer_facts_reset(struct writer *w)
 
 static void closed(uv_handle_t *h) { mem_free(h->data); }
 
+static void retry_closed(uv_handle_t *h)
+{
+    struct writer *w = h->data;
+
+    uv_close((uv_handle_t *)&w->done, closed);
+}
+
 static void look_closed(uv_handle_t *h)
 {
     struct writer *w = h->data;
 
-    uv_close((uv_handle_t *)&w->retry, closed);
+    uv_close((uv_handle_t *)&w->retry, retry_closed);
 }
 
 void writer_stop(struct writer *w)
 {
     CHECK(!w->busy);
-    w->stopping = true;
+    w->stopping = w->ending = true;
+    uv_sem_post(&w->go);
+    CHECK(uv_thread_join(&w->thread) == 0);
+    uv_sem_destroy(&w->go);
     if (w->snapshot != NULL)
         raft_blob_unref(w->snapshot);
     uv_close((uv_handle_t *)&w->look, look_closed);

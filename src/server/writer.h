@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* writer.h -- the store, used from a thread of libuv's pool, one job at a time.
+/* writer.h -- the store, used from a thread of its own, one job at a time: not from libuv's
+ * pool, where each job is another thread's, and a look-up of a name may be in front of it.
  *
  * While a save is on the disk the loop goes on, and what comes meanwhile is the next save:
  * that is the group commit.

@@ -26,6 +26,8 @@ struct disk_ops {
     int (*size)(struct disk *d, int file, uint64_t *bytes);
     int (*truncate)(struct disk *d, int file, uint64_t bytes); /* shrinks, or extends with 0 */
     int (*allocate)(struct disk *d, int file, uint64_t bytes); /* reserves room; reads as 0 */
+    /* The same, and later writes there need nothing but the data to be synced. */
+    int (*fill)(struct disk *d, int file, uint64_t bytes);
     int (*sync)(struct disk *d, int file); /* data, and what is needed to read it back */
     int (*sync_dir)(struct disk *d);
     int (*rename)(struct disk *d, const char *from, const char *to);

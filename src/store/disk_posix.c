@@ -15,6 +15,8 @@
 #include "base/mem.h"
 #include "store/disk.h"
 
+#define FILL_BYTES 65536u
+
 struct disk_posix {
     struct disk disk; /* first, so that the two pointers are one */
     int dir;
@@ -125,6 +127,24 @@ static int posix_allocate(struct disk *d, int file, uint64_t bytes)
     return rc == 0 ? 0 : err_of(errno);
 }
 
+/* What is only reserved is made into written blocks by the first write to them, and that is a
+ * change which fdatasync() has to bring to the disk as well, for each batch. */
+static int posix_fill(struct disk *d, int file, uint64_t bytes)
+{
+    static const uint8_t zeros[FILL_BYTES];
+    uint64_t at = 0;
+    int err = posix_size(d, file, &at);
+
+    if (err == 0)
+        err = posix_allocate(d, file, bytes);
+    while (err == 0 && at < bytes) {
+        size_t n = bytes - at < sizeof zeros ? (size_t)(bytes - at) : sizeof zeros;
+        err = posix_write(d, file, at, zeros, n);
+        at += n;
+    }
+    return err;
+}
+
 static int posix_sync(struct disk *d, int file)
 {
     (void)d;
@@ -182,6 +202,7 @@ static const struct disk_ops posix_ops = {
     .size = posix_size,
     .truncate = posix_truncate,
     .allocate = posix_allocate,
+    .fill = posix_fill,
     .sync = posix_sync,
     .sync_dir = posix_sync_dir,
     .rename = posix_rename,
@@ -248,6 +269,7 @@ static const struct disk_ops reading_ops = {
     .size = posix_size,
     .truncate = reading_resize,
     .allocate = reading_resize,
+    .fill = reading_resize,
     .sync = reading_sync,
     .sync_dir = reading_sync_dir,
     .rename = reading_rename,

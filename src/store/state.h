@@ -9,7 +9,7 @@
 #include "store/format.h"
 #include "store/store.h"
 
-#define SEGMENT_STEP (4u << 20) /* room is reserved in pieces of this size */
+#define SEGMENT_STEP (1u << 20) /* room is made in pieces of this size */
 
 struct segment {
     uint64_t seq;

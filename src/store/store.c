@@ -124,10 +124,10 @@ static int reserve_bytes(struct store *s, int file, uint64_t bytes, uint64_t *ro
     if (bytes <= *room)
         return 0;
     uint64_t ahead = (bytes + step - 1) / step * step;
-    int err = s->disk->ops->allocate(s->disk, file, ahead);
+    int err = s->disk->ops->fill(s->disk, file, ahead);
     if (err == ERR_DISK_FULL && bytes < ahead) {
         ahead = bytes;
-        err = s->disk->ops->allocate(s->disk, file, ahead);
+        err = s->disk->ops->fill(s->disk, file, ahead);
     }
     if (err == 0)
         *room = ahead;

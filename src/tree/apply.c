@@ -380,4 +380,5 @@ void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
     if (out->err == 0 && out->reply != NULL && t->answer.len > 0)
         buf_add(out->reply, t->answer.data, t->answer.len);
     tree_scratch_trim(t);
+    nodes_tidy(&t->nodes);
 }

@@ -53,11 +53,10 @@ int tree_import(struct tree *t, const struct tree_image *image)
     }
     struct node *v = nodes_at(&t->nodes, id);
     v->czxid = image->czxid;
-    v->mzxid = image->mzxid;
     v->ctime = image->ctime;
-    v->mtime = image->mtime;
-    v->version = image->version;
-    v->aversion = image->aversion;
+    nodes_load_changes(
+        &t->nodes, id,
+        &(struct node_changes){image->mzxid, image->mtime, image->version, image->aversion});
     v->acl = acl;
     v->owner = image->kind == TREE_PERSISTENT
                    ? NODE_PERSISTENT
@@ -102,23 +101,24 @@ bool tree_walk_next(struct tree_walk *w, const struct tree *t, struct tree_image
     const struct node *v = nodes_at(&t->nodes, w->at);
     const struct acl *acl = acls_at(&t->acls, v->acl);
     struct family f = nodes_family_get(&t->nodes, w->at);
+    struct node_changes c = nodes_changes(&t->nodes, w->at);
     int64_t ttl_ms;
     nodes_path(&t->nodes, w->at, &w->path);
     *out = (struct tree_image){
         .path = (const char *)w->path.data,
         .path_len = w->path.len,
-        .data = {node_data(v), v->data_len},
+        .data = {nodes_data(&t->nodes, w->at), v->data_len},
         .acl = {acl->bytes, acl->len, acl->count},
         .acl_number = v->acl,
         .kind = kind_of(t, v, &ttl_ms),
         .ttl_ms = ttl_ms,
         .czxid = v->czxid,
-        .mzxid = v->mzxid,
+        .mzxid = c.mzxid,
         .pzxid = f.pzxid,
         .ctime = v->ctime,
-        .mtime = v->mtime,
-        .version = v->version,
-        .aversion = v->aversion,
+        .mtime = c.mtime,
+        .version = c.version,
+        .aversion = c.aversion,
         .creates = f.creates,
     };
     return true;

@@ -54,14 +54,14 @@ void lapses_drop(struct lapses *l, uint32_t owner)
 static bool is_due(const struct tree *t, const struct lapse *l, int64_t time_ms,
                    int64_t never_used_ms)
 {
-    const struct node *v = nodes_at(&t->nodes, l->node);
     struct family f = nodes_family_get(&t->nodes, l->node);
 
     if (f.children > 0 && !MUTANT(tree_lapse_blindly))
         return false;
+    int64_t mtime = nodes_changes(&t->nodes, l->node).mtime;
     if (l->ttl_ms > 0)
-        return time_ms - v->mtime > l->ttl_ms || MUTANT(tree_ttl_ignored);
-    return f.creates > 0 || (never_used_ms > 0 && time_ms - v->mtime > never_used_ms);
+        return time_ms - mtime > l->ttl_ms || MUTANT(tree_ttl_ignored);
+    return f.creates > 0 || (never_used_ms > 0 && time_ms - mtime > never_used_ms);
 }
 
 bool tree_lapse_next(const struct tree *t, uint32_t *at, int64_t time_ms, int64_t never_used_ms,

@@ -17,151 +17,215 @@ static uint32_t path_hash(const struct nodes *n, const char *path, size_t len)
 
 static size_t data_size(int32_t data_len) { return data_len > 0 ? (size_t)data_len : 0; }
 
+static inline struct node *at(const struct nodes *n, uint32_t id) { return nodes_slot(n, id); }
+
+static size_t name_len_of(const struct nodes *n, uint32_t id)
+{
+    size_t len;
+
+    (void)nodes_name(n, id, &len);
+    return len;
+}
+
+static size_t body_size(const struct node *v, size_t name_len)
+{
+    return (v->is_changed ? sizeof(struct node_changes) : 0) + 1u +
+           (name_len >= NODE_NAME_LONG ? 4u : 0u) + name_len + data_size(v->data_len);
+}
+
+/* A new one, where node.is_changed and data_len say what shall be in it; the changes stay to be
+ * filled in. */
+static void body_put(struct nodes *n, struct node *v, const char *name, size_t name_len,
+                     const void *data)
+{
+    CHECK(name_len <= UINT32_MAX && v->data_len >= -1);
+    v->body = slab_take(&n->slab, body_size(v, name_len));
+    uint8_t *p = slab_at(&n->slab, v->body);
+    if (v->is_changed)
+        p += sizeof(struct node_changes);
+    *p++ = (uint8_t)(name_len < NODE_NAME_LONG ? name_len : NODE_NAME_LONG);
+    if (name_len >= NODE_NAME_LONG) {
+        be32_put(p, (uint32_t)name_len);
+        p += 4;
+    }
+    if (name_len > 0)
+        memcpy(p, name, name_len);
+    if (v->data_len > 0)
+        memcpy(p + name_len, data, (size_t)v->data_len);
+}
+
+/* Its body in another place, with these changes (NULL: none) and data. */
+static void body_move(struct nodes *n, uint32_t id, const struct node_changes *c,
+                      const void *data, int32_t data_len)
+{
+    struct node *v = nodes_at(n, id);
+    uint32_t was = v->body;
+    size_t name_len;
+    const char *name = nodes_name(n, id, &name_len);
+    size_t was_size = body_size(v, name_len);
+
+    v->is_changed = c != NULL;
+    v->data_len = data_len;
+    body_put(n, v, name, name_len, data);
+    if (c != NULL)
+        memcpy(slab_at(&n->slab, v->body), c, sizeof *c);
+    slab_give(&n->slab, was, was_size);
+}
+
+/* ---- the look-up ---- */
+
+static uint32_t *bucket_of(const struct nodes *n, uint32_t hash)
+{
+    uint32_t b = hash & n->buckets_mask;
+
+    return &n->buckets[b < n->buckets_n ? b : b & n->buckets_mask >> 1];
+}
+
 static void bucket_add(struct nodes *n, uint32_t id)
 {
-    uint32_t *head = &n->buckets[n->slots[id].hash & (n->buckets_n - 1)];
+    uint32_t *head = bucket_of(n, at(n, id)->hash);
 
-    n->slots[id].next = *head;
+    at(n, id)->chain = *head;
     *head = id;
 }
 
 static bool is_linked(const struct nodes *n, uint32_t id)
 {
-    uint32_t at = n->buckets[n->slots[id].hash & (n->buckets_n - 1)];
+    uint32_t found = *bucket_of(n, at(n, id)->hash);
 
-    while (at != NODE_NONE && at != id)
-        at = n->slots[at].next;
-    return at == id;
+    while (found != NODE_NONE && found != id)
+        found = at(n, found)->chain;
+    return found == id;
 }
 
-/* The table is our own because base/hash.h links by pointers: 32 bytes more per znode. */
-static void buckets_grow(struct nodes *n)
+/* One bucket more: what belongs there comes from one other. The table is our own because
+ * base/hash.h links by pointers: 20 bytes more per znode. */
+static void bucket_split(struct nodes *n)
 {
-    uint32_t size = 2 * n->buckets_n;
-    uint32_t *old = n->buckets;
-
-    CHECK(size > n->buckets_n);
-    n->buckets = mem_new_array(uint32_t, size);
-    uint32_t old_n = n->buckets_n;
-    n->buckets_n = size;
-    for (uint32_t b = 0; b < old_n; b++) {
-        uint32_t id = old[b];
-        while (id != NODE_NONE) {
-            uint32_t next = n->slots[id].next;
-            bucket_add(n, id);
-            id = next;
-        }
+    mem_grow(n->buckets, n->buckets_cap, n->buckets_n + 1);
+    if (n->buckets_n > n->buckets_mask)
+        n->buckets_mask = 2 * n->buckets_mask + 1;
+    uint32_t *from = &n->buckets[n->buckets_n & n->buckets_mask >> 1], id = *from;
+    n->buckets[n->buckets_n++] = NODE_NONE;
+    CHECK(n->buckets_n <= UINT32_MAX / 2);
+    *from = NODE_NONE;
+    while (id != NODE_NONE) {
+        uint32_t next = at(n, id)->chain;
+        bucket_add(n, id);
+        id = next;
     }
-    mem_free(old);
 }
 
 static size_t path_size(const struct nodes *n, uint32_t id)
 {
     size_t len = id == NODE_ROOT ? 1 : 0;
 
-    for (; id != NODE_ROOT; id = n->slots[id].node->parent)
-        len += n->slots[id].node->name_len + (size_t)1;
+    for (; id != NODE_ROOT; id = at(n, id)->parent)
+        len += name_len_of(n, id) + 1;
     return len;
 }
 
 static void hash_in(struct nodes *n, uint32_t id, uint32_t hash)
 {
     if (n->count >= n->buckets_n)
-        buckets_grow(n);
-    n->slots[id].hash = hash;
+        bucket_split(n);
+    at(n, id)->hash = hash;
     bucket_add(n, id);
     n->count++;
-    n->data_bytes += data_size(n->slots[id].node->data_len);
+    n->data_bytes += data_size(at(n, id)->data_len);
     n->path_bytes += path_size(n, id);
-    n->name_bytes += n->slots[id].node->name_len;
+    n->name_bytes += name_len_of(n, id);
 }
 
 static void hash_out(struct nodes *n, uint32_t id)
 {
-    uint32_t *at = &n->buckets[n->slots[id].hash & (n->buckets_n - 1)];
+    uint32_t *link = bucket_of(n, at(n, id)->hash);
 
-    while (*at != id) {
-        CHECK(*at != NODE_NONE);
-        at = &n->slots[*at].next;
+    while (*link != id) {
+        CHECK(*link != NODE_NONE);
+        link = &at(n, *link)->chain;
     }
-    *at = n->slots[id].next;
+    *link = at(n, id)->chain;
     n->count--;
-    n->data_bytes -= data_size(n->slots[id].node->data_len);
+    n->data_bytes -= data_size(at(n, id)->data_len);
     n->path_bytes -= path_size(n, id);
-    n->name_bytes -= n->slots[id].node->name_len;
+    n->name_bytes -= name_len_of(n, id);
 }
 
-static uint32_t slot_take(struct nodes *n, struct node *v)
+static void row_add(struct nodes *n)
+{
+    mem_grow(n->rows, n->rows_cap, n->rows_n + 1);
+    /* What is not used yet shall take no memory. */
+    n->rows[n->rows_n++] = mem_resize(NULL, NODES_IN_ROW * sizeof **n->rows);
+}
+
+static uint32_t slot_take(struct nodes *n)
 {
     uint32_t id = n->slots_free;
 
     if (id != NODE_NONE) {
-        n->slots_free = n->slots[id].next;
+        n->slots_free = at(n, id)->chain;
     } else {
         CHECK(n->slots_n < UINT32_MAX / 2);
-        mem_grow(n->slots, n->slots_cap, n->slots_n + 1);
+        if (n->slots_n == n->rows_n * NODES_IN_ROW)
+            row_add(n);
         id = n->slots_n++;
     }
-    n->slots[id] = (struct node_slot){.node = v};
+    *at(n, id) = (struct node){0};
     return id;
-}
-
-static struct node *node_new(const char *name, size_t name_len, const void *data,
-                             int32_t data_len)
-{
-    struct node *v = mem_alloc(sizeof *v + name_len + data_size(data_len));
-
-    CHECK(name_len <= UINT32_MAX && data_len >= -1);
-    v->name_len = (uint32_t)name_len;
-    v->data_len = data_len;
-    if (name_len > 0)
-        memcpy(v->tail, name, name_len);
-    if (data_len > 0)
-        memcpy(v->tail + name_len, data, (size_t)data_len);
-    return v;
 }
 
 void nodes_init(struct nodes *n, uint64_t hash_key)
 {
-    *n = (struct nodes){.key = hash_key, .buckets_n = 16, .slots_n = 1, .families_n = 1};
+    *n = (struct nodes){.key = hash_key, .slots_n = 1, .families_n = 1};
+#ifdef __SANITIZE_ADDRESS__ /* it sees more when each piece is allocated alone */
+    if (hash_key % 2 == 0)
+#endif
+        slab_init(&n->slab);
+    n->buckets_n = n->buckets_cap = 16;
+    n->buckets_mask = n->buckets_n - 1;
     n->buckets = mem_new_array(uint32_t, n->buckets_n);
-    mem_grow(n->slots, n->slots_cap, 8u);
+    row_add(n);
+    *at(n, 0) = (struct node){0};
     mem_grow(n->families, n->families_cap, 8u);
-    n->slots[0] = (struct node_slot){0};
     n->families[0] = (struct family){0};
-    uint32_t id = slot_take(n, node_new(NULL, 0, NULL, -1));
+    uint32_t id = slot_take(n);
     CHECK(id == NODE_ROOT);
+    at(n, id)->data_len = -1;
+    body_put(n, at(n, id), NULL, 0, NULL);
     hash_in(n, id, path_hash(n, "/", 1));
 }
 
 void nodes_free(struct nodes *n)
 {
-    for (uint32_t id = 1; id < n->slots_n; id++)
-        mem_free(n->slots[id].node);
-    mem_free(n->slots);
+    for (uint32_t i = 0; i < n->rows_n; i++)
+        mem_free(n->rows[i]);
+    mem_free(n->rows);
+    slab_free(&n->slab);
     mem_free(n->buckets);
     mem_free(n->families);
     *n = (struct nodes){0};
 }
 
-struct node *nodes_at(const struct nodes *n, uint32_t id)
+void nodes_reserve(struct nodes *n, uint32_t count)
 {
-    CHECK(id != NODE_NONE && id < n->slots_n && n->slots[id].node != NULL);
-    return n->slots[id].node;
+    CHECK(count < UINT32_MAX / 4 - n->count);
+    while (n->buckets_n < n->count + count)
+        bucket_split(n);
 }
 
 /* Compares from the end, up the parents. */
 static bool has_path(const struct nodes *n, uint32_t id, const char *path, size_t len)
 {
     while (id != NODE_ROOT) {
-        const struct node *v = n->slots[id].node;
-        if (len < (size_t)v->name_len + 1 ||
-            memcmp(path + len - v->name_len, v->tail, v->name_len) != 0)
+        size_t name_len;
+        const char *name = nodes_name(n, id, &name_len);
+        if (len < name_len + 1 || memcmp(path + len - name_len, name, name_len) != 0)
             return false;
-        len -= v->name_len;
+        len -= name_len;
         if (path[--len] != '/')
             return false;
-        id = v->parent;
+        id = at(n, id)->parent;
     }
     return len == 0;
 }
@@ -171,11 +235,11 @@ uint32_t nodes_find(const struct nodes *n, const char *path, size_t len)
     if (len == 0 || (len == 1 && path[0] == '/'))
         return NODE_ROOT;
     uint32_t hash = path_hash(n, path, len);
-    uint32_t id = n->buckets[hash & (n->buckets_n - 1)];
+    uint32_t id = *bucket_of(n, hash);
 
     while (id != NODE_NONE &&
-           (n->slots[id].hash != hash || id == NODE_ROOT || !has_path(n, id, path, len)))
-        id = n->slots[id].next;
+           (at(n, id)->hash != hash || id == NODE_ROOT || !has_path(n, id, path, len)))
+        id = at(n, id)->chain;
     return id;
 }
 
@@ -211,26 +275,73 @@ uint32_t nodes_add(struct nodes *n, uint32_t parent, const char *path, size_t le
                    const void *data, int32_t data_len)
 {
     size_t name_at = path_name_at(path, len);
-    struct node *v = node_new(path + name_at, len - name_at, data, data_len);
-    uint32_t id = slot_take(n, v);
+    uint32_t id = slot_take(n);
+    struct node *v = at(n, id);
 
+    v->data_len = data_len;
+    body_put(n, v, path + name_at, len - name_at, data);
     v->parent = parent;
     nodes_relink(n, id, path, len);
     return id;
 }
 
-void nodes_set_data(struct nodes *n, uint32_t id, const void *data, int32_t data_len)
+void nodes_set(struct nodes *n, uint32_t id, const void *data, int32_t data_len,
+               const struct node_changes *c)
 {
     struct node *v = nodes_at(n, id);
 
     n->data_bytes += data_size(data_len) - data_size(v->data_len);
-    if (data_size(data_len) != data_size(v->data_len)) {
-        v = mem_resize(v, sizeof *v + v->name_len + data_size(data_len));
-        n->slots[id].node = v;
+    if (data_size(data_len) != data_size(v->data_len) || (c != NULL && !v->is_changed)) {
+        struct node_changes kept = nodes_changes(n, id);
+        body_move(n, id, c != NULL ? c : v->is_changed ? &kept : NULL, data, data_len);
+        return;
     }
     v->data_len = data_len;
+    if (c != NULL)
+        memcpy(slab_at(&n->slab, v->body), c, sizeof *c);
     if (data_len > 0)
-        memcpy(v->tail + v->name_len, data, (size_t)data_len);
+        memcpy((uint8_t *)nodes_data(n, id), data, (size_t)data_len);
+}
+
+void nodes_set_data(struct nodes *n, uint32_t id, const void *data, int32_t data_len)
+{
+    nodes_set(n, id, data, data_len, NULL);
+}
+
+void nodes_set_changes(struct nodes *n, uint32_t id, const struct node_changes *c)
+{
+    struct node *v = nodes_at(n, id);
+
+    if (v->is_changed)
+        memcpy(slab_at(&n->slab, v->body), c, sizeof *c);
+    else
+        body_move(n, id, c, nodes_data(n, id), v->data_len);
+}
+
+void nodes_load_changes(struct nodes *n, uint32_t id, const struct node_changes *c)
+{
+    struct node_changes now = nodes_changes(n, id);
+
+    if (memcmp(&now, c, sizeof now) != 0)
+        nodes_set_changes(n, id, c);
+}
+
+#define TIDY_ABOVE (1u << 20) /* bytes held in vain: below it, nothing is done */
+#define TIDY_STEPS 8u         /* znodes looked at in a call */
+
+void nodes_tidy(struct nodes *n)
+{
+    if (n->slab.held_bytes < 2 * n->slab.used_bytes + TIDY_ABOVE)
+        return;
+    for (unsigned i = 0; i < TIDY_STEPS; i++) {
+        n->tidied = n->tidied + 1 < n->slots_n ? n->tidied + 1 : NODE_ROOT;
+        struct node *v = at(n, n->tidied);
+        if (v->body == SLAB_NONE || !slab_is_sparse(&n->slab, v->body))
+            continue;
+        struct node_changes kept = nodes_changes(n, n->tidied);
+        body_move(n, n->tidied, v->is_changed ? &kept : NULL, nodes_data(n, n->tidied),
+                  v->data_len);
+    }
 }
 
 void nodes_unlink(struct nodes *n, uint32_t id)
@@ -255,8 +366,8 @@ void nodes_drop(struct nodes *n, uint32_t id)
         n->families[v->family].first = n->families_free;
         n->families_free = v->family;
     }
-    mem_free(v);
-    n->slots[id] = (struct node_slot){.next = n->slots_free};
+    slab_give(&n->slab, v->body, body_size(v, name_len_of(n, id)));
+    *v = (struct node){.chain = n->slots_free};
     n->slots_free = id;
 }
 
@@ -274,36 +385,34 @@ struct family *nodes_family(struct nodes *n, uint32_t id)
     struct node *v = nodes_at(n, id);
 
     if (v->family == 0) {
-        uint32_t at = n->families_free;
-        if (at != 0) {
-            n->families_free = n->families[at].first;
+        uint32_t f = n->families_free;
+        if (f != 0) {
+            n->families_free = n->families[f].first;
         } else {
             mem_grow(n->families, n->families_cap, n->families_n + 1);
-            at = n->families_n++;
+            f = n->families_n++;
         }
-        n->families[at] = (struct family){.pzxid = v->czxid};
-        v->family = at;
+        n->families[f] = (struct family){.pzxid = v->czxid};
+        v->family = f & 0x7fffffffu;
     }
     return &n->families[v->family];
 }
 
-uint32_t nodes_below_next(const struct nodes *n, uint32_t id, uint32_t at)
+uint32_t nodes_below_next(const struct nodes *n, uint32_t id, uint32_t from)
 {
-    uint32_t child = nodes_family_get(n, at).first;
+    uint32_t child = nodes_family_get(n, from).first;
 
     if (child != NODE_NONE)
         return child;
-    while (at != id && nodes_at(n, at)->next == NODE_NONE)
-        at = nodes_at(n, at)->parent;
-    return at == id ? NODE_NONE : nodes_at(n, at)->next;
+    while (from != id && nodes_at(n, from)->next == NODE_NONE)
+        from = nodes_at(n, from)->parent;
+    return from == id ? NODE_NONE : nodes_at(n, from)->next;
 }
 
 void nodes_path(const struct nodes *n, uint32_t id, struct buf *out)
 {
-    size_t len = 0;
+    size_t len = id == NODE_ROOT ? 0 : path_size(n, id);
 
-    for (uint32_t up = id; up != NODE_ROOT; up = nodes_at(n, up)->parent)
-        len += nodes_at(n, up)->name_len + (size_t)1;
     buf_clear(out);
     if (len == 0) {
         buf_add_u8(out, '/');
@@ -312,9 +421,10 @@ void nodes_path(const struct nodes *n, uint32_t id, struct buf *out)
     char *to = (char *)buf_reserve(out, len);
     buf_added(out, len);
     for (uint32_t up = id; up != NODE_ROOT; up = nodes_at(n, up)->parent) {
-        const struct node *v = nodes_at(n, up);
-        len -= v->name_len;
-        memcpy(to + len, v->tail, v->name_len);
+        size_t name_len;
+        const char *name = nodes_name(n, up, &name_len);
+        len -= name_len;
+        memcpy(to + len, name, name_len);
         to[--len] = '/';
     }
 }

@@ -127,8 +127,8 @@ static void create_now(const struct step *s, const struct create *c, uint32_t pa
     if (t->in_multi)
         t->undo[t->undo_n - 1].node = *id;
     struct node *v = nodes_at(&t->nodes, *id);
-    v->czxid = v->mzxid = s->zxid;
-    v->ctime = v->mtime = s->time_ms;
+    v->czxid = s->zxid;
+    v->ctime = s->time_ms;
     v->acl = acls_take(&t->acls, t->acl.data, t->acl.len, acl_count);
     if (c->container || c->ttl_ms > 0)
         v->owner = lapses_add(&t->lapses, *id, c->ttl_ms);
@@ -245,7 +245,7 @@ int tree_delete(const struct step *s, struct wire_bytes path, int32_t version)
     uint32_t id = nodes_find(&t->nodes, text(path), len);
     if (id == NODE_NONE)
         return ERR_NO_NODE;
-    if (version != -1 && version != nodes_at(&t->nodes, id)->version)
+    if (version != -1 && version != nodes_changes(&t->nodes, id).version)
         return ERR_BAD_VERSION;
     if (nodes_family_get(&t->nodes, id).children > 0)
         return ERR_NOT_EMPTY;
@@ -281,11 +281,10 @@ static void undo_set_add(const struct step *s, uint32_t id)
     if (!s->t->in_multi)
         return;
     struct undo *u = undo_add(s, UNDO_SET, id);
-    u->version = v->version;
-    u->mzxid = v->mzxid;
-    u->mtime = v->mtime;
+    u->changes = nodes_changes(&s->t->nodes, id);
     u->data_len = v->data_len;
-    u->data = v->data_len > 0 ? mem_dup(node_data(v), (size_t)v->data_len) : NULL;
+    u->data =
+        v->data_len > 0 ? mem_dup(nodes_data(&s->t->nodes, id), (size_t)v->data_len) : NULL;
 }
 
 int tree_set_data(const struct step *s, const struct wire_set_data_request *r, uint32_t *id)
@@ -295,14 +294,15 @@ int tree_set_data(const struct step *s, const struct wire_set_data_request *r, u
 
     if (err != 0)
         return err;
-    struct node *v = nodes_at(&t->nodes, *id);
+    const struct node *v = nodes_at(&t->nodes, *id);
     const char *path = text(r->path);
     size_t len = (size_t)r->path.len;
     int64_t more = (r->data.len > 0 ? r->data.len : 0) - (v->data_len > 0 ? v->data_len : 0);
     err = quota_check(s, path, len, 0, more);
     if (err != 0)
         return err;
-    if (r->version != -1 && r->version != v->version && !MUTANT(tree_version_ignored))
+    struct node_changes c = nodes_changes(&t->nodes, *id);
+    if (r->version != -1 && r->version != c.version && !MUTANT(tree_version_ignored))
         return ERR_BAD_VERSION;
     err = tree_room_for(s, more > 0 ? (uint64_t)more : 0);
     if (err != 0)
@@ -310,11 +310,10 @@ int tree_set_data(const struct step *s, const struct wire_set_data_request *r, u
     undo_set_add(s, *id);
     uint64_t at = tree_digest_path(path, len);
     t->digest -= tree_digest_self_at(t, *id, at);
-    nodes_set_data(&t->nodes, *id, r->data.data, r->data.len);
-    v = nodes_at(&t->nodes, *id);
-    v->version = next_version(v->version);
-    v->mzxid = s->zxid;
-    v->mtime = s->time_ms;
+    c.version = next_version(c.version);
+    c.mzxid = s->zxid;
+    c.mtime = s->time_ms;
+    nodes_set(&t->nodes, *id, r->data.data, r->data.len, &c);
     t->digest += tree_digest_self_at(t, *id, at);
     note(s, WATCH_DATA_CHANGED, *id, path, len);
     quota_changed(s, path, len, 0, more);
@@ -341,11 +340,11 @@ uint32_t tree_write_config(const struct step *s, const struct buf *content)
 
     CHECK(id != NODE_NONE); /* it is built in, and reserved */
     t->digest -= tree_digest_self(t, id, path, len);
-    nodes_set_data(&t->nodes, id, content->data, (int32_t)content->len);
-    struct node *v = nodes_at(&t->nodes, id);
-    v->version = -1; /* as ZooKeeper has it */
-    v->mzxid = s->zxid;
-    v->mtime = s->time_ms;
+    struct node_changes c = nodes_changes(&t->nodes, id);
+    c.version = -1; /* as ZooKeeper has it */
+    c.mzxid = s->zxid;
+    c.mtime = s->time_ms;
+    nodes_set(&t->nodes, id, content->data, (int32_t)content->len, &c);
     t->digest += tree_digest_self(t, id, path, len);
     note(s, WATCH_DATA_CHANGED, id, path, len);
     return id;
@@ -370,7 +369,8 @@ int tree_set_acl(const struct step *s, const struct wire_set_acl_request *r, uin
     if (err != 0)
         return err;
     struct node *v = nodes_at(&t->nodes, *id);
-    if (r->version != -1 && r->version != v->aversion)
+    struct node_changes c = nodes_changes(&t->nodes, *id);
+    if (r->version != -1 && r->version != c.aversion)
         return ERR_BAD_VERSION;
     err = tree_room_for(
         s, acls_has(&t->acls, t->acl.data, t->acl.len) ? 0 : tree_bytes_of_acl(t->acl.len));
@@ -380,7 +380,8 @@ int tree_set_acl(const struct step *s, const struct wire_set_acl_request *r, uin
     uint32_t was = v->acl;
     v->acl = acls_take(&t->acls, t->acl.data, t->acl.len, count);
     acls_give(&t->acls, was);
-    v->aversion = next_version(v->aversion);
+    c.aversion = next_version(c.aversion);
+    nodes_set_changes(&t->nodes, *id, &c);
     t->digest += tree_digest_self(t, *id, path, len);
     return 0;
 }
@@ -390,7 +391,7 @@ int tree_check(const struct step *s, struct wire_bytes path, int32_t version)
     uint32_t id;
     int err = find_valid(s, path, WIRE_PERM_READ, &id);
 
-    if (err == 0 && version != -1 && version != nodes_at(&s->t->nodes, id)->version)
+    if (err == 0 && version != -1 && version != nodes_changes(&s->t->nodes, id).version)
         err = ERR_BAD_VERSION;
     return err;
 }
@@ -427,11 +428,7 @@ static void undo_delete(struct tree *t, const struct undo *u)
 
 static void undo_set(struct tree *t, const struct undo *u)
 {
-    nodes_set_data(&t->nodes, u->node, u->data, u->data_len);
-    struct node *v = nodes_at(&t->nodes, u->node);
-    v->version = u->version;
-    v->mzxid = u->mzxid;
-    v->mtime = u->mtime;
+    nodes_set(&t->nodes, u->node, u->data, u->data_len, &u->changes);
 }
 
 void tree_multi_begin(struct tree *t)

@@ -139,7 +139,8 @@ static struct track track_at(const struct step *s, uint32_t id)
 {
     const struct node *v = nodes_at(&s->t->nodes, id);
 
-    return track_of((const char *)node_data(v), v->data_len > 0 ? (size_t)v->data_len : 0);
+    return track_of((const char *)nodes_data(&s->t->nodes, id),
+                    v->data_len > 0 ? (size_t)v->data_len : 0);
 }
 
 /* Clients may write any numbers: what does not fit stays as it is. */

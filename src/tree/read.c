@@ -82,7 +82,8 @@ static int get_data(struct reading *r)
     if (err != 0)
         return err;
     const struct node *v = nodes_at(&r->t->nodes, id);
-    struct wire_data_response a = {{node_data(v), v->data_len}, tree_stat(r->t, id)};
+    struct wire_data_response a = {{nodes_data(&r->t->nodes, id), v->data_len},
+                                   tree_stat(r->t, id)};
     wire_data_response_encode(&a, r->reply);
     return 0;
 }
@@ -99,8 +100,11 @@ static int get_children(struct reading *r)
         return err;
     struct family f = nodes_family_get(nodes, id);
     buf_clear(names);
-    for (uint32_t c = f.first; c != NODE_NONE; c = nodes_at(nodes, c)->next)
-        wire_text_encode(node_name(nodes_at(nodes, c)), nodes_at(nodes, c)->name_len, names);
+    for (uint32_t c = f.first; c != NODE_NONE; c = nodes_at(nodes, c)->next) {
+        size_t len;
+        const char *name = nodes_name(nodes, c, &len);
+        wire_text_encode(name, len, names);
+    }
     struct wire_children2_response a = {{names->data, names->len, (int32_t)f.children},
                                         tree_stat(r->t, id)};
     if (r->op == WIRE_OP_GET_CHILDREN) {
@@ -283,7 +287,7 @@ static void watch_again(const struct reading *r, enum again list, struct wire_by
     case AGAIN_DATA:
         if (id == NODE_NONE)
             missed = WATCH_DELETED;
-        else if (nodes_at(&r->t->nodes, id)->mzxid > zxid)
+        else if (nodes_changes(&r->t->nodes, id).mzxid > zxid)
             missed = WATCH_DATA_CHANGED;
         break;
     case AGAIN_EXIST:

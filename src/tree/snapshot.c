@@ -81,7 +81,10 @@ static void save_node(const struct tree *t, struct buf *out, uint32_t id,
 {
     const struct node *v = nodes_at(&t->nodes, id);
     struct family f = nodes_family_get(&t->nodes, id);
+    struct node_changes c = nodes_changes(&t->nodes, id);
     int64_t ttl_ms = 0;
+    size_t name_len;
+    const char *name = nodes_name(&t->nodes, id, &name_len);
     enum kind kind = v->owner == NODE_PERSISTENT ? KIND_PERSISTENT : KIND_EPHEMERAL;
 
     if ((v->owner & NODE_LAPSES) != 0) {
@@ -90,15 +93,15 @@ static void save_node(const struct tree *t, struct buf *out, uint32_t id,
     }
 
     put_i32(out, id == NODE_ROOT ? 0 : (int32_t)places[v->parent]);
-    put_bytes(out, node_name(v), (int32_t)v->name_len);
-    put_bytes(out, node_data(v), v->data_len);
+    put_bytes(out, name, (int32_t)name_len);
+    put_bytes(out, nodes_data(&t->nodes, id), v->data_len);
     put_i64(out, v->czxid);
-    put_i64(out, v->mzxid);
+    put_i64(out, c.mzxid);
     put_i64(out, f.pzxid);
     put_i64(out, v->ctime);
-    put_i64(out, v->mtime);
-    put_i32(out, v->version);
-    put_i32(out, v->aversion);
+    put_i64(out, c.mtime);
+    put_i32(out, c.version);
+    put_i32(out, c.aversion);
     put_i32(out, MUTANT(tree_seq_not_saved) ? (int32_t)f.children : f.creates);
     put_i32(out, (int32_t)acl_places[v->acl]);
     put_i32(out, (int32_t)kind);
@@ -277,12 +280,13 @@ static int load_node(struct loader *l)
     struct node *v = nodes_at(&t->nodes, id);
     l->nodes[l->nodes_n++] = id;
     v->czxid = wire_get_i64(&numbers);
-    v->mzxid = wire_get_i64(&numbers);
+    struct node_changes c = {.mzxid = wire_get_i64(&numbers)};
     int64_t pzxid = wire_get_i64(&numbers);
     v->ctime = wire_get_i64(&numbers);
-    v->mtime = wire_get_i64(&numbers);
-    v->version = wire_get_i32(&numbers);
-    v->aversion = wire_get_i32(&numbers);
+    c.mtime = wire_get_i64(&numbers);
+    c.version = wire_get_i32(&numbers);
+    c.aversion = wire_get_i32(&numbers);
+    nodes_load_changes(&t->nodes, id, &c);
     int32_t creates = wire_get_i32(&numbers);
     uint32_t acl = (uint32_t)wire_get_i32(&numbers);
     int32_t kind = wire_get_i32(&numbers);
@@ -328,6 +332,7 @@ static int load_nodes(struct loader *l)
     uint32_t n = get_count(l, NODE_LEN_MIN);
 
     l->nodes = mem_new_array(uint32_t, n);
+    nodes_reserve(&l->t->nodes, n);
     while (l->nodes_n < n)
         if (load_node(l) != 0)
             return refuse(l);

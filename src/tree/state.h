@@ -26,8 +26,8 @@ struct undo {
     int64_t parent_pzxid;
     int32_t parent_creates;
     /* SET: of the node, before */
-    int32_t version, data_len;
-    int64_t mzxid, mtime;
+    struct node_changes changes;
+    int32_t data_len;
     uint8_t *data; /* owned */
 };
 

@@ -33,17 +33,18 @@ uint64_t tree_digest_path(const char *path, size_t len)
 uint64_t tree_digest_self_at(const struct tree *t, uint32_t id, uint64_t path)
 {
     const struct node *v = nodes_at(&t->nodes, id);
+    struct node_changes c = nodes_changes(&t->nodes, id);
     uint64_t h = mix(DIGEST_SELF, path);
 
     h = mix_i32(h, v->data_len);
     if (v->data_len > 0)
-        h = mix(h, hash_bytes(DIGEST_DATA, node_data(v), (size_t)v->data_len));
+        h = mix(h, hash_bytes(DIGEST_DATA, nodes_data(&t->nodes, id), (size_t)v->data_len));
     h = mix_i64(h, v->czxid);
-    h = mix_i64(h, v->mzxid);
+    h = mix_i64(h, c.mzxid);
     h = mix_i64(h, v->ctime);
-    h = mix_i64(h, v->mtime);
-    h = mix_i32(h, v->version);
-    h = mix_i32(h, v->aversion);
+    h = mix_i64(h, c.mtime);
+    h = mix_i32(h, c.version);
+    h = mix_i32(h, c.aversion);
     h = mix(h, acls_at(&t->acls, v->acl)->digest);
     if (v->owner == NODE_PERSISTENT)
         return mix(h, 0);
@@ -86,15 +87,16 @@ struct wire_stat tree_stat(const struct tree *t, uint32_t id)
 {
     const struct node *v = nodes_at(&t->nodes, id);
     struct family f = nodes_family_get(&t->nodes, id);
+    struct node_changes c = nodes_changes(&t->nodes, id);
     struct wire_stat s = {
         .czxid = v->czxid,
-        .mzxid = v->mzxid,
+        .mzxid = c.mzxid,
         .ctime = v->ctime,
-        .mtime = v->mtime,
-        .version = v->version,
+        .mtime = c.mtime,
+        .version = c.version,
         /* Creates and deletes so far; in 32 bits that wrap. */
         .cversion = (int32_t)(2 * (uint32_t)f.creates - f.children),
-        .aversion = v->aversion,
+        .aversion = c.aversion,
         .data_len = v->data_len > 0 ? v->data_len : 0,
         .children = (int32_t)f.children,
         .pzxid = f.pzxid,
@@ -152,7 +154,7 @@ struct tree *tree_new(uint64_t hash_key)
     struct node *v = nodes_at(&t->nodes, id);
     acls_give(&t->acls, v->acl);
     v->acl = open_list(t, WIRE_PERM_READ);
-    v->aversion = -1;
+    nodes_set_changes(&t->nodes, id, &(struct node_changes){.aversion = -1});
     t->digest += tree_digest_self(t, id, config, strlen(config));
     return t;
 }
@@ -284,7 +286,7 @@ bool tree_get(const struct tree *t, const char *path, const uint8_t **data, size
     if (id == NODE_NONE)
         return false;
     const struct node *v = nodes_at(&t->nodes, id);
-    *data = node_data(v);
+    *data = nodes_data(&t->nodes, id);
     *len = v->data_len > 0 ? (size_t)v->data_len : 0;
     return true;
 }

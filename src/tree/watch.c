@@ -46,11 +46,19 @@ struct watches {
     uint64_t now_told;  /* of the present change */
     struct watches_facts facts;
     struct hash_table spots, watchers;
-    struct entry *entries; /* [0] is never used */
-    uint32_t entries_n, entries_cap, entries_free, entries_used;
-    uint32_t *buckets; /* of entries, by spot and watcher */
-    uint32_t buckets_n;
+    struct entry **rows; /* of ENTRIES_IN_ROW each; number 0 is never used */
+    uint32_t rows_n, rows_cap;
+    uint32_t entries_n, entries_free, entries_used;
+    uint32_t *buckets; /* of entries, by spot and watcher; linear hashing, as in base/hash.h */
+    uint32_t buckets_n, buckets_cap, buckets_mask;
 };
+
+#define ENTRIES_IN_ROW 1024u
+
+static inline struct entry *entry_at(const struct watches *w, uint32_t id)
+{
+    return &w->rows[id / ENTRIES_IN_ROW][id % ENTRIES_IN_ROW];
+}
 
 #define BIT(kind) ((uint8_t)(1u << (kind)))
 #define ONCE (BIT(WATCH_DATA) | BIT(WATCH_CHILD))
@@ -71,6 +79,13 @@ static uint8_t kinds_for(enum watch_event event)
     return 0;
 }
 
+static void row_add(struct watches *w)
+{
+    mem_grow(w->rows, w->rows_cap, w->rows_n + 1);
+    /* What is not used yet shall take no memory. */
+    w->rows[w->rows_n++] = mem_resize(NULL, ENTRIES_IN_ROW * sizeof **w->rows);
+}
+
 struct watches *watches_new(uint64_t hash_key, watch_sink *sink, void *ctx)
 {
     struct watches *w = mem_new(struct watches);
@@ -79,8 +94,9 @@ struct watches *watches_new(uint64_t hash_key, watch_sink *sink, void *ctx)
     w->sink = sink;
     w->ctx = ctx;
     w->entries_n = 1;
-    mem_grow(w->entries, w->entries_cap, 8u);
-    w->buckets_n = 16;
+    row_add(w);
+    w->buckets_n = w->buckets_cap = 16;
+    w->buckets_mask = w->buckets_n - 1;
     w->buckets = mem_new_array(uint32_t, w->buckets_n);
     return w;
 }
@@ -99,7 +115,9 @@ void watches_free(struct watches *w)
         mem_free(HASH_ENTRY(l, struct watcher, link));
     hash_free(&w->spots);
     hash_free(&w->watchers);
-    mem_free(w->entries);
+    for (uint32_t i = 0; i < w->rows_n; i++)
+        mem_free(w->rows[i]);
+    mem_free(w->rows);
     mem_free(w->buckets);
     mem_free(w);
 }
@@ -138,7 +156,9 @@ static uint32_t *bucket_of(const struct watches *w, const struct spot *s,
 {
     uint64_t h = hash_u64(s->link.hash + 0x9e3779b97f4a7c15 * x->link.hash);
 
-    return &w->buckets[h & (w->buckets_n - 1)];
+    uint32_t b = (uint32_t)h & w->buckets_mask;
+
+    return &w->buckets[b < w->buckets_n ? b : b & w->buckets_mask >> 1];
 }
 
 static uint32_t entry_find(const struct watches *w, const struct spot *s,
@@ -147,57 +167,62 @@ static uint32_t entry_find(const struct watches *w, const struct spot *s,
     if (s == NULL || x == NULL)
         return 0;
     uint32_t id = *bucket_of(w, s, x);
-    while (id != 0 && (w->entries[id].spot != s || w->entries[id].watcher != x))
-        id = w->entries[id].chain;
+    while (id != 0 && (entry_at(w, id)->spot != s || entry_at(w, id)->watcher != x))
+        id = entry_at(w, id)->chain;
     return id;
 }
 
 static void chain_in(struct watches *w, uint32_t id)
 {
-    uint32_t *head = bucket_of(w, w->entries[id].spot, w->entries[id].watcher);
+    uint32_t *head = bucket_of(w, entry_at(w, id)->spot, entry_at(w, id)->watcher);
 
-    w->entries[id].chain = *head;
+    entry_at(w, id)->chain = *head;
     *head = id;
 }
 
-static void buckets_grow(struct watches *w)
+static void bucket_split(struct watches *w)
 {
-    mem_free(w->buckets);
-    w->buckets_n *= 2;
-    CHECK(w->buckets_n > 0);
-    w->buckets = mem_new_array(uint32_t, w->buckets_n);
-    for (uint32_t id = 1; id < w->entries_n; id++)
-        if (w->entries[id].kinds != 0)
-            chain_in(w, id);
+    mem_grow(w->buckets, w->buckets_cap, w->buckets_n + 1);
+    if (w->buckets_n > w->buckets_mask)
+        w->buckets_mask = 2 * w->buckets_mask + 1;
+    uint32_t *from = &w->buckets[w->buckets_n & w->buckets_mask >> 1], id = *from;
+    w->buckets[w->buckets_n++] = 0;
+    CHECK(w->buckets_n <= UINT32_MAX / 2);
+    *from = 0;
+    while (id != 0) {
+        uint32_t next = entry_at(w, id)->chain;
+        chain_in(w, id);
+        id = next;
+    }
 }
 
 static void spot_in(struct watches *w, uint32_t id, bool in_front)
 {
-    struct entry *e = &w->entries[id];
+    struct entry *e = entry_at(w, id);
     struct spot *s = e->spot;
 
     e->spot_prev = in_front ? 0 : s->last;
     e->spot_next = in_front ? s->first : 0;
     if (e->spot_prev != 0)
-        w->entries[e->spot_prev].spot_next = id;
+        entry_at(w, e->spot_prev)->spot_next = id;
     else
         s->first = id;
     if (e->spot_next != 0)
-        w->entries[e->spot_next].spot_prev = id;
+        entry_at(w, e->spot_next)->spot_prev = id;
     else
         s->last = id;
 }
 
 static void spot_out(struct watches *w, uint32_t id)
 {
-    struct entry *e = &w->entries[id];
+    struct entry *e = entry_at(w, id);
 
     if (e->spot_prev != 0)
-        w->entries[e->spot_prev].spot_next = e->spot_next;
+        entry_at(w, e->spot_prev)->spot_next = e->spot_next;
     else
         e->spot->first = e->spot_next;
     if (e->spot_next != 0)
-        w->entries[e->spot_next].spot_prev = e->spot_prev;
+        entry_at(w, e->spot_next)->spot_prev = e->spot_prev;
     else
         e->spot->last = e->spot_prev;
 }
@@ -207,17 +232,18 @@ static uint32_t entry_new(struct watches *w, struct spot *s, struct watcher *x)
     uint32_t id = w->entries_free;
 
     if (w->entries_used >= w->buckets_n)
-        buckets_grow(w);
+        bucket_split(w);
     if (id != 0) {
-        w->entries_free = w->entries[id].chain;
+        w->entries_free = entry_at(w, id)->chain;
     } else {
         CHECK(w->entries_n < UINT32_MAX / 2);
-        mem_grow(w->entries, w->entries_cap, w->entries_n + 1);
+        if (w->entries_n == w->rows_n * ENTRIES_IN_ROW)
+            row_add(w);
         id = w->entries_n++;
     }
-    w->entries[id] = (struct entry){.spot = s, .watcher = x, .watcher_next = x->first};
+    *entry_at(w, id) = (struct entry){.spot = s, .watcher = x, .watcher_next = x->first};
     if (x->first != 0)
-        w->entries[x->first].watcher_prev = id;
+        entry_at(w, x->first)->watcher_prev = id;
     x->first = id;
     chain_in(w, id);
     spot_in(w, id, false);
@@ -228,23 +254,23 @@ static uint32_t entry_new(struct watches *w, struct spot *s, struct watcher *x)
 /* Frees an entry without watches, and its spot and watcher if it was their last. */
 static void entry_free(struct watches *w, uint32_t id)
 {
-    struct entry *e = &w->entries[id];
+    struct entry *e = entry_at(w, id);
     struct spot *s = e->spot;
     struct watcher *x = e->watcher;
     uint32_t *at = bucket_of(w, s, x);
 
     while (*at != id) {
         CHECK(*at != 0);
-        at = &w->entries[*at].chain;
+        at = &entry_at(w, *at)->chain;
     }
     *at = e->chain;
     spot_out(w, id);
     if (e->watcher_prev != 0)
-        w->entries[e->watcher_prev].watcher_next = e->watcher_next;
+        entry_at(w, e->watcher_prev)->watcher_next = e->watcher_next;
     else
         x->first = e->watcher_next;
     if (e->watcher_next != 0)
-        w->entries[e->watcher_next].watcher_prev = e->watcher_prev;
+        entry_at(w, e->watcher_next)->watcher_prev = e->watcher_prev;
     *e = (struct entry){.chain = w->entries_free};
     w->entries_free = id;
     w->entries_used--;
@@ -263,7 +289,7 @@ static unsigned bits(uint8_t kinds) { return (unsigned)__builtin_popcount(kinds)
 /* Sets what an entry watches for; kinds 0 frees it. */
 static void entry_set(struct watches *w, uint32_t id, uint8_t kinds)
 {
-    struct entry *e = &w->entries[id];
+    struct entry *e = entry_at(w, id);
     uint8_t was = e->kinds;
 
     w->count = w->count + bits(kinds) - bits(was);
@@ -302,7 +328,7 @@ void watches_add(struct watches *w, uint64_t watcher, enum watch_kind kind, cons
     }
     if (id == 0)
         id = entry_new(w, s, x);
-    entry_set(w, id, w->entries[id].kinds | BIT(kind));
+    entry_set(w, id, entry_at(w, id)->kinds | BIT(kind));
 }
 
 bool watches_has(const struct watches *w, uint64_t watcher, enum watch_kind kind,
@@ -310,7 +336,7 @@ bool watches_has(const struct watches *w, uint64_t watcher, enum watch_kind kind
 {
     uint32_t id = entry_find(w, spot_find(w, path, path_len), watcher_find(w, watcher));
 
-    return id != 0 && (w->entries[id].kinds & BIT(kind)) != 0;
+    return id != 0 && (entry_at(w, id)->kinds & BIT(kind)) != 0;
 }
 
 bool watches_remove(struct watches *w, uint64_t watcher, enum watch_kind kind, const char *path,
@@ -318,9 +344,9 @@ bool watches_remove(struct watches *w, uint64_t watcher, enum watch_kind kind, c
 {
     uint32_t id = entry_find(w, spot_find(w, path, path_len), watcher_find(w, watcher));
 
-    if (id == 0 || (w->entries[id].kinds & BIT(kind)) == 0)
+    if (id == 0 || (entry_at(w, id)->kinds & BIT(kind)) == 0)
         return false;
-    entry_set(w, id, w->entries[id].kinds & (uint8_t)~BIT(kind));
+    entry_set(w, id, entry_at(w, id)->kinds & (uint8_t)~BIT(kind));
     return true;
 }
 
@@ -330,7 +356,7 @@ bool watches_forget_some(struct watches *w, uint64_t watcher, size_t most)
     uint32_t id = x != NULL ? x->first : 0;
 
     for (; id != 0 && most > 0; most--) {
-        uint32_t next = w->entries[id].watcher_next;
+        uint32_t next = entry_at(w, id)->watcher_next;
         entry_set(w, id, 0);
         id = next;
     }
@@ -356,7 +382,7 @@ uint64_t watches_count_of(const struct watches *w, uint64_t watcher)
 static void fire(struct watches *w, uint32_t id, uint8_t kinds, enum watch_event event,
                  const char *path, size_t len, const struct wire_list *acl)
 {
-    struct entry *e = &w->entries[id];
+    struct entry *e = entry_at(w, id);
     struct watcher *x = e->watcher;
     uint8_t hit = e->kinds & kinds, used = hit & ONCE;
 
@@ -379,7 +405,7 @@ static void trigger(struct watches *w, enum watch_event event, const char *path,
     w->change++;
     struct spot *s = spot_find(w, path, path_len);
     for (uint32_t id = s != NULL ? s->first : 0; id != 0;) {
-        uint32_t next = w->entries[id].spot_next;
+        uint32_t next = entry_at(w, id)->spot_next;
         fire(w, id, kinds_for(event), event, path, path_len, acl);
         id = next;
     }
@@ -391,8 +417,8 @@ static void trigger(struct watches *w, enum watch_event event, const char *path,
         len = path_parent_len(path, len);
         s = spot_find(w, path, len);
         uint32_t id = s != NULL ? s->first : 0;
-        for (; id != 0 && (w->entries[id].kinds & RECURSIVE) != 0;
-             id = w->entries[id].spot_next)
+        for (; id != 0 && (entry_at(w, id)->kinds & RECURSIVE) != 0;
+             id = entry_at(w, id)->spot_next)
             fire(w, id, RECURSIVE, event, path, path_len, acl);
     }
 }
@@ -422,7 +448,7 @@ void watches_facts_reset(struct watches *w) { memset(w->facts.told, 0, sizeof w-
 
 static bool has_data(const struct watches *w, uint32_t id)
 {
-    return (w->entries[id].kinds & IN_DATA) != 0;
+    return (entry_at(w, id)->kinds & IN_DATA) != 0;
 }
 
 void watches_data_size(const struct watches *w, uint64_t *watchers, uint64_t *paths)
@@ -435,21 +461,21 @@ void watches_data_size(const struct watches *w, uint64_t *watchers, uint64_t *pa
          l = hash_walk_next(&w->spots, &walk)) {
         uint32_t id = HASH_ENTRY(l, struct spot, link)->first;
         while (id != 0 && !has_data(w, id))
-            id = w->entries[id].spot_next;
+            id = entry_at(w, id)->spot_next;
         *paths += id != 0;
     }
     for (l = hash_walk_first(&w->watchers, &walk); l != NULL;
          l = hash_walk_next(&w->watchers, &walk)) {
         uint32_t id = HASH_ENTRY(l, struct watcher, link)->first;
         while (id != 0 && !has_data(w, id))
-            id = w->entries[id].watcher_next;
+            id = entry_at(w, id)->watcher_next;
         *watchers += id != 0;
     }
 }
 
 static bool show(const struct watches *w, uint32_t id, watches_visit *visit, void *ctx)
 {
-    const struct entry *e = &w->entries[id];
+    const struct entry *e = entry_at(w, id);
 
     return !has_data(w, id) || visit(ctx, e->watcher->id, e->spot->path, e->spot->len);
 }
@@ -461,7 +487,7 @@ void watches_by_watcher(const struct watches *w, watches_visit *visit, void *ctx
 
     for (; l != NULL; l = hash_walk_next(&w->watchers, &walk))
         for (uint32_t id = HASH_ENTRY(l, struct watcher, link)->first; id != 0;
-             id = w->entries[id].watcher_next)
+             id = entry_at(w, id)->watcher_next)
             if (!show(w, id, visit, ctx))
                 return;
 }
@@ -473,7 +499,7 @@ void watches_by_path(const struct watches *w, watches_visit *visit, void *ctx)
 
     for (; l != NULL; l = hash_walk_next(&w->spots, &walk))
         for (uint32_t id = HASH_ENTRY(l, struct spot, link)->first; id != 0;
-             id = w->entries[id].spot_next)
+             id = entry_at(w, id)->spot_next)
             if (!show(w, id, visit, ctx))
                 return;
 }

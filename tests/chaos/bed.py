@@ -215,6 +215,9 @@ class ChaosMachine(Machine):
         # a service manager then kills it.
         limit = time.monotonic() + (STOP_BAD_DISK_S if self.disk_bad else STOP_LIMIT_S)
         while self.started is not None and self.started.poll() is None:
+            # Frozen again since it was told: it can be let go only when this has ended.
+            if self.frozen:
+                self.signal_all(signal.SIGCONT, "muster")
             if time.monotonic() > limit and self.disk_bad:
                 self.site.count("killed, since its disk was stuck when it was to end")
                 self.kill()

@@ -351,7 +351,8 @@ class Alone:
         self.start()
         wait_for(lambda: self.answers() or self.complains(), 15,
                  lambda: f"a word, with {pages} pages left: {self.said()}")
-        time.sleep(0.05)  # ok: it may be about to end
+        if "the server cannot start" in self.said() or "this server ends" in self.said():
+            wait_for(self.has_ended, 15, lambda: f"it to end, as it has said: {self.said()}")
         lived = not self.has_ended()
         os.unlink(ballast)
         if not lived:

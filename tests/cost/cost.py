@@ -31,6 +31,8 @@ RECORDED = os.path.join(TOP, "tests", "cost", "recorded.json")
 PROGRAM = "build/tool_cost"
 TOLERANCE = 0.03
 SHOWN = 6            # functions named for a row that failed
+# What callgrind and the compiler append to a function's name: of a recursion, of a copy.
+MADE_OTHERWISE = r"('\d+|\.(lto_priv|isra|constprop|part|cold)(\.\d+)?)+$"
 KEPT = 0.005         # a function's share of a row to be recorded
 # The variants of memcpy and the like for the plain x86-64, whatever the processor has.
 PLAIN = "glibc.cpu.hwcaps=-AVX_Fast_Unaligned_Load,-AVX2,-AVX,-AVX512F,-AVX512VL,-BMI2,-ERMS,-FSRM,-SSSE3,-SSE4_2,-SSE4_1,-RTM,-MOVBE,-LZCNT"
@@ -46,7 +48,8 @@ def versions():
         command = next(c["command"] for c in json.load(f) if c["file"].endswith("wire/wire.c"))
     words = [w for w in command.split() if w != "ccache"]
     flags = [w for w in words[1:] if re.match(r"-(O|f(?!diag)|m|std=|D_FORTIFY|DMUSTER)", w)]
-    return {"compiler": first(words[0], "--version"), "flags": " ".join(flags),
+    compiler = first(words[0], "--version").split(" ", 1)[1]  # without the name it was called by
+    return {"compiler": compiler, "flags": " ".join(flags),
             "libc": " ".join(platform.libc_ver()) + " " + first("dpkg-query", "-W", "-f",
                                                                 "${Version}\n", "libc6"),
             "valgrind": first("valgrind", "--version"), "machine": platform.machine()}
@@ -64,7 +67,7 @@ def functions_of(path):
                 m = re.match(r"fn=\((\d+)\)(?: (.*))?", line.rstrip("\n"))
                 if m.group(2):
                     names[m.group(1)] = m.group(2)
-                name = re.sub(r"'\d+$", "", names[m.group(1)])
+                name = re.sub(MADE_OTHERWISE, "", names[m.group(1)])
             elif line.startswith("cfn="):
                 m = re.match(r"cfn=\((\d+)\)(?: (.*))?", line.rstrip("\n"))
                 if m.group(2):

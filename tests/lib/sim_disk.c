@@ -441,6 +441,7 @@ static const struct disk_ops sim_ops = {
     .size = sim_size,
     .truncate = sim_truncate,
     .allocate = sim_allocate,
+    .fill = sim_allocate,
     .sync = sim_sync,
     .sync_dir = sim_sync_dir,
     .rename = sim_rename,

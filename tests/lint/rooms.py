@@ -19,7 +19,7 @@ import sys
 TOP = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 ORDER = ["base", "wire", "tree", "zkdata", "raft", "store", "backup", "server-core", "server",
          "client-core", "client", "site", "agent", "host", "http", "cli", "main", "testlib",
-         "simlib", "unitlib", "peerlib"]
+         "simlib", "unitlib", "peerlib", "benchlib"]
 CORES = ["wire", "tree", "zkdata", "raft", "backup", "site", "agent", "server-core", "client-core"]
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 # A core has no clock, file, socket, thread, random source or log call: not even the headers.
@@ -51,6 +51,8 @@ def room_of(path):
         return "simlib"
     if parts[:2] == ["tests", "peer"]:
         return "peerlib"
+    if parts[0] == "bench":
+        return "benchlib"
     if parts[:2] == ["tests", "unit"] and not name.startswith("test_") and name.endswith(".c"):
         return "unitlib"
     return None
@@ -63,7 +65,7 @@ def text_of(path):
 
 def resolve(path, name):
     here = os.path.dirname(path)
-    for base in (here, "src", "tests", "tests/lib"):
+    for base in (here, "src", "tests", "tests/lib", "bench"):
         p = os.path.normpath(os.path.join(base, name))
         if os.path.exists(os.path.join(TOP, p)):
             return p
@@ -75,7 +77,8 @@ class Tree:
         os.chdir(TOP)
         self.sources = sorted(glob.glob("src/*/*.c") + glob.glob("src/*.c") +
                               glob.glob("tests/*/*.c") + glob.glob("bench/*.c"))
-        self.headers = sorted(glob.glob("src/*/*.h") + glob.glob("tests/*/*.h"))
+        self.headers = sorted(glob.glob("src/*/*.h") + glob.glob("tests/*/*.h") +
+                              glob.glob("bench/*.h"))
         self.text = {p: text_of(p) for p in self.sources + self.headers}
         self.includes = {p: INCLUDE.findall(t) for p, t in self.text.items()}
         self.is_program = {p: bool(re.search(r"^\s*int\s+main\s*\(", t, re.M))
@@ -84,7 +87,7 @@ class Tree:
         self.needs = {}
         for p in self.sources + self.headers:
             room = room_of(p)
-            if room is None or (p.startswith("tests/") and self.is_program[p]):
+            if room is None or (not p.startswith("src/") and self.is_program[p]):
                 continue
             self.rooms.setdefault(room, [])
             if p.endswith(".c"):

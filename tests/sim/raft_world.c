@@ -175,10 +175,37 @@ static void start(struct server *s)
     turn(s);
 }
 
+static void gone_due(void *ctx, uint64_t n, uint64_t who)
+{
+    struct sim *sim = ctx;
+    struct server *s = &sim->servers[n];
+
+    if (s->raft == NULL || world_is_frozen(&sim->w, s->host) ||
+        !world_reaches(&sim->w, sim->servers[who].host, s->host))
+        return;
+    raft_gone(s->raft, now_ms(s), who + 1);
+    turn(s);
+}
+
+/* Connections that s spoke on have ended, of some or of all: its kernel says so, or something
+ * between them is broken. It may come as late as anything else. */
+static void tell_gone(struct server *s, unsigned permille)
+{
+    struct sim *sim = s->sim;
+
+    for (unsigned i = 0; i < sim->n; i++)
+        if (i != s->n && world_chance(&sim->w, permille))
+            world_at(&sim->w, sim->w.now_us + world_delay_us(&sim->w), gone_due, sim, i, s->n);
+}
+
+static bool are_ends_told(const struct sim *sim) { return sim->w.seed % 4 == 0; }
+
 static void crash(struct server *s, bool power_loss)
 {
     if (s->raft == NULL)
         return;
+    if (are_ends_told(s->sim) && !power_loss)
+        tell_gone(s, 900);
     world_note(&s->sim->w, "server %u: %s", s->n, power_loss ? "power off" : "kill -9");
     box_crash(&s->box, power_loss);
     raft_free(s->raft);
@@ -766,6 +793,8 @@ static void fault_due(void *ctx, uint64_t a, uint64_t b)
     while (pick >= sim->weights[which])
         pick -= sim->weights[which++];
     struct server *s = &sim->servers[world_below(w, sim->n)];
+    if (are_ends_told(sim) && world_chance(w, 200))
+        tell_gone(s, 500); /* and it lives */
     if ((which == FAULT_FREEZE || which == FAULT_STAND) && world_chance(w, 500) &&
         find_leader(sim) != NULL)
         s = find_leader(sim);

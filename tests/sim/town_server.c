@@ -158,12 +158,39 @@ static void from_peer(void *ctx, const uint8_t *data, size_t len)
     server_turn(s);
 }
 
+static bool are_ends_told(const struct town *t) { return t->w.seed % 5 == 0; }
+
+static void gone_due(void *ctx, uint64_t who, uint64_t unused)
+{
+    struct server *s = ctx;
+    struct world *w = &s->town->w;
+
+    (void)unused;
+    if (s->member == NULL || world_is_frozen(w, s->host) ||
+        !world_reaches(w, s->town->servers[who].host, s->host))
+        return;
+    tell_time(s);
+    member_peer_gone(s->member, who + 1);
+    server_turn(s);
+}
+
+/* The connection on which `from` spoke to s has ended. Told as late as anything else. */
+static void tell_gone(struct server *s, unsigned from)
+{
+    struct world *w = &s->town->w;
+
+    if (are_ends_told(s->town))
+        world_at(w, w->now_us + world_delay_us(w), gone_due, s, from, 0);
+}
+
 void server_break_peers(struct town *t, unsigned permille)
 {
     for (unsigned i = 0; i < t->servers_n; i++)
         for (unsigned k = 0; k < t->servers_n; k++)
-            if (i != k && world_chance(&t->w, permille))
+            if (i != k && world_chance(&t->w, permille)) {
                 pipe_break(&t->servers[i].peers[k]);
+                tell_gone(&t->servers[k], i);
+            }
 }
 
 /* ---- life ---- */
@@ -337,6 +364,8 @@ static void end(struct server *s, enum ending how)
     for (unsigned i = 0; i < s->town->servers_n; i++) {
         pipe_break(&s->peers[i]);
         pipe_break(&s->town->servers[i].peers[s->n]);
+        if (!power_loss && i != s->n)
+            tell_gone(&s->town->servers[i], s->n);
     }
     if (how == ENDING_STOP)
         box_stop(&s->box);
@@ -597,7 +626,9 @@ void server_spoil(struct server *s)
     t->loses_disks = true;
     s->is_spoiled = true;
     tree->digest -= tree_digest_self(tree, id, path, len);
-    nodes_at(&tree->nodes, id)->mtime++; /* which no client looks at */
+    struct node_changes c = nodes_changes(&tree->nodes, id);
+    c.mtime++;
+    nodes_set_changes(&tree->nodes, id, &c); /* which no client looks at */
     tree->digest += tree_digest_self(tree, id, path, len);
     world_note(&t->w, "server %u: its tree is spoiled", s->n);
 }

@@ -82,6 +82,23 @@ static void crc32c_gives_the_known_answers(void **state)
         assert_int_equal(crc32c(crc32c(0, bytes, cut), bytes + cut, 32 - cut), 0x46dd794e);
 }
 
+/* With the processor's instruction, and without: of every length and at every place. */
+static void crc32c_is_the_same_either_way(void **state)
+{
+    uint8_t bytes[300];
+    uint32_t start = 0;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof bytes; i++)
+        bytes[i] = (uint8_t)(hash_u64(i) >> 7);
+    for (size_t at = 0; at < 9; at++)
+        for (size_t len = 0; at + len <= sizeof bytes; len++) {
+            uint32_t crc = crc32c(start, bytes + at, len);
+            assert_int_equal(crc, crc32c_plain(start, bytes + at, len));
+            start = crc;
+        }
+}
+
 struct item {
     struct hash_link link;
     uint64_t number;
@@ -122,6 +139,42 @@ static void a_table_holds_what_was_put_in(void **state)
     hash_free(&t);
 }
 
+/* At each size, half way between two powers of two as well: all are found, and a walk that
+ * takes some out sees each once. */
+static void a_table_that_grows_loses_nothing(void **state)
+{
+    enum { N = 600 };
+    static struct item items[N];
+    struct hash_table t = {0};
+    struct hash_walk w;
+    (void)state;
+    for (size_t n = 0; n < N; n++) {
+        size_t seen = 0;
+        items[n].number = n;
+        hash_insert(&t, &items[n].link, hash_u64(n));
+        for (struct hash_link *l = hash_walk_first(&t, &w); l != NULL;
+             l = hash_walk_next(&t, &w)) {
+            seen += ++HASH_ENTRY(l, struct item, link)->number;
+            if (n % 7 == 0) {
+                hash_remove(&t, l);
+                HASH_ENTRY(l, struct item, link)->is_in = true; /* to be put in again */
+            }
+        }
+        for (size_t i = 0; i <= n; i++) {
+            if (items[i].is_in)
+                hash_insert(&t, &items[i].link, hash_u64(i));
+            items[i].is_in = false;
+            seen -= i + 1;
+            items[i].number = i;
+            assert_ptr_equal(hash_first(&t, hash_u64(i)), &items[i].link);
+        }
+        assert_int_equal(seen, 0);
+        assert_int_equal(t.count, n + 1);
+        assert_true(t.size <= t.mask + 1 && t.mask < 2 * t.size);
+    }
+    hash_free(&t);
+}
+
 static void what_is_wiped_is_gone(void **state)
 {
     struct buf b = {0};
@@ -144,7 +197,9 @@ int main(void)
         cmocka_unit_test(an_empty_buffer_takes_nothing),
         cmocka_unit_test(a_buffer_is_a_queue_of_bytes),
         cmocka_unit_test(crc32c_gives_the_known_answers),
+        cmocka_unit_test(crc32c_is_the_same_either_way),
         cmocka_unit_test(a_table_holds_what_was_put_in),
+        cmocka_unit_test(a_table_that_grows_loses_nothing),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

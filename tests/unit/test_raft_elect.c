@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Elections, rule by rule: [R] 5.1, 5.2, 5.4.1, figure 2; [D] 3.10, 4.2.2, 4.2.3, 6.2, 9.6. */
+#include "mutant_env.h"
 #include "test_raft_lone.h"
 
 #define MIN 300u /* the default election_min_ms */
@@ -434,6 +435,97 @@ static void timeout_now_campaigns_at_once(void **state)
     lone_free(&s);
 }
 
+/* The leader's process has ended: the one that comes first asks soon, and the next one later;
+ * nobody's term changes for it ([D] 9.6). */
+static void who_loses_the_leader_asks_in_turn(void **state)
+{
+    const uint64_t after_ms[] = {15, 75, 0, 135, 195}; /* of server 1, 2, 4, 5; 3 led */
+
+    (void)state;
+    for (uint64_t id = 1; id <= 5; id++) {
+        struct raft_options o = {.id = id, .seed = 3};
+        struct raft_members five = lone_members(5);
+        struct lone s = {.r = raft_new(&o), .now_ms = 10000};
+        if (id == 3)
+            continue;
+        raft_load_snapshot(s.r, 0, 0, &five);
+        raft_start(s.r, s.now_ms);
+        assert_int_equal(lone_append(&s, 3, (struct raft_msg){.term = 1}, NO_ENTRIES), 0);
+        lone_save(&s);
+        (void)lone_silence(&s);
+        raft_gone(s.r, s.now_ms, id == 1 ? 2 : 1); /* who does not lead */
+        assert_int_equal(raft_leader(s.r), 3);
+        assert_true(raft_deadline(s.r) >= s.now_ms + MIN);
+        raft_gone(s.r, s.now_ms, 3);
+        assert_int_equal(raft_leader(s.r), RAFT_NOBODY);
+        assert_int_equal(raft_deadline(s.r), s.now_ms + after_ms[id - 1]);
+        lone_pass(&s, after_ms[id - 1]);
+        assert_int_equal(raft_role(s.r), RAFT_PRE_CANDIDATE);
+        assert_int_equal(raft_term(s.r), 1);
+        lone_expect(&s, RAFT_MSG_PREVOTE, id == 4 ? 5 : 4);
+        lone_free(&s);
+    }
+}
+
+/* It was only the connection: the leader's next word, and all is as it was. */
+static void a_leader_that_is_heard_again_is_followed(void **state)
+{
+    struct lone s = lone_make(3);
+
+    (void)state;
+    raft_start(s.r, s.now_ms);
+    for (int asked = 0; asked < 2; asked++) {
+        assert_int_equal(lone_append(&s, 2, (struct raft_msg){.term = 1}, NO_ENTRIES), 0);
+        lone_save(&s);
+        raft_gone(s.r, s.now_ms, 2);
+        lone_pass(&s, asked ? 15 : 14);
+        assert_int_equal(lone_append(&s, 2, (struct raft_msg){.term = 1}, NO_ENTRIES), 0);
+        assert_int_equal(raft_role(s.r), RAFT_FOLLOWER);
+        assert_int_equal(raft_leader(s.r), 2);
+        assert_int_equal(raft_term(s.r), 1);
+        assert_true(raft_deadline(s.r) >= s.now_ms + MIN);
+    }
+    lone_free(&s);
+}
+
+/* Who asks is answered by who has lost the leader, and by nobody else. */
+static void who_has_lost_the_leader_answers(void **state)
+{
+    (void)state;
+    for (int gone = 0; gone < 2; gone++) {
+        struct lone s = lone_make(3);
+        raft_start(s.r, s.now_ms);
+        assert_int_equal(lone_append(&s, 2, (struct raft_msg){.term = 1}, NO_ENTRIES), 0);
+        lone_save(&s);
+        (void)lone_silence(&s);
+        if (gone)
+            raft_gone(s.r, s.now_ms, 2);
+        assert_int_equal(lone_give(&s, 3, vote(RAFT_MSG_PREVOTE, 2, 9, 1)), 0);
+        if (gone) {
+            lone_expect(&s, RAFT_MSG_PREVOTE_ANSWER, 3);
+            assert_int_equal(s.m.yes, 1);
+        } else {
+            assert_int_equal(lone_silence(&s), 0);
+        }
+        lone_free(&s);
+    }
+}
+
+/* What comes for who leads, asks, or only learns, changes nothing. */
+static void who_does_not_follow_is_not_told(void **state)
+{
+    struct lone s = lone_make(3);
+
+    (void)state;
+    raft_start(s.r, s.now_ms);
+    raft_gone(s.r, s.now_ms, 2);
+    assert_true(raft_deadline(s.r) >= s.now_ms + MIN);
+    lone_lead_ready(&s);
+    raft_gone(s.r, s.now_ms, 2);
+    assert_int_equal(raft_role(s.r), RAFT_LEADER);
+    lone_free(&s);
+}
+
 static void a_transfer_waits_until_the_other_has_all(void **state)
 {
     struct lone s = lone_make(3);
@@ -495,10 +587,15 @@ int main(void)
         LONE_TEST(who_is_no_voter_never_campaigns),
         LONE_TEST(a_single_voter_leads_and_commits_alone),
         LONE_TEST(timeout_now_campaigns_at_once),
+        LONE_TEST(who_loses_the_leader_asks_in_turn),
+        LONE_TEST(a_leader_that_is_heard_again_is_followed),
+        LONE_TEST(who_has_lost_the_leader_answers),
+        LONE_TEST(who_does_not_follow_is_not_told),
         LONE_TEST(a_transfer_waits_until_the_other_has_all),
         LONE_TEST(two_leaders_in_a_term_are_refused),
     };
 
+    mutant_from_env();
     lone_used();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

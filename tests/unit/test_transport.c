@@ -31,6 +31,8 @@ struct node {
     unsigned joins;
     int join_answer;
     struct epoch newer;
+    uint64_t lost; /* who is gone, and what had been heard by then */
+    size_t heard_when_lost;
 };
 
 struct net {
@@ -87,6 +89,14 @@ static void outdated(void *ctx, const struct epoch *newer)
     ((struct node *)ctx)->newer = *newer;
 }
 
+static void lost(void *ctx, uint64_t from)
+{
+    struct node *n = ctx;
+
+    n->lost = from;
+    n->heard_when_lost = n->heard.len;
+}
+
 static struct node *start(struct net *net, unsigned i, uint64_t id)
 {
     struct node *n = &net->nodes[i];
@@ -97,7 +107,7 @@ static struct node *start(struct net *net, unsigned i, uint64_t id)
     memset(n->self.cluster, 8, CLUSTER_LEN);
     snprintf(n->self.address, sizeof n->self.address, "127.0.0.%u", i);
     const struct transport_options o = {&n->self, n->self.address, net->port, n, received,
-                                        join,     outdated};
+                                        join,     outdated,        lost};
     assert_int_equal(transport_start(&n->transport, &net->loop, &o, &why), 0);
     return n;
 }
@@ -185,6 +195,36 @@ static void what_is_sent_arrives_in_order(void **state)
     assert_int_equal(b->from, 1);
     for (size_t i = 0; i < b->heard.len; i++)
         assert_int_equal(b->heard.data[i], i / 1000 % 251);
+    close_net(&net);
+}
+
+static size_t size_of(unsigned i) { return 1 + i * 7919u % 40000u; }
+
+/* Large ones go at once, behind what was collected before them, and what the kernel does not
+ * take waits. */
+static void large_and_small_ones_keep_their_order(void **state)
+{
+    static uint8_t block[40000];
+    struct net net;
+    size_t sum = 0, at = 0;
+    (void)state;
+    open_net(&net);
+    struct node *a = start(&net, 1, 1), *b = start(&net, 2, 2);
+    const struct raft_members both = peers_of(&net, 2, 1, 2);
+    transport_set_peers(a->transport, &both);
+    transport_set_peers(b->transport, &both);
+    assert_true(wait_ms(&net, has_1_2, LIMIT_MS));
+    for (unsigned i = 0; i < 600 || sum < 3000 * 1000; i++) {
+        memset(block, (int)(i % 251), size_of(i));
+        transport_send(a->transport, 2, CHANNEL_AGENT, block, size_of(i));
+        sum += size_of(i);
+        if (i % 7 == 0)
+            transport_flush(a->transport);
+    }
+    assert_true(wait_ms(&net, heard_all, LIMIT_MS));
+    for (unsigned i = 0; at < 3000 * 1000; i++)
+        for (size_t n = size_of(i); n > 0 && at < 3000 * 1000; n--, at++)
+            assert_int_equal(b->heard.data[at], i % 251);
     close_net(&net);
 }
 
@@ -303,6 +343,28 @@ static void who_has_the_secret_is_answered_though_unknown(void **state)
     close_net(&net);
 }
 
+static bool lost_1(struct net *n) { return n->nodes[2].lost == 1; }
+
+/* Its process ends: told at once, and after what it had said. */
+static void who_ends_is_gone(void **state)
+{
+    struct net net;
+    (void)state;
+    open_net(&net);
+    struct node *a = start(&net, 1, 1), *b = start(&net, 2, 2);
+    const struct raft_members both = peers_of(&net, 2, 1, 2);
+    transport_set_peers(a->transport, &both);
+    transport_set_peers(b->transport, &both);
+    assert_true(wait_ms(&net, has_1_2, LIMIT_MS));
+    transport_send(a->transport, 2, CHANNEL_AGENT, (const uint8_t *)"bye", 3);
+    transport_flush(a->transport);
+    transport_stop(a->transport);
+    a->transport = NULL;
+    assert_true(wait_ms(&net, lost_1, LIMIT_MS));
+    assert_int_equal(b->heard_when_lost, 3);
+    close_net(&net);
+}
+
 /* Two with one id: the later connection counts, nothing crashes, and it is said. */
 static void one_id_twice(void **state)
 {
@@ -407,11 +469,13 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_sent_arrives_in_order),
+        cmocka_unit_test(large_and_small_ones_keep_their_order),
         cmocka_unit_test(an_older_epoch_hears_of_the_newer_one_and_is_refused),
         cmocka_unit_test(two_that_were_recovered_apart_refuse_each_other),
         cmocka_unit_test(a_wrong_secret_another_cluster_and_ones_own_id_are_refused),
         cmocka_unit_test(silent_strangers_do_not_lock_out_a_peer),
         cmocka_unit_test(who_has_the_secret_is_answered_though_unknown),
+        cmocka_unit_test(who_ends_is_gone),
         cmocka_unit_test(one_id_twice),
         cmocka_unit_test(bytes_that_are_no_handshake_end_the_connection),
         cmocka_unit_test(who_may_join),
