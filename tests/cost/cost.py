@@ -31,6 +31,8 @@ RECORDED = os.path.join(TOP, "tests", "cost", "recorded.json")
 PROGRAM = "build/tool_cost"
 TOLERANCE = 0.03
 SHOWN = 6            # functions named for a row that failed
+# What callgrind and the compiler append to a function's name: of a recursion, of a copy.
+MADE_OTHERWISE = r"('\d+|\.(lto_priv|isra|constprop|part|cold)(\.\d+)?)+$"
 KEPT = 0.005         # a function's share of a row to be recorded
 # The variants of memcpy and the like for the plain x86-64, whatever the processor has.
 PLAIN = "glibc.cpu.hwcaps=-AVX_Fast_Unaligned_Load,-AVX2,-AVX,-AVX512F,-AVX512VL,-BMI2,-ERMS,-FSRM,-SSSE3,-SSE4_2,-SSE4_1,-RTM,-MOVBE,-LZCNT"
@@ -65,7 +67,7 @@ def functions_of(path):
                 m = re.match(r"fn=\((\d+)\)(?: (.*))?", line.rstrip("\n"))
                 if m.group(2):
                     names[m.group(1)] = m.group(2)
-                name = re.sub(r"'\d+$", "", names[m.group(1)])
+                name = re.sub(MADE_OTHERWISE, "", names[m.group(1)])
             elif line.startswith("cfn="):
                 m = re.match(r"cfn=\((\d+)\)(?: (.*))?", line.rstrip("\n"))
                 if m.group(2):
