@@ -243,7 +243,7 @@ def rewrite(name, lines):
 def machine_line(results):
     m = results["machine"]
     return (f"{m['cores']} cores, Linux {m['kernel']}, {', '.join(m['versions'].values())}; "
-            f"{m['seconds']} s in all.")
+            f"{m['seconds']} s in all; the load before it began was {m['load_before']:.1f}.")
 
 
 def write_page(path, results):
