@@ -11,6 +11,9 @@
  *
  * On stdin, a line each; the answer is a line of JSON:
  *   mark     forget the times so far
+ *   kill     likewise; from now on the longest time must have begun within DRAIN_MS: what has
+ *            been committed before is still acknowledged for a moment, and what else holds up
+ *            a busy machine later is not what is measured
  *   report   {"acks": since the mark, "gap_begin_ns", "gap_end_ns": the longest time without an
  *            acknowledged write, "all_ns": when each session had one after that (0: not yet),
  *            "errors": answers that were none, "lost": sessions that had expired}
@@ -39,6 +42,7 @@
 #define TIMEOUT_MS 10000
 #define PING_MS 2000
 #define RETRY_MS 10
+#define DRAIN_MS 30
 #define ETCD_PATIENCE_MS 1000
 #define CHECK_PATIENCE_MS 30000
 #define ANSWER_MAX 4096
@@ -71,6 +75,7 @@ static struct {
     struct buf acl;
     uint64_t acks, writes, errors, lost;
     uint64_t last_ack_ns, gap_begin_ns, gap_end_ns;
+    uint64_t drained_ns; /* a later gap does not count */
 } me;
 
 static void die(const char *what)
@@ -104,7 +109,8 @@ static void note_ack(struct session *s)
 {
     uint64_t now = now_ns();
 
-    if (me.last_ack_ns != 0 && now - me.last_ack_ns > me.gap_end_ns - me.gap_begin_ns) {
+    if (me.last_ack_ns != 0 && me.last_ack_ns <= me.drained_ns &&
+        now - me.last_ack_ns > me.gap_end_ns - me.gap_begin_ns) {
         me.gap_begin_ns = me.last_ack_ns;
         me.gap_end_ns = now;
         for (unsigned i = 0; i < me.count; i++)
@@ -118,8 +124,9 @@ static void note_ack(struct session *s)
     s->acknowledged = s->written;
 }
 
-static void mark(void)
+static void mark(bool is_kill)
 {
+    me.drained_ns = is_kill ? now_ns() + DRAIN_MS * 1000000ull : UINT64_MAX;
     me.acks = me.errors = me.lost = 0;
     me.gap_begin_ns = me.gap_end_ns = 0;
 }
@@ -542,6 +549,7 @@ int main(int argc, char **argv)
     CHECK(me.count > 0 && me.count <= SESSIONS_MAX);
     for (int i = 3; i < argc; i++)
         me.ports[me.servers++] = (uint16_t)atoi(argv[i]);
+    mark(false);
     wire_acl_encode(&all, &me.acl);
     for (unsigned i = 0; i < me.count; i++) {
         struct session *s = &me.all[i];
@@ -558,7 +566,9 @@ int main(int argc, char **argv)
             return 0;
         line[n] = 0;
         if (strcmp(line, "mark\n") == 0)
-            mark();
+            mark(false);
+        else if (strcmp(line, "kill\n") == 0)
+            mark(true);
         else if (strcmp(line, "report\n") == 0)
             report();
         else if (strcmp(line, "check\n") == 0)

@@ -49,7 +49,7 @@ LARGEST = (
     ("nodes", "resident, after the restart", "MB", lambda r: r["rss_restarted"], None),
     ("nodes", "on disk", "MB", lambda r: r["disk"], None),
     ("nodes", "kill -9, restart: first read", "ms", lambda r: r["restart_ms"], 1 / 5),
-    ("nodes", "... for each 100 MB on disk", "ms", lambda r: r["ms_per_100_mb"], None),
+    ("nodes", "... for each 100 MB of its snapshot", "ms", lambda r: r["ms_per_100_mb"], None),
     ("nodes", "a snapshot", "ms", lambda r: r["snapshot"]["snapshot_ms"], None),
     ("nodes", "gets at 1 x 1 meanwhile: p99", "ms", lambda r: r["snapshot"]["get_p99_us"] / 1000,
      None),
@@ -243,7 +243,7 @@ def rewrite(name, lines):
 def machine_line(results):
     m = results["machine"]
     return (f"{m['cores']} cores, Linux {m['kernel']}, {', '.join(m['versions'].values())}; "
-            f"{m['seconds']} s in all.")
+            f"{m['seconds']} s in all; the load before it began was {m['load_before']:.1f}.")
 
 
 def write_page(path, results):
