@@ -456,13 +456,13 @@ bool member_save_take(struct member *m, struct raft_save *out)
 {
     if (m->condemned.len > 0 || !raft_save_take(m->raft, out))
         return false;
-    disk_save_begins(m);
+    disk_job_begins(m);
     return true;
 }
 
 void member_saved(struct member *m)
 {
-    disk_save_ends(m);
+    disk_job_ends(m);
     if (m->condemned.len == 0)
         raft_saved(m->raft, m->now_ms);
 }

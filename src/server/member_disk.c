@@ -52,7 +52,7 @@ void member_room(struct member *m, const struct member_room *room)
 
 /* ---- our own disk ---- */
 
-void disk_save_begins(struct member *m)
+void disk_job_begins(struct member *m)
 {
     m->disk.saving_since_ms = m->now_ms;
     m->disk.is_slow_counted = false;
@@ -73,7 +73,7 @@ static void look_at_save(struct member *m)
     d->facts.is_slow = m->now_ms < d->slow_until_ms;
 }
 
-void disk_save_ends(struct member *m)
+void disk_job_ends(struct member *m)
 {
     look_at_save(m);
     m->disk.saving_since_ms = 0;

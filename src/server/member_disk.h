@@ -7,8 +7,9 @@
  * take more, and accepts what frees room or keeps the site alive (tree_need()). The servers
  * have a reserve to write that down with (store/reserve.c).
  *
- * Slow: a save that takes longer than MEMBER_SLOW_MS. The leader hands over to a voter
- * without such a save, and the server that did so lets others come first for a while.
+ * Slow: a save, or a piece of a snapshot, that takes longer than MEMBER_SLOW_MS. The leader
+ * hands over to a voter without such a save, and the server that did so lets others come first
+ * for a while.
  *
  * Both: who waits for the disk while a quorum goes on has nothing to tell his clients; they
  * are sent to other servers. Where all servers wait, they stay.

@@ -421,8 +421,8 @@ void session_forget(struct member *m, struct request *r); /* a question's client
 void disk_work(struct member *m); /* once a turn */
 uint64_t disk_deadline(const struct member *m);
 int disk_told(struct member *m, uint64_t from, const uint8_t *data, size_t len);
-void disk_save_begins(struct member *m);
-void disk_save_ends(struct member *m);
+void disk_job_begins(struct member *m);
+void disk_job_ends(struct member *m);
 /* Who should lead instead of us: of the healthy, who has most. RAFT_NOBODY: there is none. */
 uint64_t disk_heir(struct member *m, bool must_be_healthy);
 bool disk_wants_snapshot(struct member *m); /* asked for once: it is made now */

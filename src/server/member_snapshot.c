@@ -292,11 +292,16 @@ bool member_job_take(struct member *m, struct raft_job *out)
     if (m->condemned.len > 0)
         return false;
     m->is_raft_job = raft_job_take(m->raft, out);
-    return m->is_raft_job || load_take(m, out) || own_take(m, out);
+    if (!m->is_raft_job && !load_take(m, out) && !own_take(m, out))
+        return false;
+    if (!MUTANT(disk_piece_uncounted))
+        disk_job_begins(m);
+    return true;
 }
 
 void member_job_done(struct member *m, int err)
 {
+    disk_job_ends(m);
     if (m->is_raft_job)
         raft_job_done(m->raft, m->now_ms, err);
     else if (m->loading.is_out)

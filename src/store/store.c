@@ -397,7 +397,7 @@ int store_clean(struct store *s, uint64_t floor)
     int err = 0;
 
     while (s->snapshots_n > (s->is_tight ? 1 : s->options.snapshots_kept) && err == 0 &&
-           s->snapshots[0] != s->pinned) {
+           (s->snapshots[0] != s->pinned || (s->is_tight && !MUTANT(disk_pin_holds)))) {
         name_make(name, SNAPSHOT_PREFIX, s->snapshots[0]);
         err = s->disk->ops->remove(s->disk, name);
         if (err == ERR_NOT_FOUND)

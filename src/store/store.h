@@ -77,7 +77,8 @@ int store_save(struct store *s, const struct raft_save *save);
  * snapshot whose piece has failed is gone: ERR_DISK_FULL, ERR_IO, ERR_NOT_FOUND (of a READ,
  * too, and then ERR_CORRUPT); saving goes on. */
 int store_job(struct store *s, const struct raft_job *job, uint64_t keep);
-/* This snapshot stays, though there are newer ones; 0: none has to. */
+/* This snapshot stays, though there are newer ones, unless room is short: a READ of it then
+ * fails. 0: none has to. */
 void store_pin(struct store *s, uint64_t index);
 /* All at once. One that is not newer than what is there is ignored. */
 int store_snapshot(struct store *s, const struct raft_blob *b, uint64_t keep);
