@@ -276,9 +276,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
         else
             pass(w, (uint64_t)1 << (what - 200) / 5, what % 3 != 0);
     }
-    for (unsigned i = 0; i < SERVERS; i++)
+    for (unsigned i = 0; i < SERVERS; i++) {
         member_free(w->v[i].member);
-    shelf_free(&w->v[i].shelf);
+        shelf_free(&w->v[i].shelf);
+    }
     while (w->packets_n > 0)
         mem_free(w->packets[--w->packets_n].data);
     tape_free(&w->tape);
