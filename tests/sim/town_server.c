@@ -452,7 +452,8 @@ static void condemned_due(void *ctx, uint64_t life, uint64_t unused)
     (void)unused;
     if (s->member == NULL || s->box.life != life)
         return;
-    if (!s->is_spoiled && !s->town->is_tainted)
+    /* What it was to load may have been wiped away under it. */
+    if (!s->is_spoiled && !s->is_wiped && !s->town->is_tainted)
         world_fail(&s->town->w, "server %u is right and was condemned: %s", s->n,
                    member_condemned(s->member));
     end(s, ENDING_STOP);
