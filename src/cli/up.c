@@ -122,7 +122,7 @@ static bool server_facts(void *ctx, struct status_server *out)
             .name = k->name,
             .address = k->address,
             .is_voter = k->voter,
-            .is_reachable = silence_ms < REACHABLE_MS,
+            .is_reachable = silence_ms < REACHABLE_MS && !server_is_gone(u->run.server, k->id),
             .age_ms = silence_ms,
         };
     }

@@ -888,6 +888,11 @@ uint64_t server_silence_ms(const struct server *s, uint64_t id)
     return s->transport != NULL ? transport_silence_ms(s->transport, id) : UINT64_MAX;
 }
 
+bool server_is_gone(const struct server *s, uint64_t id)
+{
+    return s->transport != NULL && transport_is_gone(s->transport, id);
+}
+
 void server_send_agent(struct server *s, const char *machine, const uint8_t *data, size_t len)
 {
     for (unsigned i = 0; i < s->members.n; i++)

@@ -75,6 +75,7 @@ bool server_ails(const struct server *s, struct buf *out);
 void server_send_agent(struct server *s, const char *machine, const uint8_t *data, size_t len);
 /* Since another machine was last heard; UINT64_MAX: never. */
 uint64_t server_silence_ms(const struct server *s, uint64_t id);
+bool server_is_gone(const struct server *s, uint64_t id); /* see transport_is_gone() */
 
 /* Makes a new cluster of this one machine in dir: a store with one voter and an empty tree,
  * then the machine. ERR_EXISTS: dir holds a machine already. */

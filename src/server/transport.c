@@ -65,6 +65,7 @@ struct link {
 struct peer {
     struct raft_member member;
     uint64_t heard_ms; /* uv_now() of its last frame; 0: never */
+    bool is_gone;      /* its connection has ended since then */
     struct link *link; /* NULL: waits to connect again */
     uint64_t next_ms, wait_ms;
     bool wanted;
@@ -501,10 +502,12 @@ static int take_message(struct link *l, const uint8_t *data, size_t len)
     struct transport *t = l->transport;
     struct peer *p = peer_of(t, l->from);
 
-    if (p != NULL)
+    if (p != NULL) {
         p->heard_ms = uv_now(t->loop);
-    else
+        p->is_gone = false;
+    } else {
         add_guest(l);
+    }
     if (len == 0)
         return 0; /* it says that it is there */
     if (data[0] >= CHANNELS)
@@ -564,6 +567,16 @@ static void link_alloc(uv_handle_t *h, size_t suggested, uv_buf_t *out)
     *out = uv_buf_init((char *)buf_reserve(&l->in, READ_CHUNK), READ_CHUNK);
 }
 
+static void peer_gone(struct transport *t, uint64_t id)
+{
+    struct peer *p = peer_of(t, id);
+
+    if (p != NULL)
+        p->is_gone = true;
+    if (t->options.gone != NULL)
+        t->options.gone(t->options.ctx, id);
+}
+
 static void link_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
 {
     struct link *l = s->data;
@@ -576,8 +589,8 @@ static void link_read(uv_stream_t *s, ssize_t n, const uv_buf_t *b)
     (void)b;
     if (n < 0) {
         link_close(l);
-        if (is_gone && !t->stopping && t->options.gone != NULL)
-            t->options.gone(t->options.ctx, l->from);
+        if (is_gone && !t->stopping)
+            peer_gone(t, l->from);
     } else {
         l->transport->facts.bytes_in_total += (uint64_t)n;
         buf_added(&l->in, (size_t)n);
@@ -847,6 +860,14 @@ uint64_t transport_silence_ms(const struct transport *t, uint64_t id)
         if (t->peers[i].member.id == id && t->peers[i].heard_ms != 0)
             return uv_now(t->loop) - t->peers[i].heard_ms;
     return UINT64_MAX;
+}
+
+bool transport_is_gone(const struct transport *t, uint64_t id)
+{
+    for (unsigned i = 0; i < t->peers_n; i++)
+        if (t->peers[i].member.id == id)
+            return t->peers[i].is_gone;
+    return false;
 }
 
 void transport_facts(const struct transport *t, struct transport_facts *out)

@@ -69,6 +69,8 @@ void transport_flush(struct transport *t);
 bool transport_is_connected(const struct transport *t, uint64_t to);
 /* Since it was last heard (it says something every 200 ms); UINT64_MAX: never. */
 uint64_t transport_silence_ms(const struct transport *t, uint64_t id);
+/* Its kernel has closed its connection, and nothing was heard since: its process has ended. */
+bool transport_is_gone(const struct transport *t, uint64_t id);
 void transport_join_answer(struct transport *t, uint64_t ticket, int err,
                            const struct raft_members *members);
 void transport_facts(const struct transport *t, struct transport_facts *out);

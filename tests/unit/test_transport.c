@@ -364,9 +364,11 @@ static void who_ends_is_gone(void **state)
     assert_true(wait_ms(&net, has_1_2, LIMIT_MS));
     transport_send(a->transport, 2, CHANNEL_AGENT, (const uint8_t *)"bye", 3);
     transport_flush(a->transport);
+    assert_false(transport_is_gone(b->transport, 1));
     transport_stop(a->transport);
     a->transport = NULL;
     assert_true(wait_ms(&net, lost_1, LIMIT_MS));
+    assert_true(transport_is_gone(b->transport, 1));
     assert_int_equal(b->heard_when_lost, 3);
     close_net(&net);
 }
