@@ -84,6 +84,7 @@
     M(store_snapshot_not_synced, "a snapshot gets its name before its bytes are synced")    \
     M(disk_reserve_kept, "the reserve is not given up on a full disk")                      \
     M(disk_pin_holds, "a snapshot for another server stays though the disk is full")        \
+    M(disk_stuck_waits, "a leader whose disk is stuck waits for a majority that is well")   \
     M(disk_piece_uncounted, "a disk that does not take a piece of a snapshot is not slow")  \
     M(disk_data_taken, "new data is accepted while the disks of a quorum are full")         \
     M(disk_leader_stays, "a leader with a sick disk keeps leading")                         \

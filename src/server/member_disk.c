@@ -282,6 +282,10 @@ static void hand_over(struct member *m)
         healthy +=
             all->v[i].voter && all->v[i].id != raft_id(m->raft) && is_healthy(m, all->v[i].id);
     }
+    /* With a job at the disk since long we write nothing down and read nothing, not even a
+     * snapshot for others: then one who is well is enough. */
+    if (d->facts.saving_ms >= MEMBER_SLOW_MS && healthy > 0 && !MUTANT(disk_stuck_waits))
+        healthy = voters;
     if (healthy <= voters / 2 || raft_transfer(m->raft, m->now_ms, disk_heir(m, true)) != 0)
         return;
     d->offer_ms = m->now_ms + MEMBER_OFFER_MS;
