@@ -33,7 +33,7 @@ struct peer {
 
     /* The rest is the leader's, and starts anew with each leadership. */
     enum peer_state state;
-    uint64_t match_round; /* the round in whose answer match was told first */
+    uint64_t match_round; /* the last one that had begun when match was told */
     bool went_back;       /* it has forgotten some of what it had acknowledged */
     uint64_t match;       /* its log agrees with ours up to here and is on its disk */
     uint64_t next;        /* the next entry to send */

@@ -378,7 +378,7 @@ static void on_agreed(struct raft *r, struct peer *p, const struct raft_msg *m)
 {
     if (m->match > p->match) {
         p->match = m->match;
-        p->match_round = m->round;
+        p->match_round = MUTANT(raft_late_refusal_counts) ? m->round : r->round;
         p->window = p->window < RAFT_INFLIGHT_MAX / 2 ? 2 * p->window : RAFT_INFLIGHT_MAX;
     }
     if (p->next <= m->hint)
@@ -398,9 +398,10 @@ static void on_agreed(struct raft *r, struct peer *p, const struct raft_msg *m)
         raft_promote_ready(r);
 }
 
-/* What was told in a later round was said later, also on a network that reorders: a follower
- * answers with the last round that it has heard. Who has on its disk what it acknowledged
- * refuses nothing up to there, and names nothing below it. */
+/* What is told in a round that began after we knew its match was said later than that, also on
+ * a network that reorders. The rounds of two answers do not say which came first: who forgets
+ * its leader and finds it again may hear an older round than before. Who has on its disk what
+ * it acknowledged refuses nothing up to there, and names nothing below it. */
 static bool has_gone_back(const struct peer *p, const struct raft_msg *m)
 {
     return m->round > p->match_round && (m->hint < p->match || m->index <= p->match) &&

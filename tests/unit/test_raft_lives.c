@@ -141,6 +141,27 @@ static void an_old_refusal_says_nothing(void **state)
     lone_free(&s);
 }
 
+/* Nor does it when 3 acknowledged in an older round: it had forgotten its leader, and what it
+ * heard then first had been on its way for long. */
+static void a_refusal_of_a_round_from_before_says_nothing(void **state)
+{
+    struct raft_went_back w;
+    uint64_t last;
+    struct lone s = leading(&last);
+
+    (void)state;
+    uint64_t more = lone_propose(&s);
+    lone_save(&s);
+    assert_int_equal(lone_ack(&s, 2, more, 3), 0);
+    assert_int_equal(lone_ack(&s, 3, more, 2), 0);
+    no_from(&s, 3, more, last, 3);
+    assert_false(raft_went_back_take(s.r, &w));
+    lone_pass(&s, 60);
+    no_from(&s, 3, more, last, 4); /* this was said later */
+    assert_true(raft_went_back_take(s.r, &w));
+    lone_free(&s);
+}
+
 /* With 2 away the leader needs it, whatever it has forgotten. */
 static void who_is_needed_is_not_sent_away(void **state)
 {
@@ -169,6 +190,7 @@ int main(void)
         LONE_TEST(a_vote_of_an_earlier_life_is_not_counted),
         LONE_TEST(who_has_forgotten_what_it_acknowledged_is_told_so),
         LONE_TEST(an_old_refusal_says_nothing),
+        LONE_TEST(a_refusal_of_a_round_from_before_says_nothing),
         LONE_TEST(who_is_needed_is_not_sent_away),
     };
 
