@@ -29,6 +29,7 @@
     M(raft_learner_counts, "a learner counts for what is committed")                        \
     M(raft_old_life_votes, "the disk of a server's earlier life votes when it comes back")  \
     M(raft_old_image_counts, "a voter that has lost what it acknowledged counts on")        \
+    M(raft_deposed_birthless, "who tells an old leader of a later term does not say its birth") \
     M(raft_late_refusal_counts, "what a voter refused before it acknowledged counts as later") \
     M(raft_gone_unasked, "who loses its connection to the leader deposes it at once")       \
     M(digest_ignored, "a replica whose tree differs goes on")                               \

@@ -67,11 +67,15 @@ void raft_answer_saved(struct raft *r)
         answer_yes(r);
 }
 
-/* [R] 5.1: a deposed leader learns of the later term, and nothing else: if it leads that one
- * by now, its log may not even reach to where it had asked. */
+/* [R] 5.1: a deposed leader learns of the later term, and nothing of our log: if it leads that
+ * one by now, its log may not even reach to where it had asked. But then it learns from this
+ * which life we are in. */
 void raft_answer_deposed(struct raft *r, uint64_t leader)
 {
-    raft_send(r, leader, &(struct raft_msg){.type = RAFT_MSG_APPEND_ANSWER, .term = r->term});
+    raft_send(r, leader,
+              &(struct raft_msg){.type = RAFT_MSG_APPEND_ANSWER,
+                                 .term = r->term,
+                                 .birth = MUTANT(raft_deposed_birthless) ? 0 : r->opt.birth});
 }
 
 static void answer_no(struct raft *r, const struct raft_msg *m)

@@ -74,6 +74,25 @@ static void a_vote_of_an_earlier_life_is_not_counted(void **state)
     }
 }
 
+/* Whom it corrects may lead our term when it hears that, and would begin another life of ours
+ * for another birth. */
+static void a_deposed_leader_is_told_the_birth(void **state)
+{
+    struct raft_options o = {.id = 1, .seed = 7, .birth = 55};
+    struct lone s = {.r = raft_new(&o), .now_ms = 10000};
+    struct raft_members m = lone_members(3);
+
+    (void)state;
+    m.v[0].birth = 55;
+    raft_load_snapshot(s.r, 5, 2, &m);
+    raft_start(s.r, s.now_ms);
+    assert_int_equal(lone_give(&s, 3, (struct raft_msg){.type = RAFT_MSG_APPEND, .term = 1}),
+                     0);
+    lone_expect(&s, RAFT_MSG_APPEND_ANSWER, 3);
+    assert_int_equal(s.m.birth, 55);
+    lone_free(&s);
+}
+
 static void no_from(struct lone *s, uint64_t from, uint64_t index, uint64_t hint,
                     uint64_t round)
 {
@@ -188,6 +207,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         LONE_TEST(the_disk_of_an_earlier_life_gets_no_vote),
         LONE_TEST(a_vote_of_an_earlier_life_is_not_counted),
+        LONE_TEST(a_deposed_leader_is_told_the_birth),
         LONE_TEST(who_has_forgotten_what_it_acknowledged_is_told_so),
         LONE_TEST(an_old_refusal_says_nothing),
         LONE_TEST(a_refusal_of_a_round_from_before_says_nothing),
