@@ -111,13 +111,14 @@ class Muster:
         probe.wait_holder(30)
 
     def place(self, probe, is_leader):
-        """A holder that leads, or one that does not: kills leaders until it is so."""
-        for _ in range(12):
+        """A holder that leads, or one that does not: kills leaders and holders until it is so.
+        (Leaders alone will not do: who leads next has a fixed order, decision 010.)"""
+        for i in range(12):
             holder = probe.wait_holder()
             leader = wait_for(self.site.leader, 30, "one leader", 0.05)
             if (holder == leader) == is_leader:
                 return holder
-            m = self.site[leader]
+            m = self.site[leader if i % 2 == 0 else holder]
             m.kill_daemon()
             m.start_muster()
             self.wait_settled(probe)
