@@ -56,33 +56,33 @@ int spare_keep(struct store *s, uint64_t seq)
 
 void spare_sure(struct store *s) { s->spares_unsure = false; }
 
-static int new_file(struct disk *d, char name[FORMAT_NAME_MAX], int *file, uint64_t *room)
-{
-    memcpy(name, SEGMENT_NEW, sizeof SEGMENT_NEW);
-    *room = 0;
-    int err = d->ops->open(d, name, 1, file);
-    return err == 0 ? d->ops->truncate(d, *file, 0)
-                    : err; /* the rest of one that did not come to be */
-}
-
 int spare_take(struct store *s, char name[FORMAT_NAME_MAX], int *file, uint64_t *room)
 {
-    if (s->spares_n == 0)
-        return new_file(s->disk, name, file, room);
+    struct disk *d = s->disk;
+    int err = ERR_NOT_FOUND;
+
     /* Were it written to while its old name may come back, a crash would leave a segment of
      * the log with another one's bytes. */
-    if (s->spares_unsure && !MUTANT(store_spare_early)) {
-        int err = s->disk->ops->sync_dir(s->disk);
-        if (err != 0)
-            return err;
-        spare_sure(s);
+    if (s->spares_n > 0 && s->spares_unsure && !MUTANT(store_spare_early)) {
+        if (d->ops->sync_dir(d) != 0)
+            (void)spare_drop(s);
+        else
+            spare_sure(s);
     }
-    const struct spare *last = &s->spares[s->spares_n - 1]; /* likely in memory yet */
-    name_make(name, SPARE_PREFIX, last->seq);
-    *room = last->bytes;
-    s->spares_n--;
-    REACHED(store_segment_again);
-    return s->disk->ops->open(s->disk, name, 0, file);
+    while (err == ERR_NOT_FOUND && s->spares_n > 0) { /* somebody may have removed one */
+        const struct spare *last = &s->spares[--s->spares_n]; /* likely in memory yet */
+        name_make(name, SPARE_PREFIX, last->seq);
+        *room = last->bytes;
+        err = d->ops->open(d, name, 0, file);
+    }
+    if (err != ERR_NOT_FOUND) {
+        REACHED(store_segment_again);
+        return err;
+    }
+    memcpy(name, SEGMENT_NEW, sizeof SEGMENT_NEW);
+    *room = 0;
+    err = d->ops->open(d, name, 1, file);
+    return err == 0 ? d->ops->truncate(d, *file, 0) : err; /* a failed one's rest */
 }
 
 uint64_t spare_bytes(const struct store *s)
