@@ -54,8 +54,6 @@ int spare_keep(struct store *s, uint64_t seq)
     return 0;
 }
 
-void spare_sure(struct store *s) { s->spares_unsure = false; }
-
 int spare_take(struct store *s, char name[FORMAT_NAME_MAX], int *file, uint64_t *room)
 {
     struct disk *d = s->disk;
@@ -67,7 +65,7 @@ int spare_take(struct store *s, char name[FORMAT_NAME_MAX], int *file, uint64_t 
         if (d->ops->sync_dir(d) != 0)
             (void)spare_drop(s);
         else
-            spare_sure(s);
+            s->spares_unsure = false;
     }
     while (err == ERR_NOT_FOUND && s->spares_n > 0) { /* somebody may have removed one */
         const struct spare *last = &s->spares[--s->spares_n]; /* likely in memory yet */

@@ -109,13 +109,12 @@ void store_free(struct store *s);
 int store_sync_file(struct store *s, int file);
 /* Writes the present term, vote and log position into the older pair of slots. */
 int store_write_vote(struct store *s, uint64_t term, uint64_t vote);
-/* Removes the snapshots and segments that nothing needs. */
+/* Removes the snapshots and segments that nothing needs. A crash may bring some of them back.
+ */
 int store_clean(struct store *s, uint64_t floor);
 
 /* ---- spare.c ---- */
-/* The segment is not needed any more. The directory is to be synced: spare_sure(). */
-int spare_keep(struct store *s, uint64_t seq);
-void spare_sure(struct store *s);
+int spare_keep(struct store *s, uint64_t seq); /* the segment is not needed any more */
 /* A file that may become a segment: one that is there, or a new one. *room: bytes of it. */
 int spare_take(struct store *s, char name[FORMAT_NAME_MAX], int *file, uint64_t *room);
 uint64_t spare_bytes(const struct store *s);

@@ -412,7 +412,6 @@ int store_snapshot_kept(struct store *s, uint64_t index, uint64_t bytes, uint64_
 int store_clean(struct store *s, uint64_t floor)
 {
     char name[FORMAT_NAME_MAX];
-    bool removed = false;
     int err = 0;
 
     while (s->snapshots_n > (s->is_tight ? 1 : s->options.snapshots_kept) && err == 0 &&
@@ -423,7 +422,6 @@ int store_clean(struct store *s, uint64_t floor)
             err = 0;
         if (err == 0)
             memmove(s->snapshots, s->snapshots + 1, --s->snapshots_n * sizeof *s->snapshots);
-        removed = true;
     }
     /* An older snapshot is of use only with the log from there on. */
     if (s->snapshots_n > 0 && s->snapshots[0] < floor)
@@ -432,12 +430,7 @@ int store_clean(struct store *s, uint64_t floor)
         err = spare_keep(s, s->segments[0].seq);
         if (err == 0)
             memmove(s->segments, s->segments + 1, --s->segments_n * sizeof *s->segments);
-        removed = true;
     }
-    if (removed && err == 0)
-        err = s->disk->ops->sync_dir(s->disk);
-    if (removed && err == 0)
-        spare_sure(s);
     return err == 0 ? 0 : store_fail(s, err, "removing old files");
 }
 
