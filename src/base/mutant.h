@@ -86,6 +86,8 @@
     M(store_header_late, "a log segment has its name before its header is on the disk")     \
     M(store_spare_early, "a segment is written over before its old name is surely gone")    \
     M(store_life_ignored, "what an earlier life of a segment left counts as its records")   \
+    M(store_rest_kept, "what a torn write has left stays behind the log's end")             \
+    M(store_end_unmarked, "no zeros follow what is written over an earlier life's records") \
     M(store_snapshot_not_synced, "a snapshot gets its name before its bytes are synced")    \
     M(disk_reserve_kept, "the reserve is not given up on a full disk")                      \
     M(disk_pin_holds, "a snapshot for another server stays though the disk is full")        \

@@ -151,7 +151,7 @@ void segment_pad(uint64_t end, uint64_t room, struct buf *out)
 
     if (to > room)
         to = room;
-    if (to <= end)
+    if (to <= end || MUTANT(store_end_unmarked))
         return;
     memset(buf_reserve(out, (size_t)(to - end)), 0, (size_t)(to - end));
     buf_added(out, (size_t)(to - end));

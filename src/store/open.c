@@ -521,7 +521,7 @@ static int repair_log(struct opening *o)
 
     if (s->file < 0)
         return 0;
-    if (s->room > s->end) {
+    if (s->room > s->end && !MUTANT(store_rest_kept)) {
         /* What a torn write has left goes, and with it what was there before: it never comes
          * back, not even when the same bytes are written in front of it again. */
         err = o->disk->ops->truncate(o->disk, s->file, s->end);

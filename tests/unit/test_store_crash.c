@@ -18,6 +18,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "mutant_env.h"
 #include "sim_disk.h"
 #include "store/store.h"
 #include "store_model.h"
@@ -315,5 +316,6 @@ int main(void)
         cmocka_unit_test(test_random_crashes),
     };
 
+    mutant_from_env();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
