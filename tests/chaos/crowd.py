@@ -2,11 +2,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """Very many clients, and clients that behave badly: everybody else is served all the same.
 
-    crowd.py [--large] [--sessions N] [TEST...]
+    crowd.py [--large] [--sessions N] [--timeouts N] [TEST...]
 
 In CI some thousands; --large: 100,000 idle sessions (or N) on seven servers, 30,000 that come
-back at once. What is measured stands behind each line. Servers are tool_set_server's, in a network
-namespace of its own.
+back at once; --timeouts: how many of their timeouts the sessions idle (3). What is measured stands
+behind each line. Servers are tool_set_server's, in a network namespace of its own.
 """
 import argparse
 import json
@@ -32,7 +32,7 @@ from sessions import (ADDWATCH, CREATE, GET, PING, SET, SET_SERVER, Closed, Conn
 
 CROWD = os.path.join(os.path.dirname(SET_SERVER), "tool_crowd")
 PATIENCE_S = 300   # other programs compute as well
-OPTIONS = argparse.Namespace(large=False, sessions=100000)
+OPTIONS = argparse.Namespace(large=False, sessions=100000, timeouts=3)
 FILES_KEPT = 400    # of a process's files, for other things than clients
 WHO_LOOKS = 2       # connections of a server that are not the crowd's
 
@@ -156,7 +156,7 @@ def killed(servers, crowd, which, note):
 
 
 def idle_sessions():
-    """Thousands that only ping, for three of their timeouts: none is lost, and what they cost.
+    """Thousands that only ping, for some of their timeouts: none is lost, and what they cost.
     Then the leader is killed, then all servers: all come back, none expires."""
     count, servers, timeout_s = (OPTIONS.sessions, 7, 40) if OPTIONS.large else (3000, 3, 10)
     with Bed({"maxSessionTimeout": "60000"}, servers) as bed:
@@ -170,17 +170,18 @@ def idle_sessions():
             opened = crowd.whole()
             after, slab = [memory_kb(bed, i) for i in range(servers)], slab_kb() - slab
             idle = Figures(bed.servers)
-            time.sleep(3 * timeout_s)  # ok: it is what is measured
+            time.sleep(OPTIONS.timeouts * timeout_s)  # ok: it is what is measured
             r, cpu = crowd.whole(), idle.percent()
             expect(r["lost"] == 0, f"{r['lost']} connections were lost")
-            expect(r["pings"] >= 6 * count, f"only {r['pings']} pings were answered")
+            expect(r["pings"] >= 2 * OPTIONS.timeouts * count, f"only {r['pings']} pings were answered")
             seen = figure(addresses[0], "global_sessions")
             expect(seen is None or seen >= count, f"the server counts {seen} sessions")
             notes = [f"{count} sessions on {servers} servers in {opened['seconds']:.1f} s",
-                     f"a server {min(after) / 1024:.0f} to {max(after) / 1024:.0f} MiB, of which "
-                     f"{(sum(after) - sum(before)) * 1024 / count / servers:.0f} bytes a session; "
+                     f"a server {min(after) / 1024:.0f} to {max(after) / 1024:.0f} MiB, "
+                     f"{(sum(after) - sum(before)) * 1024 / count / servers:.0f} bytes for each of "
+                     f"them all; "
                      f"the kernel's slabs for both ends {slab * 1024 / count:.0f} a session",
-                     f"{r['pings']} pings in {3 * timeout_s} s, the slowest {r['worst_ms']} ms, "
+                     f"{r['pings']} pings in {OPTIONS.timeouts * timeout_s} s, the slowest {r['worst_ms']} ms, "
                      + cpu]
             wait_for(lambda: leader_of(bed.servers) is not None, lambda: "no leader", PATIENCE_S)
             notes += [killed(bed.servers, crowd, [leader_of(bed.servers)], "the leader"),
@@ -314,6 +315,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--sessions", type=int, default=100000)
+    parser.add_argument("--timeouts", type=int, default=3)
     parser.add_argument("tests", nargs="*")
     parser.parse_args(namespace=OPTIONS)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
