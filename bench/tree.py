@@ -1,10 +1,11 @@
 #!/usr/bin/python3
 # SPDX-License-Identifier: Apache-2.0
-"""./dev bench tree: throughput and latency of muster beside Debian's ZooKeeper and etcd.
+"""./dev bench tree: throughput and latency of muster beside Debian's ZooKeeper and etcd, and
+beside "sockets", one process that answers out of nothing: what the kernel leaves room for.
 
     tree.py [--rounds N] [--seconds S] [--servers 3|1] [--only OP,...] [--systems NAME,...]
             [--quick] [--muster PROGRAM] [--dir DIR] [--write]
-    tree.py --check      muster alone, every kind of load for a moment: are the replies right?
+    tree.py --check      muster and sockets, every kind of load for a moment: are the replies right?
     tree.py --show       the table and the targets once more, from docs/measured/tree.json
 
 Three servers of each system, all on this machine's loopback and one disk; then one of each. In
@@ -37,7 +38,7 @@ import tree_page  # noqa: E402
 LOAD = os.path.join(TOP, "build", "tool_load")
 ETCD_LOAD = os.path.join(TOP, "build", "clients", "etcd_load")
 RESULTS = os.path.join(TOP, "docs", "measured", "tree.json")
-SYSTEMS = ("muster", "zookeeper", "etcd")
+SYSTEMS = ("muster", "zookeeper", "etcd", "sockets")
 CHECKED = (200, 3000)  # requests of --check: of the small shapes, of the others
 LIMIT_S = 180  # of one run: what it created, it deletes
 BACKLOG = "clientPortListenBacklog=1024"
@@ -72,6 +73,7 @@ def cases(servers):
 
 
 ETCD_OPS = {"set": "set", "get": "get", "create+delete": "create"}
+SOCKETS_OPS = ("set", "get", "exists", "watch", "pwatch", "connect")
 FEWER = ((1, 1), (100, 1), (30, 64), (1000, 1), (30, 1))  # the shapes of --quick
 
 
@@ -141,7 +143,7 @@ class System:
         return ",".join(f"127.0.0.1:{s.client}" for s in ordered)
 
     def can(self, op):
-        return self.kind != "etcd" or op in ETCD_OPS
+        return op in {"etcd": ETCD_OPS, "sockets": SOCKETS_OPS}.get(self.kind, [op])
 
     def run(self, op, shape, size, *how_long):
         """A figure for each line that the load generator prints: {operation: its JSON}."""
@@ -265,10 +267,11 @@ class Bench:
         if not list(self.plan(servers)):
             return
         top = tempfile.mkdtemp(prefix="bench-tree-", dir=o.dir)
-        systems = [System(kind, top, servers, o.muster) for kind in o.systems]
+        systems = [System(kind, top, 1 if kind == "sockets" else servers, o.muster)
+                   for kind in o.systems]
         try:
             for s in systems:
-                say(f"starting {servers} of {s.kind}")
+                say(f"starting {len(s.ensemble.servers)} of {s.kind}")
                 s.ensemble.start()
             if not o.check:
                 self.warm_up(systems)
@@ -304,18 +307,20 @@ def machine(options, load_before, other):
             "memory_gb": round(memory_kb / 1e6, 1), "kernel": platform.release(),
             "file_system": disk, "load_before": round(load_before, 2), "other_processors": other,
             "date": time.strftime("%Y-%m-%d"), "rounds": options.rounds,
-            "seconds": options.seconds, "versions": {k: version(k) for k in options.systems}}
+            "seconds": options.seconds,
+            "versions": {k: version(k) for k in options.systems if k != "sockets"}}
 
 
 def check(options):
     """A line for each kind of load: "ok ..." or "FAILED ..."."""
-    options.systems, options.rounds = ["muster"], 1
+    options.systems, options.rounds = ["muster", "sockets"], 1
     bench = Bench(options)
     bench.expect((3, 1))
     for servers in (3, 1):
         bench.measure(servers)
-    for (servers, op, sessions, window, size, _), runs in bench.found.items():
-        print(f"ok bench: {words(op, (sessions, window), size, servers)}: {runs[0]['requests']}")
+    for (servers, op, sessions, window, size, kind), runs in bench.found.items():
+        print(f"ok bench: {kind}: {words(op, (sessions, window), size, servers)}: "
+              f"{runs[0]['requests']}")
     for text in bench.failed:
         print("FAILED bench: " + text.replace("\n", " "))
     sys.exit(1 if bench.failed else 0)

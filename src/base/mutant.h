@@ -83,6 +83,11 @@
     M(store_no_truncate, "entries that a new leader replaced stay in the log")              \
     M(store_tail_believed, "what a killed process wrote counts as synced")                  \
     M(store_dir_not_synced, "a new file's name is not synced")                              \
+    M(store_header_late, "a log segment has its name before its header is on the disk")     \
+    M(store_spare_early, "a segment is written over before its old name is surely gone")    \
+    M(store_life_ignored, "what an earlier life of a segment left counts as its records")   \
+    M(store_rest_kept, "what a torn write has left stays behind the log's end")             \
+    M(store_end_unmarked, "no zeros follow what is written over an earlier life's records") \
     M(store_snapshot_not_synced, "a snapshot gets its name before its bytes are synced")    \
     M(disk_reserve_kept, "the reserve is not given up on a full disk")                      \
     M(disk_pin_holds, "a snapshot for another server stays though the disk is full")        \
@@ -94,6 +99,7 @@
     M(disk_lagging_serves, "a server whose disk has fallen behind keeps its clients")       \
     M(backup_checksum_ignored, "a record of a backup with a wrong checksum is taken")       \
     M(scan_cut_ignored, "what a new leader has replaced in the log gets into a backup")     \
+    M(scan_reuse_unnoticed, "a segment that is used again while it is read counts as damaged") \
     M(epoch_ignored, "servers of different epochs speak with each other")                   \
     M(epoch_no_jump, "a recovered server's zxids go on where its log ended")                \
     M(epoch_tail_dropped, "a recovered server's last entries are not taken over")           \
