@@ -129,6 +129,10 @@ def own_s(systems):
 
 # ---- one run ----
 
+def can(kind, op):
+    return op in {"etcd": ETCD_OPS, "sockets": SOCKETS_OPS}.get(kind, [op])
+
+
 class System:
     def __init__(self, kind, top, servers, program):
         settings = ETCD_WORDS if kind == "etcd" else (BACKLOG,)
@@ -141,9 +145,6 @@ class System:
         leader = self.ensemble.leader()
         ordered = sorted(self.ensemble.servers, key=lambda s: s is leader)
         return ",".join(f"127.0.0.1:{s.client}" for s in ordered)
-
-    def can(self, op):
-        return op in {"etcd": ETCD_OPS, "sockets": SOCKETS_OPS}.get(self.kind, [op])
 
     def run(self, op, shape, size, *how_long):
         """A figure for each line that the load generator prints: {operation: its JSON}."""
@@ -229,15 +230,14 @@ class Bench:
     def expect(self, all_servers):
         for servers in all_servers:
             self.runs += self.options.rounds * sum(
-                kind != "etcd" or op in ETCD_OPS
-                for op, _, _ in self.plan(servers) for kind in self.options.systems)
+                can(kind, op) for op, _, _ in self.plan(servers) for kind in self.options.systems)
 
     def warm_up(self, systems):
         """Java compiles what is run often; nothing of this is counted."""
         for s in systems:
             say(f"warming up {s.kind}")
             for op in ("set", "create+delete", "get"):
-                if s.can(op):
+                if can(s.kind, op):
                     self.try_run(s, op, (30, 64), 100, f"seconds={self.options.warm_up}")
 
     def in_turns(self, servers, systems):
@@ -248,7 +248,7 @@ class Bench:
                 shown = []
                 turn = (n + i) % len(systems)
                 for s in systems[turn:] + systems[:turn]:
-                    if not s.can(op):
+                    if not can(s.kind, op):
                         continue
                     if o.check:
                         how_long = (f"requests={CHECKED[shape[0] * shape[1] > 10]}",)
