@@ -616,7 +616,7 @@ int store_open(struct store **out, struct disk *disk, const struct store_options
     s->disk = disk;
     s->options = *options;
     if (s->options.segment_bytes == 0)
-        s->options.segment_bytes = 64u << 20;
+        s->options.segment_bytes = 16u << 20;
     if (s->options.segment_bytes > SEGMENT_BYTES_MAX / 2)
         s->options.segment_bytes = SEGMENT_BYTES_MAX / 2;
     if (s->options.snapshots_kept == 0)

@@ -10,9 +10,9 @@
 #include "store/store.h"
 
 #define SEGMENT_STEP (1u << 20) /* room is made in pieces of this size */
-/* Segments that are kept for what comes. A snapshot lets one or two go: it is taken at the
- * latest when the entries since the last one fill as much (MEMBER_SNAPSHOT_BYTES). */
-#define SPARES_MAX 2u
+/* Segments that are kept for what comes: as many as snapshots let go at once. The server takes
+ * one at the latest when the entries since the last fill 64 MiB (MEMBER_SNAPSHOT_BYTES). */
+#define SPARES_MAX 4u
 
 struct segment {
     uint64_t seq;

@@ -38,7 +38,7 @@
 struct store;
 
 struct store_options {
-    uint64_t segment_bytes;  /* a new segment begins above this; default 64 MiB */
+    uint64_t segment_bytes;  /* a new segment begins above this; default 16 MiB */
     unsigned snapshots_kept; /* default 2; while the disk is nearly full: 1 */
     uint64_t reserve_bytes;  /* at most a sixteenth of the disk; 0: none */
     /* Drawn at random by the shell, known to no client: records are checksummed with it, so

@@ -15,6 +15,25 @@ static struct raft_msg chunk_answer(const struct lone *s, uint64_t have)
                              .have = have};
 }
 
+/* 3 says that it has nothing. */
+static void needs_a_snapshot(struct lone *s)
+{
+    assert_int_equal(
+        lone_give(s, 3, (struct raft_msg){.type = RAFT_MSG_APPEND_ANSWER, .term = 1, .yes = 1}),
+        0);
+    (void)lone_silence(s);
+    lone_pass(s, 60);
+    while (lone_take(s) && s->to != 3)
+        ;
+    assert_int_equal(
+        lone_give(
+            s, 3,
+            (struct raft_msg){.type = RAFT_MSG_APPEND_ANSWER, .term = 1, .index = s->m.index}),
+        0);
+    (void)lone_silence(s);
+    assert_true(raft_snapshot_wanted(s->r));
+}
+
 /* A leader whose log begins behind 1000 and that has found 3 to have nothing. */
 static struct lone sender(void)
 {
@@ -30,21 +49,7 @@ static struct lone sender(void)
     raft_compact(s.r, 1000, 10);
     assert_int_equal(raft_first_index(s.r), 991);
     assert_false(raft_snapshot_wanted(s.r));
-    assert_int_equal(
-        lone_give(&s, 3,
-                  (struct raft_msg){.type = RAFT_MSG_APPEND_ANSWER, .term = 1, .yes = 1}),
-        0);
-    (void)lone_silence(&s);
-    lone_pass(&s, 60);
-    while (lone_take(&s) && s.to != 3)
-        ;
-    assert_int_equal(
-        lone_give(
-            &s, 3,
-            (struct raft_msg){.type = RAFT_MSG_APPEND_ANSWER, .term = 1, .index = s.m.index}),
-        0);
-    (void)lone_silence(&s);
-    assert_true(raft_snapshot_wanted(s.r));
+    needs_a_snapshot(&s);
     return s;
 }
 
@@ -172,7 +177,7 @@ static void write_chunk(struct lone *s)
         raft_job_done(s->r, s->now_ms, shelf_job(&shelf, &job));
 }
 
-static int give_chunk(struct lone *s, struct raft_msg m, size_t len)
+static int hand_chunk(struct lone *s, struct raft_msg m, size_t len)
 {
     static uint8_t bytes[RAFT_SNAPSHOT_CHUNK];
     struct raft_members members = lone_members(3);
@@ -186,6 +191,13 @@ static int give_chunk(struct lone *s, struct raft_msg m, size_t len)
     m.members_len = m.offset == 0 ? b.len : 0;
     int err = lone_give(s, 2, m);
     buf_free(&b);
+    return err;
+}
+
+static int give_chunk(struct lone *s, struct raft_msg m, size_t len)
+{
+    int err = hand_chunk(s, m, len);
+
     write_chunk(s);
     return err;
 }
@@ -301,6 +313,131 @@ static void a_snapshot_that_is_too_big_is_refused(void **state)
     lone_free(&s);
 }
 
+/* A follower that knows of three and has nothing. */
+static struct lone receiver(void)
+{
+    struct lone s = lone_make(3);
+
+    raft_start(s.r, s.now_ms);
+    return s;
+}
+
+static void a_piece_is_answered_when_it_is_on_disk(void **state)
+{
+    struct lone s = receiver();
+    struct raft_job job;
+
+    (void)state;
+    assert_int_equal(hand_chunk(&s, chunk(0, SIZE), RAFT_SNAPSHOT_CHUNK), 0);
+    assert_int_equal(lone_silence(&s), 0);
+    assert_true(raft_job_take(s.r, &job));
+    /* Again, and the next one: the disk has not got the first yet. */
+    assert_int_equal(hand_chunk(&s, chunk(0, SIZE), RAFT_SNAPSHOT_CHUNK), 0);
+    assert_int_equal(hand_chunk(&s, chunk(RAFT_SNAPSHOT_CHUNK, SIZE), RAFT_SNAPSHOT_CHUNK), 0);
+    assert_int_equal(lone_silence(&s), 0);
+    assert_int_equal(shelf_job(&shelf, &job), 0);
+    raft_job_done(s.r, s.now_ms, 0);
+    lone_expect(&s, RAFT_MSG_CHUNK_ANSWER, 2);
+    assert_int_equal(s.m.have, RAFT_SNAPSHOT_CHUNK);
+    assert_int_equal(lone_silence(&s), 0);
+    shelf_free(&shelf);
+    lone_free(&s);
+}
+
+/* The store has thrown away what there was of it: so have we. */
+static void a_piece_that_the_disk_does_not_take_does_not_count(void **state)
+{
+    struct lone s = receiver();
+    struct raft_job job;
+
+    (void)state;
+    assert_int_equal(give_chunk(&s, chunk(0, SIZE), RAFT_SNAPSHOT_CHUNK), 0);
+    (void)lone_silence(&s);
+    assert_int_equal(hand_chunk(&s, chunk(RAFT_SNAPSHOT_CHUNK, SIZE), RAFT_SNAPSHOT_CHUNK), 0);
+    assert_true(raft_job_take(s.r, &job));
+    raft_job_done(s.r, s.now_ms, ERR_SYSTEM);
+    assert_int_equal(lone_silence(&s), 0);
+    assert_int_equal(give_chunk(&s, chunk(RAFT_SNAPSHOT_CHUNK, SIZE), RAFT_SNAPSHOT_CHUNK), 0);
+    lone_expect(&s, RAFT_MSG_CHUNK_ANSWER, 2);
+    assert_int_equal(s.m.have, 0);
+    shelf_free(&shelf);
+    lone_free(&s);
+}
+
+/* Another entry, another history of the same entry, another length; and what an earlier leader
+ * began: its bytes need not be those of the next one's. */
+static void pieces_of_two_snapshots_are_not_put_together(void **state)
+{
+    const struct raft_msg of = chunk(RAFT_SNAPSHOT_CHUNK, SIZE);
+    struct raft_msg others[] = {of, of, of, of};
+    struct raft_job job;
+
+    (void)state;
+    others[0].index = 51;
+    others[1].index_term = 2;
+    others[2].size = SIZE + 1;
+    others[3].term = 5;
+    for (size_t i = 0; i < sizeof others / sizeof *others; i++) {
+        struct lone s = receiver();
+        assert_int_equal(give_chunk(&s, chunk(0, SIZE), RAFT_SNAPSHOT_CHUNK), 0);
+        (void)lone_silence(&s);
+        assert_int_equal(hand_chunk(&s, others[i], RAFT_SNAPSHOT_CHUNK), 0);
+        assert_false(raft_job_take(s.r, &job));
+        lone_expect(&s, RAFT_MSG_CHUNK_ANSWER, 2);
+        assert_int_equal(s.m.index, others[i].index);
+        assert_int_equal(s.m.have, 0);
+        shelf_free(&shelf);
+        lone_free(&s);
+    }
+}
+
+static void give_snapshot_on_disk(struct lone *s)
+{
+    raft_snapshot_give(s->r, s->now_ms,
+                       raft_blob_new_take(raft_applied(s->r), raft_applied_term(s->r),
+                                          raft_members_applied(s->r), NULL, SIZE));
+}
+
+/* Who was sent the older one has been away, and the disk was slow. */
+static void a_piece_of_an_older_snapshot_is_not_sent_for_a_newer_one(void **state)
+{
+    struct lone s = sender();
+    struct raft_job job;
+
+    (void)state;
+    give_snapshot_on_disk(&s);
+    raft_flush(s.r, s.now_ms);
+    assert_true(raft_job_take(s.r, &job));
+    assert_int_equal(job.index, 1001);
+    for (int i = 0; i < 8; i++) {
+        lone_pass(&s, 60);
+        assert_int_equal(lone_ack(&s, 2, raft_last_index(s.r), 0), 0);
+        (void)lone_silence(&s);
+    }
+    assert_int_equal(raft_snapshot_sent(s.r), 0); /* given up */
+    for (int i = 0; i < 1000; i++)
+        (void)lone_propose(&s);
+    lone_agree(&s);
+    while (raft_apply_take(s.r) != NULL)
+        ;
+    raft_compact(s.r, 2000, 10);
+    needs_a_snapshot(&s);
+    give_snapshot_on_disk(&s);
+    raft_flush(s.r, s.now_ms);
+    (void)lone_silence(&s);
+    raft_job_done(s.r, s.now_ms, 0); /* that of the older one */
+    raft_flush(s.r, s.now_ms);
+    while (lone_take(&s))
+        assert_int_not_equal(s.m.type, RAFT_MSG_CHUNK);
+    assert_true(raft_job_take(s.r, &job));
+    assert_int_equal(job.index, 2001);
+    raft_job_done(s.r, s.now_ms, 0);
+    raft_flush(s.r, s.now_ms);
+    lone_expect(&s, RAFT_MSG_CHUNK, 3);
+    assert_int_equal(s.m.index, 2001);
+    lone_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +449,10 @@ int main(void)
         LONE_TEST(what_was_cut_is_dropped_before_a_snapshot),
         LONE_TEST(a_snapshot_of_what_is_there_is_not_taken),
         LONE_TEST(a_snapshot_that_is_too_big_is_refused),
+        LONE_TEST(a_piece_is_answered_when_it_is_on_disk),
+        LONE_TEST(a_piece_that_the_disk_does_not_take_does_not_count),
+        LONE_TEST(pieces_of_two_snapshots_are_not_put_together),
+        LONE_TEST(a_piece_of_an_older_snapshot_is_not_sent_for_a_newer_one),
     };
 
     lone_used();

@@ -171,8 +171,8 @@ static void files_are_used_again(void **state)
         for (unsigned k = 0; k < 30 && w.next + BATCH < MODEL_ENTRIES_MAX; k++)
             assert_int_equal(save(&w, BATCH), 0);
         store_facts(w.store, &f);
-        assert_true(f.spare_bytes <= 2 * (SEGMENT + (1u << 20)));
-        assert_true(count(w.disk, SPARE_PREFIX) <= 2);
+        assert_true(f.spare_bytes <= 4 * SEGMENT);
+        assert_true(count(w.disk, SPARE_PREFIX) <= 4);
     }
     store_close(w.store);
     assert_true(sim_disk_get(w.disk, last_segment(w.disk), &data, &len));
