@@ -75,6 +75,10 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.tree_bytes_max = TREE_BYTES_MAX;
     if (m->options.watches_max == 0)
         m->options.watches_max = MEMBER_WATCHES_MAX;
+    if (m->options.all_watches_max == 0)
+        m->options.all_watches_max = MEMBER_ALL_WATCHES_MAX;
+    if (m->options.all_requests_max == 0)
+        m->options.all_requests_max = MEMBER_ALL_REQUESTS_MAX;
     if (m->options.snapshot_piece == 0)
         m->options.snapshot_piece = MEMBER_SNAPSHOT_PIECE;
     if (m->options.load_piece == 0)

@@ -518,9 +518,9 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
         doom(m, c);
         return;
     }
-    if (m->requests_bytes >= MEMBER_ALL_REQUESTS_MAX) {
+    if (m->requests_bytes >= m->options.all_requests_max) {
         m->facts.refused_total++;
-        limit_hit(m, MEMBER_LIMIT_ALL_REQUESTS, MEMBER_ALL_REQUESTS_MAX, m->requests_bytes);
+        limit_hit(m, MEMBER_LIMIT_ALL_REQUESTS, m->options.all_requests_max, m->requests_bytes);
         doom(m, c);
         return;
     }
@@ -744,7 +744,7 @@ bool member_client_is_busy(const struct member *m, uint64_t conn)
             c->requests_bytes >= MEMBER_REQUEST_BYTES_MAX ||
             c->out.len >= MEMBER_REPLY_BYTES_MAX ||
             (c->counted_n > 0 && m->facts.outstanding > m->options.outstanding_max) ||
-            (c->requests_n > 0 && m->requests_bytes >= MEMBER_ALL_REQUESTS_MAX));
+            (c->requests_n > 0 && m->requests_bytes >= m->options.all_requests_max));
 }
 
 /* ---- the end ---- */
