@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Servers side by side, on loopback: muster, Debian's ZooKeeper and etcd, one or three of each.
+"""Servers side by side, on loopback: muster, Debian's ZooKeeper and etcd, one or three of each,
+and "sockets", one process that answers out of nothing (bench/sockets.c).
 
 All have their defaults. muster and ZooKeeper read the same zoo.cfg (Debian's: tickTime=2000,
 initLimit=10, syncLimit=5); ZooKeeper's Java machine has no options, as Debian starts it
@@ -21,6 +22,7 @@ sys.path.insert(0, os.path.join(TOP, "tests", "lib"))
 from ports import free_ports  # noqa: E402
 
 MUSTER = os.environ.get("MUSTER", os.path.join(TOP, "build", "muster"))
+SOCKETS = os.path.join(TOP, "build", "tool_sockets")
 JARS = ("zookeeper", "zookeeper-jute", "slf4j-api", "slf4j-simple", "netty-*", "metrics-core",
         "snappy-java", "commons-*", "audience-annotations*")
 START_S = 300
@@ -30,7 +32,7 @@ TICK = os.sysconf("SC_CLK_TCK")
 def is_there(kind):
     if kind == "zookeeper":
         return bool(glob.glob("/usr/share/java/zookeeper.jar")) and bool(shutil.which("java"))
-    return kind == "muster" or shutil.which(kind) is not None
+    return kind in ("muster", "sockets") or shutil.which(kind) is not None
 
 
 def version(kind):
@@ -74,6 +76,8 @@ class Server:
                     "--initial-cluster",
                     ",".join(f"s{s.number}=http://127.0.0.1:{s.quorum}" for s in self.all),
                     "--logger", "zap", "--log-level", "error", *self.settings]
+        if self.kind == "sockets":
+            return [SOCKETS, str(self.client)]
         if self.kind == "muster":
             return [self.program, "server", self.file()]
         return ["java", *self.java, "-cp",
@@ -96,7 +100,7 @@ class Server:
             f.write("".join(line + "\n" for line in lines))
 
     def start(self):
-        if self.kind != "etcd":
+        if self.kind in ("muster", "zookeeper"):
             self.write_file()
             os.makedirs(self.dir, exist_ok=True)
             with open(os.path.join(self.dir, "myid"), "w", encoding="ascii") as f:
@@ -116,7 +120,16 @@ class Server:
             raise SystemExit(f"bench: {self.kind} has ended: {self.tail()}")
         if self.kind == "etcd":
             return b'"health":"true"' in self.http("/health")
+        if self.kind == "sockets":
+            return self.accepts()
         return "Mode: " in self.word("srvr")
+
+    def accepts(self):
+        try:
+            socket.create_connection(("127.0.0.1", self.client), timeout=5).close()
+            return True
+        except OSError:
+            return False
 
     def mode(self):
         """leader, follower, standalone; None: it does not serve."""
@@ -129,6 +142,8 @@ class Server:
             if leader == "0":
                 return None
             return "leader" if leader == status["header"]["member_id"] else "follower"
+        if self.kind == "sockets":
+            return "standalone"
         found = [x for x in self.word("srvr").splitlines() if x.startswith("Mode: ")]
         return found[0][6:] if found else None
 

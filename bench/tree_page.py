@@ -7,7 +7,7 @@ TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 PAGE = os.path.join(TOP, "docs", "performance.md")
 ENGINE = os.path.join(TOP, "docs", "measured", "engine.json")
 BEGIN, END = "<!-- tree: begin -->\n", "<!-- tree: end -->\n"
-NAMES = {"muster": "muster", "zookeeper": "ZooKeeper", "etcd": "etcd"}
+NAMES = {"muster": "muster", "zookeeper": "ZooKeeper", "etcd": "etcd", "sockets": "sockets alone"}
 OPS = ("set", "get", "create", "delete", "exists", "eseq", "eseq-delete", "mix90", "mix50",
        "multi", "watch", "pwatch", "connect", "lock")
 
@@ -43,7 +43,7 @@ class Figures:
 
 
 def number(v):
-    return f"{v:,.0f}" if v >= 100 else f"{v:.1f}" if v >= 1 else f"{v:.2f}"
+    return "-" if v is None else f"{v:,.0f}" if v >= 100 else f"{v:.1f}" if v >= 1 else f"{v:.2f}"
 
 
 def better(figure, mine, theirs):
@@ -62,19 +62,21 @@ def target_rows(figures):
                 theirs = figures.of(3, op, shape, 100, "zookeeper")
                 if mine and theirs:
                     times = better(figure, mine[figure], theirs[figure])
-                    yield op, shape, figure, mine[figure], theirs[figure], times, factor
+                    limit = figures.of(3, op, shape, 100, "sockets")
+                    yield (op, shape, figure, mine[figure], theirs[figure], times, factor,
+                           number(limit[figure]) if limit else "")
 
 
 def targets(figures):
-    lines = ["| three servers, 100 bytes | figure | muster | ZooKeeper | better by | at least | |",
-             "|---|---|---|---|---|---|---|"]
+    lines = ["| three servers, 100 bytes | figure | muster | ZooKeeper | better by | at least | "
+             "| sockets alone |", "|---|---|---|---|---|---|---|---|"]
     reached = 0
-    for op, shape, figure, mine, theirs, times, factor in target_rows(figures):
+    for op, shape, figure, mine, theirs, times, factor, limit in target_rows(figures):
         is_reached = times >= factor
         reached += is_reached
         lines.append(f"| {op} {shape[0]} x {shape[1]} | {FIGURES[figure]} | {number(mine)} | "
                      f"{number(theirs)} | {times:.1f} | {factor} | "
-                     f"{'reached' if is_reached else '**not reached**'} |")
+                     f"{'reached' if is_reached else '**not reached**'} | {limit} |")
     if len(lines) == 2:
         return []
     return lines + ["", f"{reached} of {len(lines) - 2} reached.", ""]
@@ -100,32 +102,35 @@ def table(figures, servers):
     return lines + [""] if len(lines) > 2 else []
 
 
-def method(results):
-    m = results["machine"]
+def method(m):
+    """How one half of it was measured: with three servers, or with one."""
     return [f"{m['date']}: {m['processors']} processors ({m['model']}), {m['memory_gb']} GB, "
             f"Linux {m['kernel']}, {m['file_system']}; "
-            f"{', '.join(m['versions'].values())}. Medians of {results['rounds']} rounds, "
-            f"{results['seconds']:g} s each; the load of the machine before it began: "
+            f"{', '.join(m['versions'].values())}. Medians of {m['rounds']} rounds, "
+            f"{m['seconds']:g} s each; the load of the machine before it began: "
             f"{m['load_before']}; what ran beside it used on average "
-            f"{', '.join(f'{x:g}' for x in m['others_processors'])} processors.", ""]
+            f"{m['other_processors']:g} processors.", ""]
 
 
 def tables(results):
     figures = Figures(results)
-    lines = method(results) + targets(figures)
+    lines = []
     for servers, title in ((3, "Three servers"), (1, "One server")):
         rows = table(figures, servers)
         if rows:
-            lines += [f"### {title}", ""] + rows
+            lines += [f"### {title}", ""] + method(results["runs"][str(servers)]) + \
+                (targets(figures) if servers == 3 else []) + rows
     return lines
 
 
 # ---- the picture ----
 
 WIDTH, LEFT, RIGHT, BAR, GAP, GROUP_GAP = 860, 90, 240, 13, 3, 12
-PANELS = (("set", "writes: set, 100 bytes"), ("create", "writes: create, 100 bytes"),
-          ("get", "reads: get, 100 bytes"))
-SHOWN = ((1, 1), (10, 1), (100, 1), (30, 64))
+SHAPES = ((1, 1), (10, 1), (100, 1), (30, 64))
+PANELS = (("set", "writes: set, 100 bytes", SHAPES), ("create", "writes: create, 100 bytes", SHAPES),
+          ("get", "reads: get, 100 bytes", SHAPES),
+          ("watch", "events: a watch that is set again after each", ((1000, 1),)),
+          ("pwatch", "events: a persistent watch", ((1000, 1),)))
 # In flight at the bare log that stands beside so many sessions x in flight.
 LIMITS = {(1, 1): 1, (10, 1): 16, (100, 1): 256, (30, 64): 2048}
 STYLE = """
@@ -152,11 +157,12 @@ def limits():
 
 
 def bars_of(figures, op, shape, bare):
+    is_write = op in ("set", "create")
     for system, name in NAMES.items():
         r = figures.of(3, op, shape, 100, system)
         if r:
-            yield system, name, r["rate"], f"p99 {number(r['p99_us'] / 1000)} ms"
-    if op != "get" and LIMITS[shape] in bare:
+            yield "limit" if system == "sockets" else system, name, r["rate"], f"p99 {number(r['p99_us'] / 1000)} ms"
+    if is_write and LIMITS[shape] in bare:
         yield "limit", "bare log", bare[LIMITS[shape]], f"{LIMITS[shape]:,} in flight"
 
 
@@ -177,12 +183,12 @@ def group(out, y, label, bars):
 
 def picture(results):
     figures, bare, out, y = Figures(results), limits(), [], 58
-    for op, title in PANELS:
+    for op, title, shapes in PANELS:
         out.append(f'<text class="title" x="12" y="{y}">{title}</text>')
         y += 12
-        for shape in SHOWN:
+        for shape in shapes:
             bars = list(bars_of(figures, op, shape, bare))
-            if any(kind in NAMES for kind, *_ in bars):
+            if any(kind != "limit" for kind, *_ in bars):
                 y = group(out, y, f"{shape[0]} x {shape[1]}", bars)
         y += 16
     head = ('<text class="title" x="12" y="24">Operations a second, three servers on one '
@@ -194,8 +200,20 @@ def picture(results):
 
 # ---- files ----
 
+def merged(path, results):
+    """With the other half of what was kept before, if only one was measured now."""
+    if not os.path.exists(path):
+        return results
+    with open(path, encoding="utf-8") as f:
+        kept = json.load(f)
+    return {"runs": {**kept["runs"], **results["runs"]},
+            "rows": [r for r in kept["rows"] if str(r["servers"]) not in results["runs"]]
+            + results["rows"]}
+
+
 def write(path, results):
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    results = merged(path, results)
     with open(path, "w", encoding="utf-8") as f:
         json.dump(results, f, indent=1)
         f.write("\n")

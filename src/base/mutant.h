@@ -25,6 +25,9 @@
     M(raft_read_by_clock, "a leader answers a read because of when it last heard a quorum") \
     M(raft_chunk_any_place, "a piece of a snapshot is appended wherever it belongs")        \
     M(raft_chunk_of_another, "pieces of two snapshots are put together")                    \
+    M(raft_chunk_early, "a piece of a snapshot is answered before it is on disk")           \
+    M(raft_chunk_failed_counts, "a piece that the disk did not take counts as written")     \
+    M(raft_chunk_stale_read, "a piece that was read for an older snapshot is sent for a newer one") \
     M(raft_config_kept, "a configuration that was cut from the log goes on")                \
     M(raft_learner_counts, "a learner counts for what is committed")                        \
     M(raft_old_life_votes, "the disk of a server's earlier life votes when it comes back")  \

@@ -391,6 +391,10 @@ void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms)
         m->due_ms = now_ms;
         distribution_add(&m->stats.pause, late_ms);
         session_grace(m, late_ms);
+        /* Nor was there nobody who leads: what was said meanwhile is yet to be read. With all
+         * clients sent away at once, on all servers of a machine that had stood still, 100,000
+         * came back at the same time. */
+        m->serving_ms += late_ms;
     }
     if (now_ms >= raft_deadline(m->raft) && m->condemned.len == 0)
         raft_tick(m->raft, now_ms);

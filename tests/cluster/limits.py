@@ -272,7 +272,8 @@ def too_many_sessions():
 def settings_that_cannot_be():
     for pairs, said in ((("enforce.auth.enabled=true",), "enforce.auth.schemes"),
                         (("enforce.auth.enabled=true", "enforce.auth.schemes=sasl"), "sasl"),
-                        (("minSessionTimeout=9000", "maxSessionTimeout=100"), "minSessionTimeout")):
+                        (("minSessionTimeout=9000", "maxSessionTimeout=100"), "minSessionTimeout"),
+                        (("DigestAuthenticationProvider.digestAlg=SHA2",), "no hash SHA2")):
         servers = Muster(1, {})
         r = subprocess.run([SET_SERVER, os.path.join(servers.dir, "x"), "1", "127.0.0.11", str(PORT),
                             *pairs], capture_output=True, text=True, timeout=20, check=False)

@@ -278,7 +278,7 @@ static void requests_wait_for_those_in_work(void **state)
     struct member_facts f;
     (void)state;
     lone_start_with(&l, 142, &(struct member_options){.throttle_max = 3}, 1);
-    (void)opened(&l, 1), (void)opened(&l, 2);
+    (void)opened(&l, 1), (void)opened(&l, 2), (void)opened(&l, 3);
     for (int i = 0; i < 3; i++)
         give(&l, 1, i + 1, WIRE_OP_SET_DATA, "/");
     assert_int_equal(limited(&l, MEMBER_LIMIT_THROTTLE), 0);
@@ -288,6 +288,12 @@ static void requests_wait_for_those_in_work(void **state)
     give(&l, 2, 2, WIRE_OP_EXISTS, "/no");
     assert_int_equal(limited(&l, MEMBER_LIMIT_THROTTLE), 1);
     assert_true(is_silent(&l, 1) && is_silent(&l, 2));
+    /* What a client proves first of all does not wait. */
+    give(&l, 3, -4, WIRE_OP_AUTH, NULL);
+    give(&l, 3, 1, WIRE_OP_EXISTS, "/");
+    member_flush(l.member); /* nothing is saved */
+    assert_int_equal(replied(&l, 3).xid, -4);
+    assert_true(is_silent(&l, 1) && is_silent(&l, 2) && is_silent(&l, 3));
     lone_run(&l, 10);
     for (int i = 0; i < 4; i++)
         assert_int_equal(replied(&l, 1).xid, i + 1);
