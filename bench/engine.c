@@ -369,6 +369,10 @@ bool member_save_take(struct member *me, struct raft_save *out)
 
 void member_saved(struct member *me) { raft_saved(me->raft, clock_now_ms()); }
 
+bool member_save_is_awaited(const struct member *me) { return raft_save_is_awaited(me->raft); }
+
+void member_told(struct member *me) { raft_told(me->raft); }
+
 bool member_job_take(struct member *me, struct raft_job *out)
 {
     (void)me, (void)out;
@@ -386,6 +390,11 @@ uint64_t member_sent_snapshot(const struct member *me)
 void member_room(struct member *me, const struct member_room *room) { (void)me, (void)room; }
 
 static void woken(void *ctx) { (void)ctx; }
+
+static bool lend(void *ctx, uint64_t to)
+{
+    return transport_lend(((struct member *)ctx)->transport, to);
+}
 
 static void failed(void *ctx, int err)
 {
@@ -436,6 +445,7 @@ static void turn(uv_prepare_t *prepare)
     const struct raft_entry *e;
     uint64_t now = now_us(), now_ms = clock_now_ms(), to;
 
+    writer_look(me->writer);
     if (now_ms >= raft_deadline(me->raft))
         raft_tick(me->raft, now_ms);
     for (unsigned again = 2; again > 0; again--) {
@@ -481,7 +491,8 @@ static void muster_server(unsigned id)
                                   .listen_address = "127.0.0.1",
                                   .port = (uint16_t)(port + id - 1),
                                   .ctx = me,
-                                  .received = received};
+                                  .received = received,
+                                  .door = door_new()};
     struct buf why = {0};
     struct disk *disk;
     struct store *store;
@@ -506,7 +517,14 @@ static void muster_server(unsigned id)
         exit(1);
     }
     transport_set_peers(me->transport, &all);
-    me->writer = writer_new(&me->loop, store, me, woken, failed, NULL);
+    me->writer = writer_new(&(struct writer_options){.loop = &me->loop,
+                                                     .store = store,
+                                                     .member = me,
+                                                     .ctx = me,
+                                                     .woken = woken,
+                                                     .failed = failed,
+                                                     .lend = lend,
+                                                     .door = t.door});
     CHECK(uv_prepare_init(&me->loop, &me->prepare) == 0 &&
           uv_timer_init(&me->loop, &me->timer) == 0);
     me->prepare.data = me;
