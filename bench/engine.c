@@ -371,6 +371,10 @@ bool member_save_take(struct member *me, struct raft_save *out)
 
 void member_saved(struct member *me) { raft_saved(me->raft, clock_now_ms()); }
 
+bool member_save_is_awaited(const struct member *me) { return raft_save_is_awaited(me->raft); }
+
+void member_told(struct member *me) { raft_told(me->raft); }
+
 bool member_job_take(struct member *me, struct raft_job *out)
 {
     if (me->snapshot.size == 0)
@@ -403,6 +407,11 @@ uint64_t member_sent_snapshot(const struct member *me)
 void member_room(struct member *me, const struct member_room *room) { (void)me, (void)room; }
 
 static void woken(void *ctx) { (void)ctx; }
+
+static bool lend(void *ctx, uint64_t to)
+{
+    return transport_lend(((struct member *)ctx)->transport, to);
+}
 
 static void received(void *ctx, uint64_t from, enum transport_channel channel,
                      const uint8_t *data, size_t len)
@@ -462,6 +471,7 @@ static void turn(uv_prepare_t *prepare)
     const struct raft_entry *e;
     uint64_t now = now_us(), now_ms = clock_now_ms(), to;
 
+    writer_look(me->writer);
     if (now_ms >= raft_deadline(me->raft))
         raft_tick(me->raft, now_ms);
     for (unsigned again = 2; again > 0; again--) {
@@ -507,7 +517,8 @@ static void muster_server(unsigned id)
                                   .listen_address = "127.0.0.1",
                                   .port = (uint16_t)(port + id - 1),
                                   .ctx = me,
-                                  .received = received};
+                                  .received = received,
+                                  .door = door_new()};
     struct buf why = {0};
     struct disk *disk;
     struct store *store;
@@ -533,7 +544,14 @@ static void muster_server(unsigned id)
         exit(1);
     }
     transport_set_peers(me->transport, &all);
-    me->writer = writer_new(&me->loop, store, me, woken, failed, NULL);
+    me->writer = writer_new(&(struct writer_options){.loop = &me->loop,
+                                                     .store = store,
+                                                     .member = me,
+                                                     .ctx = me,
+                                                     .woken = woken,
+                                                     .failed = failed,
+                                                     .lend = lend,
+                                                     .door = t.door});
     CHECK(uv_prepare_init(&me->loop, &me->prepare) == 0 &&
           uv_timer_init(&me->loop, &me->timer) == 0);
     me->prepare.data = me;

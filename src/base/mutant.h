@@ -14,6 +14,10 @@
     M(raft_vote_not_saved, "a vote is answered before it is on disk")                       \
     M(raft_vote_twice, "two votes are given in one term")                                   \
     M(raft_ack_before_sync, "a follower acknowledges entries before they are on disk")      \
+    M(raft_told_too_much, "the answer given with a save tells of entries behind it")         \
+    M(writer_told_early, "a save's answer goes out before it is synced")                     \
+    M(writer_wait_unseen, "who begins to wait for a save that runs is not woken at its end") \
+    M(transport_rest_behind, "the rest of another thread's message goes behind others")      \
     M(raft_leader_self_ack, "a leader counts itself before its entries are on disk")        \
     M(raft_no_log_check, "a vote is given to a server whose log is behind")                 \
     M(raft_no_truncate_rollback, "what was saved counts on after it was cut from the log")  \

@@ -32,10 +32,23 @@ void raft_truncate(struct raft *r, uint64_t from)
 
 /* ---- answers ---- */
 
+static struct raft_msg yes(const struct raft *r, uint64_t saved)
+{
+    return (struct raft_msg){.type = RAFT_MSG_APPEND_ANSWER,
+                             .from = r->opt.id,
+                             .term = r->term,
+                             .yes = 1,
+                             .match = saved < r->matched ? saved : r->matched,
+                             .hint = r->matched,
+                             .hint_term = raft_log_term(&r->log, r->matched),
+                             .round = r->round,
+                             .birth = r->opt.birth};
+}
+
 static void answer_yes(struct raft *r)
 {
     uint64_t saved = MUTANT(raft_ack_before_sync) ? r->log.last : r->saved;
-    uint64_t match = saved < r->matched ? saved : r->matched;
+    struct raft_msg m = yes(r, saved);
 
     /* [R] figure 2: the term is on stable storage before anything is answered in it.
      * Otherwise, after a crash, an older leader could take back what was agreed to. */
@@ -44,17 +57,40 @@ static void answer_yes(struct raft *r)
         return;
     }
     r->is_answer_owed = false;
-    r->answered_match = match;
-    r->answered_round = r->round;
-    raft_send(r, r->leader,
-              &(struct raft_msg){.type = RAFT_MSG_APPEND_ANSWER,
-                                 .term = r->term,
-                                 .yes = 1,
-                                 .match = match,
-                                 .hint = r->matched,
-                                 .hint_term = raft_log_term(&r->log, r->matched),
-                                 .round = r->round,
-                                 .birth = r->opt.birth});
+    r->answered_match = m.match;
+    r->answered_round = m.round;
+    raft_send(r, r->leader, &m);
+}
+
+/* When it goes out we may have moved on to a later term. That is as if it had been long on its
+ * way, since no vote of ours in that term can have gone out before: votes are saved behind this
+ * batch. So whoever is elected with our vote has what we say here ([R] 5.4.3). */
+bool raft_answer_prepare(struct raft *r, uint64_t saved)
+{
+    if (r->role != RAFT_FOLLOWER || r->leader == RAFT_NOBODY || r->saved_term != r->term)
+        return false;
+    struct raft_msg m = yes(r, MUTANT(raft_told_too_much) ? r->log.last : saved);
+    if (m.match <= r->answered_match)
+        return false;
+    buf_clear(&r->flight.answer);
+    raft_msg_encode(&m, &r->log, &r->flight.answer);
+    r->flight.answer_term = m.term;
+    r->flight.answer_match = m.match;
+    r->flight.answer_round = m.round;
+    return true;
+}
+
+void raft_told(struct raft *r)
+{
+    CHECK(r->flight.is_active && r->flight.answer.len > 0);
+    /* Since then the leader was lost, and perhaps found again: then all is said anew. */
+    if (r->term != r->flight.answer_term || r->matched < r->flight.answer_match ||
+        r->round < r->flight.answer_round)
+        return;
+    if (r->flight.answer_match > r->answered_match)
+        r->answered_match = r->flight.answer_match;
+    if (r->flight.answer_round > r->answered_round)
+        r->answered_round = r->flight.answer_round;
 }
 
 void raft_answer_saved(struct raft *r)

@@ -115,7 +115,9 @@ struct raft {
         struct raft_blob *snapshot;
         struct raft_entry **entries;
         size_t n, room;
-        uint64_t good; /* its entries up to here are still in our log */
+        uint64_t good;     /* its entries up to here are still in our log */
+        struct buf answer; /* that whoever saves may give; empty: none. What it says: */
+        uint64_t answer_term, answer_match, answer_round;
     } flight;
 
     /* election.c */
@@ -210,6 +212,8 @@ uint64_t raft_quorum_value(const struct raft *r, uint64_t (*value)(const struct 
 /* follower.c */
 int raft_on_append(struct raft *r, const struct raft_msg *m);
 void raft_answer_saved(struct raft *r);
+/* Puts the answer together that is true when the entries up to `saved` are on disk. */
+bool raft_answer_prepare(struct raft *r, uint64_t saved);
 void raft_answer_deposed(struct raft *r, uint64_t leader);
 void raft_truncate(struct raft *r, uint64_t from);
 void raft_commit_to(struct raft *r, uint64_t index);

@@ -216,8 +216,18 @@ struct raft_save {
     uint64_t first_index; /* of entries[], also when n is 0 and truncate is set */
     struct raft_entry **entries;
     size_t n;
+    /* A follower's: what the leader may be told as soon as all of this is synced, by who has
+     * synced it; NULL: nothing. Then raft_told() comes before raft_saved(), and that may come
+     * much later. Borrowed until then. Not told, raft says it itself after raft_saved(). */
+    struct buf *answer;
+    uint64_t answer_to;
 };
 bool raft_save_take(struct raft *r, struct raft_save *out);
+/* False: of the batch that was taken, nothing but its answer follows before something else
+ * comes from outside, so that raft_saved() may wait until then. To be asked again after each
+ * event. */
+bool raft_save_is_awaited(const struct raft *r);
+void raft_told(struct raft *r);
 void raft_saved(struct raft *r, uint64_t now_ms);
 
 /* The next committed entry to apply, in order, each once (borrowed, until the next event);

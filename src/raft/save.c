@@ -95,7 +95,30 @@ bool raft_save_take(struct raft *r, struct raft_save *out)
     out->entries = r->flight.entries;
     out->n = r->flight.n;
     r->flight.is_active = true;
+    buf_clear(&r->flight.answer);
+    /* With a snapshot much more follows than an answer; a new term has to be saved before we
+     * say anything in it. */
+    if (!hard && r->flight.snapshot == NULL && raft_answer_prepare(r, r->flight.good)) {
+        out->answer = &r->flight.answer;
+        out->answer_to = r->leader;
+    }
     return true;
+}
+
+static uint64_t match_of(const struct peer *p) { return p->match; }
+
+bool raft_save_is_awaited(const struct raft *r)
+{
+    if (!r->flight.is_active)
+        return false;
+    if (has_hard(r) || r->flight.hard || r->snapshot_unsaved != NULL ||
+        r->flight.snapshot != NULL || r->disk_good != r->disk_last ||
+        r->disk_good != r->log.last)
+        return true;
+    if (r->commit > r->saved) /* committed by others, and not yet applied by us */
+        return true;
+    return r->role == RAFT_LEADER ? raft_quorum_value(r, match_of, r->flight.good) > r->commit
+                                  : r->flight.answer.len == 0;
 }
 
 static void flight_end(struct raft *r)
@@ -133,6 +156,7 @@ void raft_save_free(struct raft *r)
 {
     flight_end(r);
     mem_free(r->flight.entries);
+    buf_free(&r->flight.answer);
     raft_blob_unref(r->flight.snapshot);
     raft_blob_unref(r->snapshot_unsaved);
     raft_blob_unref(r->install);

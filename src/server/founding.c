@@ -120,7 +120,8 @@ int founding_run(uv_loop_t *loop, const struct founding_options *options,
     const struct transport_options to = {options->self, options->listen_address,
                                          options->port, &t,
                                          received,      no_join,
-                                         newer_epoch,   NULL};
+                                         newer_epoch,   NULL,
+                                         NULL};
 
     int err = transport_start(&t.transport, loop, &to, why);
     if (err != 0)

@@ -464,9 +464,18 @@ bool member_save_take(struct member *m, struct raft_save *out)
 {
     if (m->condemned.len > 0 || !raft_save_take(m->raft, out))
         return false;
+    if (out->answer != NULL)
+        buf_add_u8(out->answer, MSG_RAFT);
     disk_job_begins(m);
     return true;
 }
+
+bool member_save_is_awaited(const struct member *m)
+{
+    return m->condemned.len > 0 || raft_save_is_awaited(m->raft);
+}
+
+void member_told(struct member *m) { raft_told(m->raft); }
 
 void member_saved(struct member *m)
 {

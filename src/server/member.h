@@ -132,7 +132,10 @@ void member_flush(struct member *m);
 uint64_t member_deadline(const struct member *m);
 
 /* ---- the disk: see raft_save_take ---- */
-bool member_save_take(struct member *m, struct raft_save *out);
+bool member_save_take(struct member *m,
+                      struct raft_save *out); /* the answer: for member_peer() */
+bool member_save_is_awaited(const struct member *m);
+void member_told(struct member *m);
 void member_saved(struct member *m);
 /* What the store should do next with snapshots: store_job(). One at a time, beside the saves,
  * and in turn with them; member_job_done() with what came of it. */

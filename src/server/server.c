@@ -38,6 +38,14 @@ static void send_client(void *ctx, uint64_t conn, const uint8_t *data, size_t le
     clients_send(((struct server *)ctx)->clients, conn, data, len);
 }
 
+/* For the answer to whoever leads. */
+static bool lend(void *ctx, uint64_t to)
+{
+    struct server *s = ctx;
+
+    return s->transport != NULL && transport_lend(s->transport, to);
+}
+
 static void close_client(void *ctx, uint64_t conn)
 {
     clients_close(((struct server *)ctx)->clients, conn);
@@ -292,6 +300,7 @@ static void turn(uv_prepare_t *prepare)
     uint64_t now_ms = clock_now_ms();
 
     leave_epoch(s);
+    writer_look(s->writer);
     note_begun(s);
     woken(s);
     server_joins_go_on(s);
@@ -539,7 +548,8 @@ static int listen_all(struct server *s, struct buf *why)
         peer_received,
         server_join_asked,
         newer_epoch,
-        peer_gone};
+        peer_gone,
+        s->door};
     int err = clients_start(&s->clients, s->loop, &c, why);
 
     if (err == 0 && o->peer_address != NULL)
@@ -711,10 +721,18 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
         mem_free(s);
         return err;
     }
+    s->door = door_new();
     err = listen_all(s, why);
     if (err != 0)
         return err; /* the process ends */
-    s->writer = writer_new(loop, s->store, s->member, woken, disk_failed, s);
+    s->writer = writer_new(&(struct writer_options){.loop = loop,
+                                                    .store = s->store,
+                                                    .member = s->member,
+                                                    .ctx = s,
+                                                    .woken = woken,
+                                                    .failed = disk_failed,
+                                                    .lend = lend,
+                                                    .door = s->door});
     /* A machine that has joined and not yet heard of the leader knows the others by file. */
     if (s->transport != NULL)
         transport_set_peers(s->transport, &options->self->peers);
@@ -734,6 +752,7 @@ static void handle_closed(uv_handle_t *h)
 
     if (--s->handles > 0)
         return;
+    door_free(s->door);
     member_free(s->member);
     store_close(s->store);
     disk_posix_free(s->disk);

@@ -38,6 +38,7 @@ struct server {
     struct transport *transport;
     struct http *http;
     struct writer *writer;
+    struct door *door; /* to the leader, for the writer's thread */
     uv_prepare_t turn;
     uv_timer_t timer;
     unsigned handles;

@@ -59,6 +59,7 @@ struct link {
     const char *why; /* it is refused, when an error's text says too little */
     struct buf in;
     struct buf out;      /* collected until the loop has handled its events */
+    bool is_cut;         /* it begins within a message */
     size_t queued_bytes; /* given to the kernel's queue or libuv's */
 };
 
@@ -84,6 +85,7 @@ struct transport {
     uint64_t tickets;
     uint64_t alive_ms;        /* when the next empty messages are due */
     uint64_t refused, say_ms; /* since it was said; when it may be said again */
+    struct link *lent;        /* whose socket the door is, or was last; or NULL */
     struct peer peers[RAFT_MEMBERS_MAX + TRANSPORT_GUESTS_MAX];
     unsigned peers_n;
     struct transport_facts facts;
@@ -132,10 +134,47 @@ static void link_release(struct link *l)
 
 static void link_handle_closed(uv_handle_t *h) { link_release(h->data); }
 
+/* Another thread may put something through the socket: see door.h. */
+static bool is_lent(const struct link *l) { return l->transport->lent == l; }
+
+static void link_enter(struct link *l)
+{
+    if (is_lent(l))
+        door_enter(l->transport->options.door);
+}
+
+static void link_leave(struct link *l, bool is_clear)
+{
+    if (is_lent(l))
+        door_leave(l->transport->options.door, is_clear);
+}
+
+/* The rest of the other thread's message goes before what was collected here. */
+static void take_rest(struct link *l)
+{
+    struct buf rest = {0};
+
+    if (!is_lent(l) || !door_rest_take(l->transport->options.door, &rest))
+        return;
+    if (MUTANT(transport_rest_behind)) {
+        buf_add(&l->out, rest.data, rest.len);
+        buf_free(&rest);
+        return;
+    }
+    buf_add(&rest, l->out.data, l->out.len);
+    buf_free(&l->out);
+    l->out = rest;
+    l->is_cut = true;
+}
+
 static void link_close(struct link *l)
 {
     if (l->stage == LINK_CLOSING)
         return;
+    if (is_lent(l)) {
+        door_shut(l->transport->options.door);
+        l->transport->lent = NULL;
+    }
     if (is_stranger(l) && l->peer == NULL)
         l->transport->strangers--;
     if (l->stage == LINK_SENDS && !l->transport->stopping)
@@ -224,36 +263,52 @@ static void written(uv_write_t *req, int status)
     mem_free(w);
 }
 
+/* What the kernel has not taken waits in libuv's queue. */
+static int link_queue(struct link *l)
+{
+    struct write *w = mem_new(struct write);
+
+    w->link = l;
+    w->req.data = w;
+    w->bytes = l->out;
+    l->out = (struct buf){0};
+    uv_buf_t b = uv_buf_init((char *)w->bytes.data, (unsigned)w->bytes.len);
+    l->queued_bytes += w->bytes.len;
+    int err = uv_write(&w->req, (uv_stream_t *)&l->tcp, &b, 1, written);
+    if (err != 0) {
+        l->queued_bytes -= w->bytes.len;
+        buf_free(&w->bytes);
+        mem_free(w);
+    }
+    return err;
+}
+
+static int link_put(struct link *l)
+{
+    take_rest(l);
+    if (l->out.len == 0)
+        return 0;
+    uv_buf_t b = uv_buf_init((char *)l->out.data, (unsigned)l->out.len);
+    l->transport->facts.bytes_out_total += l->out.len;
+    int n = l->queued_bytes == 0 ? uv_try_write((uv_stream_t *)&l->tcp, &b, 1) : 0;
+    if (n < 0 && n != UV_EAGAIN)
+        return n;
+    if (n > 0)
+        buf_consume(&l->out, (size_t)n);
+    l->is_cut = false; /* what is left is in the queue */
+    return l->out.len > 0 ? link_queue(l) : 0;
+}
+
 /* All that was collected for this link, in one system call where possible. */
 static void link_write(struct link *l)
 {
-    uv_buf_t b = uv_buf_init((char *)l->out.data, (unsigned)l->out.len);
-
-    if (l->stage == LINK_CLOSING || l->out.len == 0)
+    if (l->stage == LINK_CLOSING || (l->out.len == 0 && !is_lent(l)))
         return;
-    l->transport->facts.bytes_out_total += l->out.len;
-    int n = l->queued_bytes == 0 ? uv_try_write((uv_stream_t *)&l->tcp, &b, 1) : 0;
-    if (n < 0 && n != UV_EAGAIN) {
+    link_enter(l);
+    int err = link_put(l);
+    link_leave(l, err == 0 && l->queued_bytes == 0);
+    if (err != 0)
         link_close(l);
-        return;
-    }
-    if (n > 0)
-        buf_consume(&l->out, (size_t)n);
-    if (l->out.len > 0) {
-        struct write *w = mem_new(struct write);
-        w->link = l;
-        w->req.data = w;
-        w->bytes = l->out;
-        l->out = (struct buf){0};
-        b = uv_buf_init((char *)w->bytes.data, (unsigned)w->bytes.len);
-        l->queued_bytes += w->bytes.len;
-        if (uv_write(&w->req, (uv_stream_t *)&l->tcp, &b, 1, written) != 0) {
-            l->queued_bytes -= w->bytes.len;
-            buf_free(&w->bytes);
-            mem_free(w);
-            link_close(l);
-        }
-    }
 }
 
 static void frame_add(struct link *l, const void *data, size_t len)
@@ -803,18 +858,20 @@ void transport_guest(struct transport *t, const struct raft_member *m)
  * not be copied. Returns how many bytes of the message went. */
 static size_t send_now(struct link *l, const uint8_t *data, size_t len)
 {
-    uv_buf_t b[] = {uv_buf_init((char *)l->out.data, (unsigned)l->out.len),
-                    uv_buf_init((char *)data, (unsigned)len)};
-
     if (l->queued_bytes > 0)
         return 0;
+    link_enter(l);
+    take_rest(l);
+    uv_buf_t b[] = {uv_buf_init((char *)l->out.data, (unsigned)l->out.len),
+                    uv_buf_init((char *)data, (unsigned)len)};
     int n = uv_try_write((uv_stream_t *)&l->tcp, b, 2);
-    if (n <= 0)
-        return 0; /* what is wrong with it shows when the rest is written */
-    size_t first = (size_t)n < l->out.len ? (size_t)n : l->out.len;
-    l->transport->facts.bytes_out_total += (uint64_t)n;
+    /* What is wrong with it shows when the rest is written. */
+    size_t sent = n > 0 ? (size_t)n : 0, first = sent < l->out.len ? sent : l->out.len;
+    l->is_cut = (l->is_cut || sent > 0) && sent < l->out.len + len;
+    link_leave(l, !l->is_cut);
+    l->transport->facts.bytes_out_total += sent;
     buf_consume(&l->out, first);
-    return (size_t)n - first;
+    return sent - first;
 }
 
 void transport_send(struct transport *t, uint64_t to, enum transport_channel channel,
@@ -836,6 +893,40 @@ void transport_send(struct transport *t, uint64_t to, enum transport_channel cha
         done = len;
     buf_add(&p->link->out, data + done, len - done);
     t->facts.frames_out_total++;
+}
+
+bool transport_lend(struct transport *t, uint64_t to)
+{
+    struct door *d = t->options.door;
+    struct peer *p = peer_of(t, to);
+    struct link *l = p != NULL ? p->link : NULL;
+    int fd;
+
+    if (t->lent != NULL) {
+        door_enter(d);
+        take_rest(t->lent);
+        door_leave(d, false);
+    }
+    if (d == NULL || l == NULL || l->stage != LINK_SENDS || l->is_cut || l->queued_bytes > 0 ||
+        uv_fileno((uv_handle_t *)&l->tcp, &fd) != 0)
+        return false;
+    t->lent = l;
+    door_open(d, fd);
+    return true;
+}
+
+bool transport_put(struct door *d, enum transport_channel channel, const uint8_t *data,
+                   size_t len, bool *has_rest)
+{
+    uint8_t frame[5 + TRANSPORT_PUT_MAX];
+
+    *has_rest = false;
+    if (len > TRANSPORT_PUT_MAX)
+        return false;
+    be32_put(frame, (uint32_t)(len + 1));
+    frame[4] = (uint8_t)channel;
+    memcpy(frame + 5, data, len);
+    return door_put(d, frame, 5 + len, has_rest);
 }
 
 void transport_flush(struct transport *t)
@@ -872,7 +963,13 @@ bool transport_is_gone(const struct transport *t, uint64_t id)
 
 void transport_facts(const struct transport *t, struct transport_facts *out)
 {
+    struct door_facts put = {0};
+
     *out = t->facts;
+    if (t->options.door != NULL)
+        door_facts(t->options.door, &put);
+    out->frames_out_total += put.messages_total;
+    out->bytes_out_total += put.bytes_total;
 }
 
 /* ---- life ---- */

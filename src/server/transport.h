@@ -16,6 +16,7 @@
 
 #include <uv.h>
 
+#include "server/door.h"
 #include "server/identity.h"
 #include "server/secret.h"
 
@@ -48,6 +49,8 @@ struct transport_options {
     /* Its end of the connection on which it spoke to us is closed: by it, or by its kernel when
      * it was killed; after all that came on it. May be NULL. */
     void (*gone)(void *ctx, uint64_t from);
+    /* For messages of another thread; must outlive the transport. NULL: there are none. */
+    struct door *door;
 };
 
 struct transport;
@@ -64,6 +67,13 @@ void transport_set_peers(struct transport *t, const struct raft_members *peers);
 void transport_guest(struct transport *t, const struct raft_member *m);
 void transport_send(struct transport *t, uint64_t to, enum transport_channel channel,
                     const uint8_t *data, size_t len);
+/* From now on another thread may put messages for one peer through the door; at most one peer
+ * at a time. False: not now, it is not connected or bytes for it wait. */
+bool transport_lend(struct transport *t, uint64_t to);
+#define TRANSPORT_PUT_MAX 256u /* bytes of such a message */
+/* Any thread: see door_put(). */
+bool transport_put(struct door *d, enum transport_channel channel, const uint8_t *data,
+                   size_t len, bool *has_rest);
 /* Hands over what was collected since the last time: once in each turn of the loop. */
 void transport_flush(struct transport *t);
 bool transport_is_connected(const struct transport *t, uint64_t to);

@@ -4,7 +4,7 @@
 #include "base/check.h"
 #include "base/err.h"
 
-enum { FULL_RETRY_US = 500000, SLOW_MAX_US = 1000000, LOOK_US = 1000000 };
+enum { FULL_RETRY_US = 500000, SLOW_MAX_US = 1000000, LOOK_US = 1000000, LATE_MAX_US = 2000 };
 enum { AGAIN_MAX = 3, AGAIN_CHANGES = 12 };
 
 void box_init(struct box *b, struct world *w, unsigned host, const struct box_core *core)
@@ -17,6 +17,7 @@ void box_init(struct box *b, struct world *w, unsigned host, const struct box_co
 static void stop(struct box *b)
 {
     b->busy = b->saving = b->is_waiting = b->has_run = b->dies_of_power = false;
+    b->is_ended = b->is_told = false;
     store_close(b->store);
     b->store = NULL;
     b->life++;
@@ -245,12 +246,55 @@ static int run(struct box *b)
     return b->saving ? store_save(b->store, &b->save) : store_job(b->store, &b->job, b->keep);
 }
 
+static void saved(struct box *b)
+{
+    b->busy = b->saving = b->has_run = b->is_ended = false;
+    if (b->is_told)
+        b->core.told(b->core.ctx);
+    b->is_told = false;
+    b->core.saved(b->core.ctx);
+    b->core.turn(b->core.ctx);
+}
+
+static void late(void *ctx, uint64_t life, uint64_t saves)
+{
+    struct box *b = ctx;
+
+    if (life != b->life || !b->is_ended || saves != b->saves_total)
+        return;
+    if (world_is_frozen(b->w, b->host))
+        world_at(b->w, b->w->hosts[b->host].frozen_until_us, late, b, life, saves);
+    else
+        saved(b);
+}
+
+/* All is synced. */
+static void ended(struct box *b)
+{
+    const struct box_core *c = &b->core;
+
+    b->has_run = b->is_ended = true;
+    b->run_err = 0;
+    if (c->tell != NULL && b->save.answer != NULL && !world_chance(b->w, 100)) {
+        c->tell(c->ctx, b->save.answer_to, b->save.answer);
+        b->is_told = true;
+    }
+    bool has_work = c->tell == NULL || (b->save.answer != NULL && !b->is_told);
+    if (has_work || !world_chance(b->w, 200)) {
+        if (has_work || c->is_awaited(c->ctx))
+            saved(b);
+        return;
+    }
+    world_at(b->w, b->w->now_us + world_below(b->w, LATE_MAX_US), late, b, b->life,
+             b->saves_total);
+}
+
 static void done(void *ctx, uint64_t life, uint64_t unused)
 {
     struct box *b = ctx;
 
     (void)unused;
-    if (life != b->life || !b->busy)
+    if (life != b->life || !b->busy || b->is_ended)
         return;
     if (world_is_frozen(b->w, b->host)) {
         /* The kernel may do what it was asked to; the process does not know yet. */
@@ -281,22 +325,23 @@ static void done(void *ctx, uint64_t life, uint64_t unused)
         world_at(b->w, b->w->now_us + FULL_RETRY_US, done, b, life, 0);
         return;
     }
-    b->busy = false;
-    if (!b->saving) {
-        b->core.job_done(b->core.ctx, err);
-    } else if (err != 0) {
-        b->busy = true; /* as it was: there is no way on */
+    if (b->saving && err != 0) { /* it stays busy: there is no way on */
         b->core.died(b->core.ctx);
-        return;
+    } else if (b->saving) {
+        ended(b);
     } else {
-        b->saving = false;
-        b->core.saved(b->core.ctx);
+        b->busy = false;
+        b->core.job_done(b->core.ctx, err);
+        b->core.turn(b->core.ctx);
     }
-    b->core.turn(b->core.ctx);
 }
 
 void box_work(struct box *b)
 {
+    if (b->is_ended) { /* the turn that has come finds it */
+        saved(b);
+        return;
+    }
     if (b->busy || b->store == NULL)
         return;
     if (b->core.sent != NULL)

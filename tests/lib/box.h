@@ -2,7 +2,9 @@
 /* box.h -- a machine's disk with the real store on it, in virtual time.
  *
  * What the server's writer does, and a power switch: one save or snapshot at a time, each
- * taking as long as the disk takes; a crash before it, in the middle or after.
+ * taking as long as the disk takes; a crash before it, in the middle or after. A save's answer
+ * goes out when it is synced, and the core is told of its end then, a little later, or, if it
+ * does not wait for it, in its next turn.
  */
 #ifndef MUSTER_TESTS_BOX_H
 #define MUSTER_TESTS_BOX_H
@@ -16,6 +18,11 @@ struct box_core {
     void *ctx;
     bool (*save_take)(void *ctx, struct raft_save *out);
     void (*saved)(void *ctx);
+    /* The save's answer, to whom it is for; then told() comes before saved(). NULL: it is not
+     * sent, and the core always waits. */
+    void (*tell)(void *ctx, uint64_t to, struct buf *answer);
+    void (*told)(void *ctx);
+    bool (*is_awaited)(void *ctx);
     bool (*job_take)(void *ctx, struct raft_job *out);
     void (*job_done)(void *ctx, int err);
     uint64_t (*sent)(void *ctx); /* the snapshot to be pinned; NULL: none ever */
@@ -45,6 +52,7 @@ struct box {
     bool busy, saving;
     bool has_run; /* what is under way is done, with run_err; nobody knows yet */
     int run_err;
+    bool is_ended, is_told; /* a save: has_run, without an error; its answer is out */
     struct raft_save save;
     struct raft_job job; /* not saving */
     bool has_saved;      /* the last one: a job has its turn */

@@ -170,6 +170,18 @@ static void core_saved(void *ctx)
     member_saved(((struct node *)ctx)->member);
 }
 
+static void core_tell(void *ctx, uint64_t to, struct buf *answer)
+{
+    io_send_peer(ctx, to, answer->data, answer->len);
+}
+
+static void core_told(void *ctx) { member_told(((struct node *)ctx)->member); }
+
+static bool core_is_awaited(void *ctx)
+{
+    return member_save_is_awaited(((struct node *)ctx)->member);
+}
+
 static bool core_job_take(void *ctx, struct raft_job *out)
 {
     return member_job_take(((struct node *)ctx)->member, out);
@@ -865,6 +877,9 @@ static void begin(struct isle *t)
         const struct box_core core = {.ctx = s,
                                       .save_take = core_save_take,
                                       .saved = core_saved,
+                                      .tell = core_tell,
+                                      .told = core_told,
+                                      .is_awaited = core_is_awaited,
                                       .job_take = core_job_take,
                                       .job_done = core_job_done,
                                       .sent = core_sent,

@@ -30,6 +30,7 @@ for name in $(awk '/NOT FOUND/ { print $1 }' "$out"); do
     zkdata_*) programs=test_zkdata ;;
     clients_*) programs=test_clients ;;
     transport_*) programs=test_transport ;;
+    writer_*) programs=test_writer ;;
     *) programs="test_agent_sim,1,$seeds" ;;
     esac
     by=

@@ -469,6 +469,15 @@ static void core_saved(void *ctx)
     raft_saved(s->raft, now_ms(s));
 }
 
+static void core_tell(void *ctx, uint64_t to, struct buf *answer) { send(ctx, to, answer); }
+
+static void core_told(void *ctx) { raft_told(((struct server *)ctx)->raft); }
+
+static bool core_is_awaited(void *ctx)
+{
+    return raft_save_is_awaited(((struct server *)ctx)->raft);
+}
+
 static bool core_job_take(void *ctx, struct raft_job *out)
 {
     struct server *s = ctx;
@@ -575,6 +584,9 @@ static void add_server(struct sim *sim)
     const struct box_core core = {.ctx = s,
                                   .save_take = core_save_take,
                                   .saved = core_saved,
+                                  .tell = core_tell,
+                                  .told = core_told,
+                                  .is_awaited = core_is_awaited,
                                   .job_take = core_job_take,
                                   .job_done = core_job_done,
                                   .sent = core_sent,

@@ -95,6 +95,103 @@ static void entries_are_acknowledged_once_saved(void **state)
     lone_free(&s);
 }
 
+/* Whoever saves may give the answer, and then raft does not say it again. It is about what is
+ * saved and nothing behind it, and there is none in a term that is not saved yet. */
+static void a_save_has_its_answer(void **state)
+{
+    struct lone s = lone_make(3);
+    struct raft_msg beat = before(1, 4, 1), m;
+
+    (void)state;
+    raft_start(s.r, s.now_ms);
+    assert_int_equal(lone_append(&s, 2, before(1, 0, 0), TERMS(1)), 0);
+    assert_true(raft_save_take(s.r, &s.save));
+    assert_true(s.save.hard && s.save.answer == NULL);
+    assert_true(raft_save_is_awaited(s.r));
+    raft_saved(s.r, s.now_ms);
+    (void)lone_silence(&s);
+
+    assert_int_equal(lone_append(&s, 2, before(1, 1, 1), TERMS(1)), 0);
+    assert_true(raft_save_take(s.r, &s.save));
+    assert_true(s.save.answer != NULL && s.save.answer_to == 2);
+    assert_int_equal(raft_msg_decode(&m, s.save.answer->data, s.save.answer->len), 0);
+    assert_int_equal(m.type, RAFT_MSG_APPEND_ANSWER);
+    assert_true(m.yes && m.match == 2 && m.hint == 2);
+    assert_false(raft_save_is_awaited(s.r));
+    assert_int_equal(lone_append(&s, 2, before(1, 2, 1), TERMS(1)), 0);
+    assert_true(raft_save_is_awaited(s.r)); /* the next one waits for the disk */
+    raft_told(s.r);
+    raft_saved(s.r, s.now_ms);
+    assert_int_equal(lone_silence(&s), 0);
+
+    assert_true(raft_save_take(s.r, &s.save));
+    assert_int_equal(lone_append(&s, 2, before(1, 3, 1), TERMS(1)), 0);
+    assert_int_equal(raft_msg_decode(&m, s.save.answer->data, s.save.answer->len), 0);
+    assert_int_equal(m.match, 3);
+    raft_saved(s.r, s.now_ms); /* it was not given */
+    lone_expect(&s, RAFT_MSG_APPEND_ANSWER, 2);
+    assert_int_equal(s.m.match, 3);
+
+    assert_true(raft_save_take(s.r, &s.save));
+    beat.commit = 3;
+    assert_int_equal(lone_append(&s, 2, beat, NO_ENTRIES), 0);
+    assert_false(raft_save_is_awaited(s.r));
+    beat.commit = 4;
+    assert_int_equal(lone_append(&s, 2, beat, NO_ENTRIES), 0);
+    assert_true(raft_save_is_awaited(s.r)); /* it will be applied */
+    lone_free(&s);
+}
+
+/* The leader was lost in the meantime and found again: it is told all anew. */
+static void an_answer_of_before_does_not_silence(void **state)
+{
+    struct lone s = lone_make(3);
+    struct raft_msg beat = before(1, 2, 1);
+
+    (void)state;
+    raft_start(s.r, s.now_ms);
+    assert_int_equal(lone_append(&s, 2, before(1, 0, 0), TERMS(1)), 0);
+    lone_save(&s);
+    assert_int_equal(lone_append(&s, 2, before(1, 1, 1), TERMS(1)), 0);
+    assert_true(raft_save_take(s.r, &s.save));
+    raft_gone(s.r, s.now_ms, 2);
+    lone_pass(&s, 1000);
+    (void)lone_silence(&s);
+    raft_told(s.r);
+    raft_saved(s.r, s.now_ms);
+    assert_int_equal(lone_append(&s, 2, beat, NO_ENTRIES), 0);
+    lone_expect(&s, RAFT_MSG_APPEND_ANSWER, 2);
+    assert_int_equal(s.m.match, 2);
+    lone_free(&s);
+}
+
+/* Then the entry commits when it is saved, and not before. */
+static void a_leader_waits_for_its_disk_when_others_have_answered(void **state)
+{
+    struct lone s = lone_make(3);
+    uint64_t index;
+
+    (void)state;
+    raft_start(s.r, s.now_ms);
+    lone_lead_ready(&s);
+    assert_int_equal(raft_propose(s.r, "x", 1, &index), 0);
+    raft_flush(s.r, s.now_ms);
+    assert_true(raft_save_take(s.r, &s.save));
+    assert_true(s.save.answer == NULL);
+    assert_false(raft_save_is_awaited(s.r));
+    assert_int_equal(lone_give(&s, 2,
+                               (struct raft_msg){.type = RAFT_MSG_APPEND_ANSWER,
+                                                 .term = raft_term(s.r),
+                                                 .yes = 1,
+                                                 .match = index,
+                                                 .hint = index}),
+                     0);
+    assert_true(raft_save_is_awaited(s.r));
+    raft_saved(s.r, s.now_ms);
+    assert_int_equal(raft_committed(s.r), index);
+    lone_free(&s);
+}
+
 /* A heartbeat is answered at once, whatever the disk does. */
 static void a_heartbeat_does_not_wait_for_the_disk(void **state)
 {
@@ -570,6 +667,9 @@ int main(void)
         LONE_TEST(a_conflicting_entry_goes_and_all_after_it),
         LONE_TEST(a_late_append_removes_nothing),
         LONE_TEST(entries_are_acknowledged_once_saved),
+        LONE_TEST(a_save_has_its_answer),
+        LONE_TEST(an_answer_of_before_does_not_silence),
+        LONE_TEST(a_leader_waits_for_its_disk_when_others_have_answered),
         LONE_TEST(a_heartbeat_does_not_wait_for_the_disk),
         LONE_TEST(the_first_answer_in_a_term_waits_for_the_term),
         LONE_TEST(a_save_under_way_does_not_count_for_what_was_cut),

@@ -28,6 +28,7 @@ struct node {
     struct transport *transport;
     struct buf heard; /* all messages, one after the other */
     uint64_t from;
+    struct door *door;
     struct raft_member joiner;
     unsigned joins;
     int join_answer;
@@ -107,8 +108,9 @@ static struct node *start(struct net *net, unsigned i, uint64_t id)
     memset(n->self.secret, 7, SECRET_LEN);
     memset(n->self.cluster, 8, CLUSTER_LEN);
     snprintf(n->self.address, sizeof n->self.address, "127.0.0.%u", i);
-    const struct transport_options o = {&n->self, n->self.address, net->port, n, received,
-                                        join,     outdated,        lost};
+    n->door = door_new();
+    const struct transport_options o = {&n->self, n->self.address, net->port, n,      received,
+                                        join,     outdated,        lost,      n->door};
     assert_int_equal(transport_start(&n->transport, &net->loop, &o, &why), 0);
     return n;
 }
@@ -121,6 +123,8 @@ static void close_net(struct net *net)
         buf_free(&net->nodes[i].heard);
     }
     uv_run(&net->loop, UV_RUN_DEFAULT);
+    for (unsigned i = 0; i <= NODES; i++)
+        door_free(net->nodes[i].door);
     assert_int_equal(uv_loop_close(&net->loop), 0);
 }
 
@@ -349,6 +353,74 @@ static void who_has_the_secret_is_answered_though_unknown(void **state)
     close_net(&net);
 }
 
+/* Messages of 'T' and of 'L', each of one byte again and again, come whole and in any order. */
+static void check_whole(const struct buf *heard, size_t t_n, size_t l_n)
+{
+    size_t at = 0, t = 0, l = 0;
+
+    while (at < heard->len) {
+        uint8_t who = heard->data[at];
+        size_t len = who == 'T' ? 200 : 1000, end = at + len;
+        assert_true(who == 'T' || who == 'L');
+        assert_true(end <= heard->len);
+        for (; at < end; at++)
+            assert_int_equal(heard->data[at], who);
+        *(who == 'T' ? &t : &l) += 1;
+    }
+    assert_int_equal(t, t_n);
+    assert_int_equal(l, l_n);
+}
+
+static size_t expected;
+static bool heard_expected(struct net *n) { return n->nodes[2].heard.len >= expected; }
+
+/* Through the door until the kernel takes no more, the last one in part; meanwhile the loop
+ * sends as well. */
+static void what_goes_through_the_door_is_not_mixed_with_others(void **state)
+{
+    struct net net;
+    uint8_t t_block[200], l_block[1000];
+    size_t t_n = 0, l_n = 0;
+    bool has_rest = false;
+    (void)state;
+    memset(t_block, 'T', sizeof t_block);
+    memset(l_block, 'L', sizeof l_block);
+    open_net(&net);
+    struct node *a = start(&net, 1, 1), *b = start(&net, 2, 2);
+    const struct raft_members both = peers_of(&net, 2, 1, 2);
+    assert_false(transport_lend(a->transport, 2)); /* there is no connection */
+    transport_set_peers(a->transport, &both);
+    transport_set_peers(b->transport, &both);
+    assert_true(wait_ms(&net, has_1_2, LIMIT_MS));
+    assert_false(transport_put(a->door, CHANNEL_AGENT, t_block, sizeof t_block, &has_rest));
+    assert_true(transport_lend(a->transport, 2));
+    for (unsigned round = 0; round < 3; round++) {
+        transport_send(a->transport, 2, CHANNEL_AGENT, l_block, sizeof l_block);
+        l_n++;
+        while (transport_put(a->door, CHANNEL_AGENT, t_block, sizeof t_block, &has_rest)) {
+            t_n++;
+            if (has_rest)
+                break;
+        }
+        transport_send(a->transport, 2, CHANNEL_AGENT, l_block, sizeof l_block);
+        l_n++;
+        if (has_rest) { /* as long as it waits */
+            assert_false(
+                transport_put(a->door, CHANNEL_AGENT, t_block, sizeof t_block, &has_rest));
+            assert_false(transport_lend(a->transport, 2));
+        }
+        expected = t_n * sizeof t_block + l_n * sizeof l_block;
+        assert_true(wait_ms(&net, heard_expected, LIMIT_MS));
+        assert_true(transport_lend(a->transport, 2));
+    }
+    assert_true(t_n > 0);
+    check_whole(&b->heard, t_n, l_n);
+    transport_stop(a->transport);
+    a->transport = NULL;
+    assert_false(transport_put(a->door, CHANNEL_AGENT, t_block, sizeof t_block, &has_rest));
+    close_net(&net);
+}
+
 static bool lost_1(struct net *n) { return n->nodes[2].lost == 1; }
 
 /* Its process ends: told at once, and after what it had said. */
@@ -479,6 +551,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_sent_arrives_in_order),
         cmocka_unit_test(large_and_small_ones_keep_their_order),
+        cmocka_unit_test(what_goes_through_the_door_is_not_mixed_with_others),
         cmocka_unit_test(an_older_epoch_hears_of_the_newer_one_and_is_refused),
         cmocka_unit_test(two_that_were_recovered_apart_refuse_each_other),
         cmocka_unit_test(a_wrong_secret_another_cluster_and_ones_own_id_are_refused),
