@@ -135,6 +135,7 @@
     M(tree_saving_newcomer, "a snapshot has znodes that were made after its entry")         \
     M(tree_saving_attached, "a snapshot has sessions as they were after its entry")         \
     M(tree_move_forgets, "a znode that is moved in memory forgets what was changed")        \
+    M(tree_loaded_twice, "a snapshot may hold a path twice")                                \
     M(tree_split_loses, "a znode is not found any more when the look-up has grown")         \
     M(watch_split_loses, "a watch is not found any more when the look-up has grown")        \
     M(tree_seq_not_saved, "sequence counters are not in the snapshot")                      \
