@@ -50,6 +50,7 @@ struct peer {
     unsigned flight_first, flight_n;
     unsigned window; /* so many at once: 1 after a refusal, doubled with each progress */
     uint64_t flight_bytes;
+    uint64_t flight_ms; /* when the last of them went out */
 
     uint64_t offset;   /* SNAPSHOT: the piece to send, or that is out */
     bool is_chunk_out; /* one piece in flight at most */

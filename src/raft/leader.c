@@ -56,13 +56,23 @@ static bool flight_has_room(const struct peer *p)
     return p->flight_n < p->window && p->flight_bytes < RAFT_INFLIGHT_BYTES_MAX;
 }
 
-static void flight_add(struct peer *p, uint64_t last, uint64_t bytes)
+/* While an append is out, a few entries wait for its answer: they would wait for the same disk
+ * there. So they go in one message, and into one save. But not for long: the answer may be far
+ * away, or lost. */
+static bool has_gathered(const struct raft *r, const struct peer *p)
+{
+    return p->flight_n == 0 || r->log.last - (p->next - 1) >= RAFT_GATHER_ENTRIES ||
+           r->now_ms >= p->flight_ms + RAFT_GATHER_MS;
+}
+
+static void flight_add(struct peer *p, uint64_t last, uint64_t bytes, uint64_t now_ms)
 {
     unsigned at = (p->flight_first + p->flight_n++) % RAFT_INFLIGHT_MAX;
 
     p->flight[at].last = last;
     p->flight[at].bytes = bytes;
     p->flight_bytes += bytes;
+    p->flight_ms = now_ms;
 }
 
 static void flight_answered(struct peer *p)
@@ -122,7 +132,7 @@ static uint64_t send_append(struct raft *r, struct peer *p, bool is_with_entries
     raft_send(r, p->id, &m);
     if (p->state == PEER_REPLICATE && m.count > 0) {
         p->next += m.count;
-        flight_add(p, known, bytes);
+        flight_add(p, known, bytes, r->now_ms);
     }
     return m.count;
 }
@@ -173,7 +183,7 @@ static void send_to(struct raft *r, struct peer *p, bool is_beat)
             send_probe(r, p, is_beat);
             break;
         }
-        while (p->next <= r->log.last && flight_has_room(p))
+        while (p->next <= r->log.last && flight_has_room(p) && has_gathered(r, p))
             is_sent = send_append(r, p, true) > 0;
         /* What has committed is told at once, not with the next heartbeat: a follower's
          * clients wait for it. */
@@ -369,6 +379,12 @@ uint64_t raft_leader_deadline(const struct raft *r)
         due = r->heartbeat_ms_next;
     if (r->transfer_to != RAFT_NOBODY && r->transfer_until_ms < due)
         due = r->transfer_until_ms;
+    for (unsigned i = 0; i < r->members.n; i++) {
+        const struct peer *p = &r->peers[i];
+        if (p->state == PEER_REPLICATE && p->next <= r->log.last && p->flight_n > 0 &&
+            flight_has_room(p) && p->flight_ms + RAFT_GATHER_MS < due)
+            due = p->flight_ms + RAFT_GATHER_MS;
+    }
     return due;
 }
 

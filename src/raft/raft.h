@@ -37,14 +37,16 @@
 #define RAFT_SNAPSHOT_CHUNK (256u << 10)
 #define RAFT_INFLIGHT_MAX 64 /* append messages to one follower not yet answered */
 #define RAFT_INFLIGHT_BYTES_MAX (8u << 20) /* and their bytes: no further one above this */
-#define RAFT_MESSAGE_ENTRIES_MAX 16384     /* entries of one append */
-#define RAFT_MESSAGE_MAX (10u << 20)       /* bytes of any message, however encoded */
-#define RAFT_LOG_BYTES_MAX (128u << 20)    /* the log in memory, structs included */
-#define RAFT_SAVE_BYTES_MAX (16u << 20)    /* entries of one save batch stop above this */
-#define RAFT_SNAPSHOT_MAX (1u << 30)       /* bytes of a snapshot that a leader may send us */
-#define RAFT_READS_MAX 65536               /* reads waiting for their round */
-#define RAFT_QUEUE_MAX 4096                /* messages waiting to be taken; more are dropped */
-#define RAFT_NUMBER_MAX (UINT64_MAX / 4)   /* of terms and indices: sums cannot overflow */
+#define RAFT_GATHER_ENTRIES 128        /* so many go out though an append is not yet answered */
+#define RAFT_GATHER_MS 2               /* and fewer after this */
+#define RAFT_MESSAGE_ENTRIES_MAX 16384 /* entries of one append */
+#define RAFT_MESSAGE_MAX (10u << 20)   /* bytes of any message, however encoded */
+#define RAFT_LOG_BYTES_MAX (128u << 20)  /* the log in memory, structs included */
+#define RAFT_SAVE_BYTES_MAX (16u << 20)  /* entries of one save batch stop above this */
+#define RAFT_SNAPSHOT_MAX (1u << 30)     /* bytes of a snapshot that a leader may send us */
+#define RAFT_READS_MAX 65536             /* reads waiting for their round */
+#define RAFT_QUEUE_MAX 4096              /* messages waiting to be taken; more are dropped */
+#define RAFT_NUMBER_MAX (UINT64_MAX / 4) /* of terms and indices: sums cannot overflow */
 
 enum raft_role { RAFT_FOLLOWER, RAFT_PRE_CANDIDATE, RAFT_CANDIDATE, RAFT_LEADER };
 

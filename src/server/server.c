@@ -316,11 +316,13 @@ static void turn(uv_prepare_t *prepare)
     if (s->transport != NULL)
         transport_flush(s->transport);
     writer_work(s->writer);
+    if (s->stopping) /* for its end; a turn for each moment until then would be in its way */
+        writer_wait(s->writer);
     uint64_t at_ms = clients_wait(s->clients) ? now_ms : member_deadline(s->member);
     for (unsigned i = 0; i < JOINS_MAX; i++)
         if (s->joins[i].ticket != 0 && s->joins[i].again_ms < at_ms)
             at_ms = s->joins[i].again_ms;
-    if (s->stopping && s->stop_until_ms < at_ms)
+    if (s->stopping && now_ms < s->stop_until_ms && s->stop_until_ms < at_ms)
         at_ms = s->stop_until_ms;
     uv_timer_start(&s->timer, timer_due, at_ms > now_ms ? at_ms - now_ms : 0, 0);
     if (s->stopping && writer_is_idle(s->writer) && !s->is_saving &&

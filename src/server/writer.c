@@ -216,16 +216,13 @@ static bool take(struct writer *w)
     return w->saving || (!w->has_saved && member_job_take(member, &w->job));
 }
 
-/* Somebody may have begun to wait for the save that runs. If it has just ended, nobody has been
- * woken. */
-static void wait_for_it(struct writer *w)
+/* If it has just ended, nobody has been woken. */
+void writer_wait(struct writer *w)
 {
     int unawaited = JOB_UNAWAITED;
 
-    if (state_of(w) == JOB_AWAITED || MUTANT(writer_wait_unseen) ||
-        !member_save_is_awaited(w->options.member))
-        return;
-    if (!atomic_compare_exchange_strong(&w->state, &unawaited, JOB_AWAITED))
+    if (!atomic_compare_exchange_strong(&w->state, &unawaited, JOB_AWAITED) &&
+        unawaited == JOB_DONE)
         CHECK(uv_async_send(&w->done) == 0);
 }
 
@@ -234,7 +231,9 @@ void writer_work(struct writer *w)
     if (w->stopping || w->failing || (w->full && uv_is_active((uv_handle_t *)&w->retry)))
         return;
     if (state_of(w) != JOB_NONE) {
-        wait_for_it(w);
+        /* Somebody may have begun to wait for the save that runs. */
+        if (member_save_is_awaited(w->options.member) && !MUTANT(writer_wait_unseen))
+            writer_wait(w);
         return;
     }
     if (!w->full && !take(w))

@@ -41,6 +41,7 @@ struct writer *writer_new(const struct writer_options *options);
 void writer_look(struct writer *w); /* at the beginning of a turn: what has ended meanwhile */
 /* At its end, when all is sent: starts the next job, if there is one and none runs. */
 void writer_work(struct writer *w);
+void writer_wait(struct writer *w);          /* the loop is woken at the end of what runs */
 bool writer_is_full(const struct writer *w); /* the disk is full: a save waits */
 void writer_stop(struct writer *w);          /* freed when its handles are closed */
 bool writer_is_idle(const struct writer *w);

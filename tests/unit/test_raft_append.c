@@ -503,6 +503,43 @@ static void a_lost_append_is_sent_again(void **state)
 
 /* ---- limits ---- */
 
+static unsigned propose(struct lone *s, unsigned n)
+{
+    uint64_t index;
+    unsigned sent = 0;
+
+    while (n-- > 0)
+        assert_int_equal(raft_propose(s->r, "x", 1, &index), 0);
+    raft_flush(s->r, s->now_ms);
+    while (lone_take(s))
+        sent += s->m.type == RAFT_MSG_APPEND ? (unsigned)s->m.count : 0;
+    return sent;
+}
+
+/* Behind an append that is out, few entries go when it is answered or after a while, many at
+ * once. */
+static void entries_gather_behind_an_append(void **state)
+{
+    struct lone s = lone_make(2);
+
+    (void)state;
+    raft_start(s.r, s.now_ms);
+    lone_lead_ready(&s);
+    assert_int_equal(propose(&s, 1), 1);
+    assert_int_equal(propose(&s, 1), 0);
+    assert_int_equal(propose(&s, 1), 0);
+    assert_int_equal(lone_ack(&s, 2, raft_last_index(s.r) - 2, 0), 0);
+    assert_int_equal(propose(&s, 0), 2);
+    assert_int_equal(propose(&s, 1), 0);
+    assert_int_equal(raft_deadline(s.r), s.now_ms + RAFT_GATHER_MS);
+    lone_pass(&s, RAFT_GATHER_MS);
+    assert_int_equal(propose(&s, 0), 1);
+    assert_true(raft_deadline(s.r) > s.now_ms + RAFT_GATHER_MS); /* nothing waits */
+    assert_int_equal(propose(&s, RAFT_GATHER_ENTRIES - 1), 0);
+    assert_int_equal(propose(&s, 1), RAFT_GATHER_ENTRIES);
+    lone_free(&s);
+}
+
 static void appends_in_flight_are_bounded(void **state)
 {
     struct lone s = lone_make(2);
@@ -516,6 +553,7 @@ static void appends_in_flight_are_bounded(void **state)
     lone_lead_ready(&s);
     for (int i = 0; i < 100; i++) {
         assert_int_equal(raft_propose(s.r, "x", 1, &index), 0);
+        s.now_ms += RAFT_GATHER_MS;
         raft_flush(s.r, s.now_ms);
     }
     while (lone_take(&s))
@@ -526,6 +564,7 @@ static void appends_in_flight_are_bounded(void **state)
     assert_int_equal(lone_ack(&s, 2, index, 0), 0);
     for (int i = 0; i < 40; i++) {
         assert_int_equal(raft_propose(s.r, big, sizeof big, &index), 0);
+        s.now_ms += RAFT_GATHER_MS;
         raft_flush(s.r, s.now_ms);
     }
     while (lone_take(&s)) {
@@ -684,6 +723,7 @@ int main(void)
         LONE_TEST(disagreement_is_found_in_a_step_a_term),
         LONE_TEST(commits_are_announced),
         LONE_TEST(a_lost_append_is_sent_again),
+        LONE_TEST(entries_gather_behind_an_append),
         LONE_TEST(appends_in_flight_are_bounded),
         LONE_TEST(the_log_in_memory_is_bounded),
         LONE_TEST(a_queue_that_nobody_empties_is_bounded),
