@@ -268,6 +268,17 @@ static void fault_due(void *ctx, uint64_t a, uint64_t b)
 
 /* ---- the end ---- */
 
+/* As many requests as are let into work at a time are done with each save. With few of them and
+ * slow disks more wait than any client has patience for, whatever the servers do. */
+static void end_slow_disks(struct town *t)
+{
+    if (t->throttle_max == 0 || t->save_max_us <= t->save_min_us + 10000)
+        return;
+    t->save_max_us = t->save_min_us + 10000;
+    for (unsigned i = 0; i < t->servers_n; i++)
+        t->servers[i].box.max_us = t->save_max_us;
+}
+
 static void end_faults(struct town *t)
 {
     struct world *w = &t->w;
@@ -281,6 +292,7 @@ static void end_faults(struct town *t)
     w->net.lose_permille = w->net.slow_permille = 0;
     if (w->net.delay_max_us > 10000)
         w->net.delay_max_us = w->net.delay_min_us + 10000;
+    end_slow_disks(t);
     for (unsigned i = 0; i < t->servers_n; i++) {
         box_heal(&t->servers[i].box);
         if (t->servers[i].member == NULL && t->servers[i].exists)
