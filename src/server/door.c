@@ -63,11 +63,11 @@ void door_leave(struct door *d, bool is_clear)
 
 bool door_rest_take(struct door *d, struct buf *out)
 {
-    bool any = d->rest.len > 0;
-
+    if (d->rest.len == 0)
+        return false;
     buf_add(out, d->rest.data, d->rest.len);
     buf_clear(&d->rest);
-    return any;
+    return true;
 }
 
 bool door_put(struct door *d, const void *data, size_t len, bool *has_rest)

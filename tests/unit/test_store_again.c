@@ -275,7 +275,7 @@ static void torn(bool is_bare)
 
     used_again(&w);
     char name[FORMAT_NAME_MAX];
-    memcpy(name, last_segment(w.disk), sizeof name);
+    snprintf(name, sizeof name, "%s", last_segment(w.disk));
     assert_true(sim_disk_get(w.disk, name, &data, &len));
     uint8_t *old = mem_dup(data, len), *mixed = mem_dup(data, len);
     size_t end = end_of(data, len);
@@ -327,7 +327,7 @@ static void a_torn_rest_does_not_come_back(void **state)
     (void)state;
     used_again(&w);
     char name[FORMAT_NAME_MAX];
-    memcpy(name, last_segment(w.disk), sizeof name);
+    snprintf(name, sizeof name, "%s", last_segment(w.disk));
     assert_true(sim_disk_get(w.disk, name, &data, &len));
     size_t end = end_of(data, len);
     struct store_model before = {.next = 1};
