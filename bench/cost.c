@@ -309,7 +309,7 @@ static void start(struct server *s, const struct raft_members *all)
         .outstanding_max = 1000000,
     };
     const struct store_options stored = {.salt = 1};
-    const struct store_load load = {s, load_state, load_snapshot, NULL, NULL};
+    const struct store_load load = {s, load_state, load_snapshot, NULL, NULL, NULL};
     const struct clients_options port = {.listen_address = "127.0.0.1",
                                          .port = 2181,
                                          .ctx = s,

@@ -43,6 +43,7 @@
     M(digest_leader_right, "the leader's digest is the right one, whatever the others have") \
     M(digest_snapshot_blind, "a snapshot is sent that nobody has compared")                 \
     M(repair_old_birth, "a server whose store is damaged goes on in its old life")          \
+    M(store_snapshot_believed, "a snapshot counts though its file's checksum is wrong")     \
     M(store_damage_cut, "a log that is damaged in the middle is cut there")                 \
     M(repair_lost_ignored, "a store that is gone counts as one that never was")             \
     M(reconfig_forgotten, "a new leader does not go on with a reconfig")                    \

@@ -55,8 +55,8 @@ struct recovering {
 
 static int load(struct recovering *r)
 {
-    const struct store_load load = {&r->copy, survivor_state, survivor_snapshot, survivor_entry,
-                                    NULL};
+    const struct store_load load = {&r->copy,       survivor_state, survivor_snapshot,
+                                    survivor_entry, NULL,           NULL};
     struct store_options options = {0};
     struct store *store;
     struct disk *disk;

@@ -142,9 +142,12 @@ int member_load_snapshot(void *member, uint64_t index, uint64_t term,
 {
     struct member *m = member;
 
-    snapshot_load_begin(m, index, len);
+    if (data != NULL) {
+        snapshot_load_begin(m, index, len);
+        member_load_piece(m, data, len);
+    }
     raft_load_snapshot(m->raft, index, term, members);
-    return data != NULL ? member_load_piece(m, data, len) : 0;
+    return snapshot_load_end(m, index);
 }
 
 int member_load_entry(void *member, struct raft_entry *e)
@@ -158,6 +161,7 @@ void member_start(struct member *m, uint64_t now_ms, int64_t wall_ms)
     m->wall_ms = wall_ms;
     m->due_ms = RAFT_NEVER;
     m->lost_ms = now_ms;
+    snapshot_load_drop(m); /* of one that was not whole */
     raft_start(m->raft, now_ms);
 }
 
@@ -303,12 +307,29 @@ static void serve_or_not(struct member *m)
         m->facts.heard_leader_ms = m->now_ms;
 }
 
+/* What lies all over the memory takes longer to come than to be changed: so several come at the
+ * same time. */
+static void foresee(const struct member *m)
+{
+    static const struct {
+        uint8_t ahead;
+        enum tree_foresight what;
+    } steps[] = {{12, TREE_FORESEE_PLACE}, {8, TREE_FORESEE_ZNODE}, {4, TREE_FORESEE_DATA}};
+
+    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
+        const struct raft_entry *e = raft_apply_ahead(m->raft, steps[i].ahead);
+        if (e != NULL && e->type == RAFT_ENTRY_DATA)
+            tree_foresee(m->tree, e->payload, e->len, steps[i].what);
+    }
+}
+
 static bool apply_all(struct member *m)
 {
     const struct raft_entry *e;
     bool any = false;
 
     while ((e = raft_apply_take(m->raft)) != NULL) {
+        foresee(m);
         apply(m, e);
         any = true;
     }

@@ -112,8 +112,10 @@ void member_free(struct member *m);
 void member_load_state(void *m, uint64_t term, uint64_t vote);
 int member_load_snapshot(void *m, uint64_t index, uint64_t term,
                          const struct raft_members *members, const uint8_t *data, size_t len);
-/* data NULL: they come in pieces, and what they are is said with the last one. */
-int member_load_piece(void *m, const uint8_t *data, size_t len);
+/* data NULL: they have come in pieces, before anything else; what was wrong with them is said
+ * now, and never of those that another begin has followed. */
+void member_load_begin(void *m, uint64_t index, uint64_t size);
+void member_load_piece(void *m, const uint8_t *data, size_t len);
 int member_load_entry(void *m, struct raft_entry *e); /* ERR_CORRUPT: it does not follow */
 void member_start(struct member *m, uint64_t now_ms, int64_t wall_ms);
 

@@ -471,7 +471,9 @@ void snapshot_begin(struct member *m);           /* as of now */
 void snapshot_offer(struct member *m, bool is_agreed);
 void snapshot_agreed(struct member *m, uint64_t index);
 void snapshot_offer_drop(struct member *m);
-void snapshot_work(struct member *m); /* begins one when it is time */
+void snapshot_work(struct member *m);                    /* begins one when it is time */
+int snapshot_load_end(struct member *m, uint64_t index); /* 0: it is our tree now */
+void snapshot_load_drop(struct member *m);
 void snapshot_load_begin(struct member *m, uint64_t index, uint64_t size);
 void snapshot_free(struct member *m);
 /* From here on nothing of this server counts any more: see member_condemned(). The caller

@@ -163,7 +163,7 @@ void snapshot_work(struct member *m)
 
 /* ---- the leader has sent one: it is loaded ---- */
 
-static void loading_drop(struct member *m)
+void snapshot_load_drop(struct member *m)
 {
     tree_loader_free(m->loading.loader);
     m->loading.loader = NULL;
@@ -172,7 +172,7 @@ static void loading_drop(struct member *m)
 
 void snapshot_load_begin(struct member *m, uint64_t index, uint64_t size)
 {
-    loading_drop(m);
+    snapshot_load_drop(m);
     m->loading.index = index;
     m->loading.at = 0;
     m->loading.size = size;
@@ -194,22 +194,36 @@ static int load_piece(struct member *m, const uint8_t *data, size_t len, struct 
     return err;
 }
 
-int member_load_piece(void *member, const uint8_t *data, size_t len)
+void member_load_begin(void *member, uint64_t index, uint64_t size)
+{
+    snapshot_load_begin(member, index, size);
+}
+
+void member_load_piece(void *member, const uint8_t *data, size_t len)
 {
     struct member *m = member;
-    struct tree *t;
 
-    if (m->loading.loader == NULL)
-        return ERR_CORRUPT; /* there was something wrong before */
-    int err = load_piece(m, data, len, &t);
+    if (m->loading.loader != NULL)
+        (void)tree_loader_add(m->loading.loader, data, len); /* it remembers */
+}
+
+int snapshot_load_end(struct member *m, uint64_t index)
+{
+    struct tree *t = NULL;
+    int err = ERR_CORRUPT;
+
+    if (m->loading.loader != NULL && (m->loading.index == index))
+        err = tree_loader_end(m->loading.loader, &t);
+    else
+        tree_loader_free(m->loading.loader);
+    m->loading.loader = NULL;
+    m->loading.index = 0;
     if (t != NULL) {
         tree_free(m->tree);
         m->tree = t;
-        m->snapshot_index = m->loading.index;
+        m->snapshot_index = index;
         m->snapshot_bytes = 0;
     }
-    if (t != NULL || err != 0)
-        loading_drop(m);
     return err;
 }
 
@@ -260,7 +274,7 @@ static void load_failed(struct member *m, int err)
                    "the tree that the leader sent, as of entry %" PRIu64
                    ", cannot be loaded from the store: %s",
                    m->loading.index, err_text(err));
-    loading_drop(m);
+    snapshot_load_drop(m);
 }
 
 static void load_done(struct member *m, int err)

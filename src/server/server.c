@@ -12,6 +12,7 @@
 #include "server/member_found.h"
 #include "server/member_repair.h"
 #include "server/newlife.h"
+#include "server/opening.h"
 #include "server/secret.h"
 #include "server/server_internal.h"
 #include "server/words.h"
@@ -68,6 +69,7 @@ static void password_digest(void *ctx, const void *data, size_t len, struct buf 
 
 static void load_state(void *ctx, uint64_t term, uint64_t vote)
 {
+    ((struct server *)ctx)->store_ms = clock_now_ms() - ((struct server *)ctx)->started_ms;
     member_load_state(((struct server *)ctx)->member, term, vote);
 }
 
@@ -76,21 +78,24 @@ static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
 {
     struct server *s = ctx;
 
-    s->load_began_ms = clock_now_ms();
-    s->load_left = len;
     s->load_err = member_load_snapshot(s->member, index, term, members, data, len);
+    summary_add(&s->load_snapshot_ms, s->tree_ms);
+}
+
+static void load_begin(void *ctx, uint64_t index, uint64_t size)
+{
+    struct server *s = ctx;
+
+    s->tree_began_ms = clock_now_ms();
+    member_load_begin(s->member, index, size);
 }
 
 static void load_piece(void *ctx, const uint8_t *data, size_t len)
 {
     struct server *s = ctx;
 
-    if (s->load_err != 0)
-        return;
-    s->load_err = member_load_piece(s->member, data, len);
-    s->load_left -= len;
-    if (s->load_left == 0)
-        summary_add(&s->load_snapshot_ms, clock_now_ms() - s->load_began_ms);
+    member_load_piece(s->member, data, len);
+    s->tree_ms = clock_now_ms() - s->tree_began_ms;
 }
 
 static void load_entry(void *ctx, struct raft_entry *e)
@@ -168,6 +173,7 @@ static void note_changes(struct server *s)
         s->serving_seen = !s->serving_seen;
         log_event(s->serving_seen ? LOG_NOTICE : LOG_WARNING,
                   s->serving_seen ? "serving" : "not_serving", LOG_U("term", raft_term(r)),
+                  LOG_U("up_ms", clock_now_ms() - s->started_ms),
                   LOG_S("why", s->serving_seen ? "there is a quorum" : "no leader is heard"));
     }
     if (member_is_read_only(s->member) != s->read_only_seen) {
@@ -397,7 +403,8 @@ static int open_store(struct disk **disk, struct store **store, const char *dir,
     int err = disk_posix_new(disk, buf_text(&path));
     if (err != 0)
         buf_printf(why, "%s: %s", buf_text(&path), err_text(err));
-    else if ((err = store_open(store, *disk, &options, load, why)) != 0)
+    else if ((err = load->piece != NULL ? opening_run(store, *disk, &options, load, why)
+                                        : store_open(store, *disk, &options, load, why)) != 0)
         disk_posix_free(*disk);
     buf_free(&path);
     return err;
@@ -586,7 +593,8 @@ static void unload(struct server *s)
 static int load(struct server *s, const struct member_options *m, const struct member_io *io,
                 bool *was_new, struct buf *why)
 {
-    const struct store_load into = {s, load_state, load_snapshot, load_entry, load_piece};
+    const struct store_load into = {s,          load_state, load_snapshot,
+                                    load_entry, load_begin, load_piece};
     struct store_facts f;
 
     s->load_err = 0;
@@ -671,6 +679,20 @@ static int load_or_repair(struct server *s, struct member_options *m,
     return err;
 }
 
+/* tree_ms and store_ms are of the same time (opening.h). Then: raft_role, and with serving what
+ * the entries took that are behind the snapshot. */
+static void note_loaded(const struct server *s)
+{
+    struct store_facts f;
+
+    store_facts(s->store, &f);
+    log_event(LOG_NOTICE, "loaded", LOG_U("ms", clock_now_ms() - s->started_ms),
+              LOG_U("store_ms", s->store_ms), LOG_U("tree_ms", s->tree_ms),
+              LOG_U("snapshot_index", f.snapshot_index),
+              LOG_U("snapshot_bytes", f.snapshot_bytes), LOG_U("log_bytes", f.log_bytes),
+              LOG_U("entries", s->entries_loaded));
+}
+
 int server_start(struct server **out, uv_loop_t *loop, const struct server_options *options,
                  struct buf *why)
 {
@@ -717,6 +739,8 @@ int server_start(struct server **out, uv_loop_t *loop, const struct server_optio
     int err = load_or_repair(s, &m, &io, why);
     summary_add(&s->load_ms, clock_now_ms() - s->started_ms);
     summary_add(&s->load_entries, s->entries_loaded);
+    if (err == 0)
+        note_loaded(s);
     s->snapshot_wall_ms = server_newest_snapshot_ms(s->store_dir);
     set_aside_find(options->dir, &s->aside);
     if (err != 0) { /* nothing is open */

@@ -58,7 +58,8 @@ struct server {
     struct set_aside aside;
     struct summary load_ms, load_snapshot_ms, load_entries;
     uint64_t entries_loaded, snapshot_wall_ms;
-    uint64_t load_began_ms, load_left; /* of the snapshot, while the store is opened */
+    /* Of the start: when the tree was begun; until the last piece; until the store was read. */
+    uint64_t tree_began_ms, tree_ms, store_ms;
     int64_t trace_mask;
     struct http_page pages[12];
     char admin_below[SETTING_TEXT_MAX + 1]; /* admin_url and a '/' */

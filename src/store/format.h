@@ -117,10 +117,12 @@ bool snapshot_head_is(const uint8_t head[SNAPSHOT_HEADER_BYTES], uint64_t index,
 int snapshot_file_write(struct disk *d, const struct raft_blob *b, uint64_t *bytes);
 /* Gives a file its name, which is sure when this returns 0. */
 int snapshot_file_commit(struct disk *d, const char *from, uint64_t index);
+struct store_load;
 /* All but the bytes: whether it is whole. ERR_CORRUPT with the reason in why;
- * ERR_OTHER_VERSION; else ERR_IO and the like. */
+ * ERR_OTHER_VERSION; else ERR_IO and the like. load, if not NULL: to its begin and piece go the
+ * bytes that this may be about, before that is known. */
 int snapshot_file_check(struct disk *d, uint64_t index, struct snapshot_file *s,
-                        const char **why);
+                        const char **why, const struct store_load *load);
 /* Of one that was checked: all of its bytes in order, at most so many at once. */
 int snapshot_file_pieces(struct disk *d, const struct snapshot_file *s, size_t most,
                          void (*piece)(void *ctx, const uint8_t *data, size_t len), void *ctx);

@@ -201,14 +201,14 @@ static int create_vote(struct opening *o)
 
 /* The newest that is whole. One that is damaged stays where it is, for a person to look at,
  * until a newer one pushes it out. */
-static int read_snapshots(struct opening *o)
+static int read_snapshots(struct opening *o, const struct store_load *load)
 {
     struct store *s = o->s;
 
     while (s->snapshots_n > 0) {
         const char *reason;
         uint64_t index = s->snapshots[s->snapshots_n - 1];
-        int err = snapshot_file_check(o->disk, index, &o->snapshot, &reason);
+        int err = snapshot_file_check(o->disk, index, &o->snapshot, &reason, load);
         if (err == 0) {
             o->has_snapshot = true;
             s->snapshot_bytes = o->snapshot.bytes;
@@ -573,23 +573,19 @@ static int repair(struct opening *o)
 
 static void add_piece(void *ctx, const uint8_t *data, size_t len) { buf_add(ctx, data, len); }
 
-/* In pieces, if they are wanted so: two of a large tree may be more than there is room for. */
+/* Its pieces, if it is wanted so, have been handed over when it was checked. */
 static int hand_over_snapshot(struct opening *o, const struct store_load *load)
 {
     struct snapshot_file *f = &o->snapshot;
     char name[FORMAT_NAME_MAX];
-    bool in_pieces = load->piece != NULL;
+    int err = 0;
 
-    if (in_pieces)
-        load->snapshot(load->ctx, f->index, f->term, &f->members, NULL, f->len);
-    int err = snapshot_file_pieces(o->disk, f, in_pieces || f->len == 0 ? WINDOW_BYTES : f->len,
-                                   in_pieces ? load->piece : add_piece,
-                                   in_pieces ? load->ctx : &f->buf);
+    if (load->piece == NULL)
+        err = snapshot_file_pieces(o->disk, f, f->len > 0 ? f->len : 1, add_piece, &f->buf);
     name_make(name, SNAPSHOT_PREFIX, f->index);
     if (err != 0)
         return why(o, err, name, UINT64_MAX, "cannot be read");
-    if (!in_pieces)
-        load->snapshot(load->ctx, f->index, f->term, &f->members, f->buf.data, f->len);
+    load->snapshot(load->ctx, f->index, f->term, &f->members, f->buf.data, f->len);
     return 0;
 }
 
@@ -631,7 +627,7 @@ int store_open(struct store **out, struct disk *disk, const struct store_options
     if (err == 0)
         err = read_vote(&o);
     if (err == 0)
-        err = read_snapshots(&o);
+        err = read_snapshots(&o, load);
     if (err == 0)
         err = find_unborn(&o);
     if (err == 0)

@@ -53,7 +53,7 @@ static bool spare_snapshots(struct store *s)
 
     if (had < 2)
         return false;
-    if (snapshot_file_check(s->disk, s->snapshots[had - 1], &newest, &why) != 0)
+    if (snapshot_file_check(s->disk, s->snapshots[had - 1], &newest, &why, NULL) != 0)
         return false;
     s->is_tight = true;
     return store_clean(s, s->snapshots[had - 1]) == 0 && s->snapshots_n < had;

@@ -47,15 +47,18 @@ struct store_options {
 };
 
 /* What was found, handed over in this order: state, snapshot (newest valid one), entries
- * above it. The callbacks may be NULL. Snapshot bytes and entries are borrowed. With `piece`,
- * snapshot is told data NULL, and its bytes follow in pieces, in order. */
+ * above it. The callbacks may be NULL. Snapshot bytes and entries are borrowed. With `begin`
+ * and `piece`, a snapshot's bytes come before all that, while they are read for the first time:
+ * what they are worth is not known yet. Each begin says that what came before is worth nothing;
+ * snapshot, told data NULL, that what came last is whole. Else it is nothing, too. */
 struct store_load {
     void *ctx;
     void (*state)(void *ctx, uint64_t term, uint64_t vote);
     void (*snapshot)(void *ctx, uint64_t index, uint64_t term,
                      const struct raft_members *members, const uint8_t *data, size_t len);
     void (*entry)(void *ctx, struct raft_entry *e); /* reference it to keep it */
-    void (*piece)(void *ctx, const uint8_t *data, size_t len);
+    void (*begin)(void *ctx, uint64_t index, uint64_t size);
+    void (*piece)(void *ctx, const uint8_t *data, size_t len); /* in order */
 };
 
 /* Opens the store on disk (an empty directory is a valid, empty store) and loads it. On

@@ -194,7 +194,7 @@ static void load_entry(void *ctx, struct raft_entry *e)
 
 static int open_it(struct loaded *l, struct sim_disk *d, struct store **s)
 {
-    const struct store_load load = {l, load_state, load_snapshot, load_entry, NULL};
+    const struct store_load load = {l, load_state, load_snapshot, load_entry, NULL, NULL};
     struct buf why = {0};
 
     l->next = 1;

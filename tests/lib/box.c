@@ -55,8 +55,8 @@ static void skip_entry(void *ctx, struct raft_entry *e) { (void)ctx, (void)e; }
 /* It dies while it makes good what it finds, or just after; nothing has gone out yet. */
 static void die_again(struct box *b)
 {
-    static const struct store_load nothing = {NULL, skip_state, skip_snapshot, skip_entry,
-                                              NULL};
+    static const struct store_load nothing = {NULL,       skip_state, skip_snapshot,
+                                              skip_entry, NULL,       NULL};
     struct buf why = {0};
     struct store *s = NULL;
 
@@ -179,7 +179,8 @@ static void content_entry(void *ctx, struct raft_entry *e)
 static int look_into(const struct sim_disk *disk, const struct store_options *options,
                      struct content *c)
 {
-    const struct store_load load = {c, content_state, content_snapshot, content_entry, NULL};
+    const struct store_load load = {c,    content_state, content_snapshot, content_entry,
+                                    NULL, NULL};
     struct sim_disk *copy = sim_disk_copy(disk, 1);
     struct store *s = NULL;
 

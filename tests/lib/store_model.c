@@ -26,6 +26,7 @@ void model_clear(struct store_model *m)
     drop(m, 0);
     if (m->snapshot != NULL)
         raft_blob_unref(m->snapshot);
+    buf_free(&m->pieces);
     *m = (struct store_model){.next = 1};
 }
 
@@ -33,6 +34,7 @@ void model_copy(struct store_model *to, const struct store_model *from)
 {
     model_clear(to);
     *to = *from;
+    to->pieces = (struct buf){0};
     if (to->snapshot != NULL)
         raft_blob_ref(to->snapshot);
     for (size_t i = 0; i < MODEL_ENTRIES_MAX; i++)
@@ -96,10 +98,26 @@ static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
                           const struct raft_members *members, const uint8_t *data, size_t len)
 {
     struct store_model *m = ctx;
-    uint8_t *copy = mem_dup(data, len);
 
+    CHECK(data == NULL && m->begun == index && m->pieces.len == len);
+    uint8_t *copy = mem_dup(m->pieces.data, len);
     m->snapshot = raft_blob_new_take(index, term, members, copy, len);
     m->next = index + 1;
+    buf_free(&m->pieces);
+}
+
+static void load_begin(void *ctx, uint64_t index, uint64_t size)
+{
+    struct store_model *m = ctx;
+
+    (void)size;
+    m->begun = index;
+    buf_clear(&m->pieces);
+}
+
+static void load_piece(void *ctx, const uint8_t *data, size_t len)
+{
+    buf_add(&((struct store_model *)ctx)->pieces, data, len);
 }
 
 static void load_entry(void *ctx, struct raft_entry *e)
@@ -113,8 +131,12 @@ static void load_entry(void *ctx, struct raft_entry *e)
 struct store_load model_load(struct store_model *m)
 {
     model_clear(m);
-    return (struct store_load){
-        .ctx = m, .state = load_state, .snapshot = load_snapshot, .entry = load_entry};
+    return (struct store_load){.ctx = m,
+                               .state = load_state,
+                               .snapshot = load_snapshot,
+                               .entry = load_entry,
+                               .begin = load_begin,
+                               .piece = load_piece};
 }
 
 const char *model_difference(const struct store_model *a, const struct store_model *b)

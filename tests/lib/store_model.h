@@ -19,6 +19,8 @@ struct store_model {
     struct raft_blob *snapshot; /* or NULL */
     uint64_t next;
     struct raft_entry *entries[MODEL_ENTRIES_MAX]; /* by index; NULL: not in the log */
+    uint64_t begun;                                /* of a snapshot that is being loaded */
+    struct buf pieces;                             /* likewise */
 };
 
 void model_clear(struct store_model *m);

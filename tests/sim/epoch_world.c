@@ -216,9 +216,14 @@ static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
           0);
 }
 
+static void load_begin(void *ctx, uint64_t index, uint64_t size)
+{
+    member_load_begin(((struct node *)ctx)->member, index, size);
+}
+
 static void load_piece(void *ctx, const uint8_t *data, size_t len)
 {
-    CHECK(member_load_piece(((struct node *)ctx)->member, data, len) == 0);
+    member_load_piece(((struct node *)ctx)->member, data, len);
 }
 
 static void load_entry(void *ctx, struct raft_entry *e)
@@ -271,7 +276,8 @@ static void node_start(struct node *s)
         .session_min_ms = 200,
         .snapshot_every = 60,
     };
-    const struct store_load load = {s, load_state, load_snapshot, load_entry, load_piece};
+    const struct store_load load = {s,          load_state, load_snapshot,
+                                    load_entry, load_begin, load_piece};
 
     s->member = member_new(&o, &io);
     box_start(&s->box, &load);
@@ -676,8 +682,8 @@ static void recover(struct isle *t, struct node *s)
     box_start(&s->box, &first);
     store_close(s->box.store);
     s->box.store = NULL;
-    const struct store_load load = {&copy, survivor_state, survivor_snapshot, survivor_entry,
-                                    NULL};
+    const struct store_load load = {&copy,          survivor_state, survivor_snapshot,
+                                    survivor_entry, NULL,           NULL};
     box_start(&s->box, &load);
     store_close(s->box.store);
     s->box.store = NULL;

@@ -171,7 +171,7 @@ static void start(struct server *s)
         .batch_max = sim->batch_max,
         .birth = s->birth,
         .piece_max = sim->w.seed % 3 == 1 ? 50 + (uint32_t)(sim->w.seed % 1000) : 0};
-    const struct store_load load = {s, load_state, load_snapshot, load_entry, NULL};
+    const struct store_load load = {s, load_state, load_snapshot, load_entry, NULL, NULL};
 
     CHECK(s->raft == NULL);
     s->raft = raft_new(&o);

@@ -141,12 +141,14 @@ static void load_snapshot(void *ctx, uint64_t index, uint64_t term,
     s->load_err = member_load_snapshot(s->member, index, term, members, data, len);
 }
 
+static void load_begin(void *ctx, uint64_t index, uint64_t size)
+{
+    member_load_begin(((struct server *)ctx)->member, index, size);
+}
+
 static void load_piece(void *ctx, const uint8_t *data, size_t len)
 {
-    struct server *s = ctx;
-
-    if (s->load_err == 0)
-        s->load_err = member_load_piece(s->member, data, len);
+    member_load_piece(((struct server *)ctx)->member, data, len);
 }
 
 static void load_entry(void *ctx, struct raft_entry *e)
@@ -297,7 +299,8 @@ static void begin_new_life(struct server *s, const char *why)
  */
 static void open_store(struct server *s, struct member_options *o, const struct member_io *io)
 {
-    const struct store_load load = {s, load_state, load_snapshot, load_entry, load_piece};
+    const struct store_load load = {s,          load_state, load_snapshot,
+                                    load_entry, load_begin, load_piece};
     struct store_facts f;
     struct buf why = {0};
     bool has_begun_again = false;
