@@ -357,6 +357,8 @@ struct member {
     uv_timer_t timer;
     uint64_t first, done; /* the first index of ours; up to here applied */
     bool is_leader, is_warm;
+    struct raft_members all;
+    struct raft_job snapshot; /* of an empty tree; size 0: none is due */
     struct buf message;
 };
 
@@ -375,11 +377,26 @@ void member_told(struct member *me) { raft_told(me->raft); }
 
 bool member_job_take(struct member *me, struct raft_job *out)
 {
-    (void)me, (void)out;
-    return false;
+    if (me->snapshot.size == 0)
+        return false;
+    *out = me->snapshot;
+    return true;
 }
 
-void member_job_done(struct member *me, int err) { (void)me, (void)err; }
+static void failed(void *ctx, int err)
+{
+    (void)ctx;
+    fprintf(stderr, "engine: the disk: %s\n", err_text(err));
+    exit(1);
+}
+
+void member_job_done(struct member *me, int err)
+{
+    if (err != 0)
+        failed(me, err);
+    raft_compact(me->raft, me->snapshot.index, KEEP);
+    me->snapshot.size = 0;
+}
 
 uint64_t member_sent_snapshot(const struct member *me)
 {
@@ -394,13 +411,6 @@ static void woken(void *ctx) { (void)ctx; }
 static bool lend(void *ctx, uint64_t to)
 {
     return transport_lend(((struct member *)ctx)->transport, to);
-}
-
-static void failed(void *ctx, int err)
-{
-    (void)ctx;
-    fprintf(stderr, "engine: the disk: %s\n", err_text(err));
-    exit(1);
 }
 
 static void received(void *ctx, uint64_t from, enum transport_channel channel,
@@ -437,6 +447,22 @@ static void propose(struct member *me, uint64_t now)
     }
 }
 
+/* As the server, of a tree of nothing. One that is under way yet is not waited for. */
+static void snapshot_due(struct member *me, const struct raft_entry *e)
+{
+    static uint8_t tree[1];
+
+    if (me->snapshot.size != 0)
+        return;
+    me->snapshot = (struct raft_job){.kind = RAFT_JOB_KEEP,
+                                     .index = e->index,
+                                     .term = e->term,
+                                     .members = &me->all,
+                                     .size = sizeof tree,
+                                     .len = sizeof tree,
+                                     .data = tree};
+}
+
 static void timer_due(uv_timer_t *timer) { (void)timer; }
 
 static void turn(uv_prepare_t *prepare)
@@ -454,7 +480,7 @@ static void turn(uv_prepare_t *prepare)
             if (me->first != 0 && e->index >= me->first)
                 committed(e->index, now);
             if (e->index % SNAPSHOT_EVERY == 0)
-                raft_compact(me->raft, e->index, KEEP);
+                snapshot_due(me, e);
         }
         if (me->is_leader && raft_is_ready(me->raft))
             propose(me, now);
@@ -508,6 +534,7 @@ static void muster_server(unsigned id)
         store_open(&store, disk, &store_options, &(struct store_load){0}, &why) != 0)
         die(path);
     me->is_leader = id == 1;
+    me->all = all;
     me->raft = raft_new(&options);
     raft_load_snapshot(me->raft, 0, 0, &all);
     raft_start(me->raft, clock_now_ms());

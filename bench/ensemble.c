@@ -35,7 +35,8 @@
 
 #include "base/check.h"
 #include "base/mem.h"
-#include "wire/wire.h"
+#include "frames.h"
+#include "meter.h"
 
 #define SESSIONS_MAX 1000
 #define SERVERS_MAX 16
@@ -72,7 +73,6 @@ static struct {
     unsigned count, servers;
     uint16_t ports[SERVERS_MAX];
     bool is_etcd;
-    struct buf acl;
     uint64_t acks, writes, errors, lost;
     uint64_t last_ack_ns, gap_begin_ns, gap_end_ns;
     uint64_t drained_ns; /* a later gap does not count */
@@ -84,17 +84,7 @@ static void die(const char *what)
     exit(1);
 }
 
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static uint64_t now_ms(void) { return now_ns() / 1000000; }
-
-static struct wire_bytes text(const char *s) { return wire_bytes(s, strlen(s)); }
+static uint64_t now_ms(void) { return meter_now_ns() / 1000000; }
 
 static void fill_value(char out[VALUE], uint64_t value)
 {
@@ -107,7 +97,7 @@ static void fill_value(char out[VALUE], uint64_t value)
 
 static void note_ack(struct session *s)
 {
-    uint64_t now = now_ns();
+    uint64_t now = meter_now_ns();
 
     if (me.last_ack_ns != 0 && me.last_ack_ns <= me.drained_ns &&
         now - me.last_ack_ns > me.gap_end_ns - me.gap_begin_ns) {
@@ -126,7 +116,7 @@ static void note_ack(struct session *s)
 
 static void mark(bool is_kill)
 {
-    me.drained_ns = is_kill ? now_ns() + DRAIN_MS * 1000000ull : UINT64_MAX;
+    me.drained_ns = is_kill ? meter_now_ns() + DRAIN_MS * 1000000ull : UINT64_MAX;
     me.acks = me.errors = me.lost = 0;
     me.gap_begin_ns = me.gap_end_ns = 0;
 }
@@ -168,35 +158,16 @@ static void zk_connect(struct session *s)
 static void zk_ask(struct session *s)
 {
     char value[VALUE];
-    const enum wire_op ops[] = {WIRE_OP_SET_DATA, WIRE_OP_CREATE, WIRE_OP_GET_DATA};
-    const struct wire_request_header h = {++s->xid, (int32_t)ops[s->wants]};
-    size_t at = wire_frame_begin(&s->out);
+    size_t at = s->out.len;
 
     fill_value(value, s->written);
-    wire_request_header_encode(&h, &s->out);
-    if (s->wants == WRITES) {
-        const struct wire_set_data_request q = {text(s->path), wire_bytes(value, VALUE), -1};
-        wire_set_data_request_encode(&q, &s->out);
-    } else if (s->wants == CREATES) {
-        const struct wire_create_request q = {text(s->path),
-                                              wire_bytes(value, VALUE),
-                                              {me.acl.data, me.acl.len, 1},
-                                              WIRE_PERSISTENT};
-        wire_create_request_encode(&q, &s->out);
-    } else {
-        const struct wire_path_watch_request q = {text(s->path), false};
-        wire_path_watch_request_encode(&q, &s->out);
-    }
-    wire_frame_end(&s->out, at);
-}
-
-static void zk_ping(struct session *s)
-{
-    const struct wire_request_header h = {WIRE_XID_PING, WIRE_OP_PING};
-    size_t at = wire_frame_begin(&s->out);
-
-    wire_request_header_encode(&h, &s->out);
-    wire_frame_end(&s->out, at);
+    if (s->wants == WRITES)
+        frame_set(&s->out, s->path, value, VALUE);
+    else if (s->wants == CREATES)
+        frame_create(&s->out, s->path, value, VALUE, WIRE_PERSISTENT);
+    else
+        frame_read(&s->out, WIRE_OP_GET_DATA, s->path, false);
+    frame_number(&s->out, at, ++s->xid);
 }
 
 /* What came of what was asked. */
@@ -453,7 +424,7 @@ static void look_at_time(struct session *s, uint64_t now)
         go_away(s);
     if (!me.is_etcd && s->state == LIVE && now > s->pinged_ms + PING_MS) {
         s->pinged_ms = now;
-        zk_ping(s);
+        frame_ping(&s->out);
     }
 }
 
@@ -537,7 +508,6 @@ static int check(void)
 
 int main(int argc, char **argv)
 {
-    const struct wire_acl all = {WIRE_PERM_ALL, text("world"), text("anyone")};
     char line[64];
 
     if (argc < 4 || argc > 3 + SERVERS_MAX) {
@@ -550,7 +520,6 @@ int main(int argc, char **argv)
     for (int i = 3; i < argc; i++)
         me.ports[me.servers++] = (uint16_t)atoi(argv[i]);
     mark(false);
-    wire_acl_encode(&all, &me.acl);
     for (unsigned i = 0; i < me.count; i++) {
         struct session *s = &me.all[i];
         s->fd = -1;

@@ -5,7 +5,7 @@
 //
 //	etcd_load HOST:PORT[,HOST:PORT...] set|get|create [KEY=VALUE...]
 //
-//	KEY: sessions, window, seconds, warm, size, name, pids
+//	KEY: sessions, window, seconds, warm, size, name, pids, disk
 //
 // A session is a client with a connection of its own to one of the servers, a request in flight
 // a goroutine. set overwrites a goroutine's own key; get reads it from the connected server
@@ -30,6 +30,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/clientv3"
+	"golang.org/x/sys/unix"
 	"google.golang.org/grpc/grpclog"
 )
 
@@ -51,6 +52,7 @@ func die(format string, words ...interface{}) {
 
 type histogram struct {
 	count, most uint64
+	seen        uint64 // requests, measured or not
 	counts      [buckets]uint64
 }
 
@@ -71,6 +73,7 @@ func (h *histogram) merge(other *histogram) {
 		h.counts[i] += n
 	}
 	h.count += other.count
+	h.seen += other.seen
 	if other.most > h.most {
 		h.most = other.most
 	}
@@ -99,8 +102,8 @@ func (h *histogram) permille(n uint64) float64 {
 // ---- what the servers cost ----
 
 type cost struct {
-	load, servers     float64
-	written, switches uint64
+	load, servers float64
+	switches      uint64
 }
 
 func read(path string) string {
@@ -131,7 +134,6 @@ func costNow(pids []string) (c cost) {
 		user, _ := strconv.Atoi(fields[11])
 		system, _ := strconv.Atoi(fields[12])
 		c.servers += float64(user+system) / ticks
-		c.written += lineOf(read("/proc/"+pid+"/io"), "write_bytes:")
 		tasks, _ := filepath.Glob("/proc/" + pid + "/task/*/status")
 		for _, t := range tasks {
 			text, _ := os.ReadFile(t) // a thread may end meanwhile
@@ -141,11 +143,41 @@ func costNow(pids []string) (c cost) {
 	return c
 }
 
+// As meter.c has it: bytes written to the device of the directory, after what waits for it in
+// memory; -1 if there is none.
+func diskWritten(dir string) int64 {
+	var s unix.Stat_t
+	if dir == "" {
+		return -1
+	}
+	d, err := os.Open(dir)
+	if err == nil {
+		err = unix.Fstat(int(d.Fd()), &s)
+	}
+	if err == nil {
+		err = unix.Syncfs(int(d.Fd()))
+	}
+	if err != nil {
+		die("%s: %v", dir, err)
+	}
+	d.Close()
+	device := fmt.Sprintf("%d:%d", unix.Major(s.Dev), unix.Minor(s.Dev))
+	text, err := os.ReadFile("/sys/dev/block/" + device + "/stat")
+	if err != nil {
+		return -1
+	}
+	sectors, err := strconv.ParseInt(strings.Fields(string(text))[6], 10, 64)
+	if err != nil {
+		die("%s: %v", dir, err)
+	}
+	return sectors * 512
+}
+
 // ---- the load ----
 
 type options struct {
 	servers, pids          []string
-	op, name               string
+	op, name, disk         string
 	sessions, window, size int
 	seconds, warm          float64
 }
@@ -182,6 +214,8 @@ func readOptions() options {
 			o.warm = number(word, value)
 		case "name":
 			o.name = value
+		case "disk":
+			o.disk = value
 		case "pids":
 			o.pids = strings.Split(value, ",")
 		default:
@@ -257,6 +291,7 @@ func (l *load) work(c *clientv3.Client, key string, h *histogram) {
 		case "get":
 			get()
 		}
+		h.seen++
 		if atomic.LoadInt32(&l.state) == runs {
 			h.add(uint64(time.Since(at)))
 		}
@@ -290,6 +325,7 @@ func main() {
 		}
 	}
 	l.ready.Wait()
+	disk := diskWritten(l.disk)
 	close(l.begin)
 	time.Sleep(time.Duration(l.warm * 1e9))
 	before, at := costNow(l.pids), time.Now()
@@ -302,6 +338,9 @@ func main() {
 	for i := range latencies {
 		sum.merge(&latencies[i])
 	}
+	if disk >= 0 {
+		disk = diskWritten(l.disk) - disk
+	}
 	if _, err := clients[0].Delete(context.Background(), "/"+l.name+"/", clientv3.WithPrefix()); err != nil {
 		die("delete: %v", err)
 	}
@@ -311,9 +350,11 @@ func main() {
 		l.size, len(l.servers), sum.count, seconds, float64(sum.count)/seconds, sum.permille(500),
 		sum.permille(990), sum.permille(999), float64(sum.most)/1e3, after.load-before.load)
 	if len(l.pids) > 0 {
-		fmt.Printf(", \"servers_cpu_s\": %.2f, \"servers_written_bytes\": %d, "+
-			"\"servers_switches\": %d", after.servers-before.servers, after.written-before.written,
-			int64(after.switches-before.switches))
+		fmt.Printf(", \"servers_cpu_s\": %.2f, \"servers_switches\": %d",
+			after.servers-before.servers, int64(after.switches-before.switches))
+	}
+	if disk >= 0 && sum.seen > 0 {
+		fmt.Printf(", \"disk_bytes_each\": %.2f", float64(disk)/float64(sum.seen))
 	}
 	fmt.Println("}")
 }

@@ -40,101 +40,6 @@ void load_die(const struct links *ls, const struct link *l, const char *format, 
     exit(1);
 }
 
-static struct wire_bytes text(const char *s) { return wire_bytes(s, strlen(s)); }
-
-/* ---- frames ---- */
-
-static size_t begin(struct buf *out, enum wire_op op)
-{
-    const struct wire_request_header h = {0, op};
-    size_t at = wire_frame_begin(out);
-
-    wire_request_header_encode(&h, out);
-    return at;
-}
-
-void frame_create(struct buf *out, const char *path, const void *data, size_t len,
-                  enum wire_create_mode mode)
-{
-    const struct wire_acl all = {WIRE_PERM_ALL, text("world"), text("anyone")};
-    struct buf acl = {0};
-
-    wire_acl_encode(&all, &acl);
-    const struct wire_create_request q = {
-        text(path), wire_bytes(data, len), {acl.data, acl.len, 1}, (int32_t)mode};
-    size_t at = begin(out, WIRE_OP_CREATE);
-    wire_create_request_encode(&q, out);
-    wire_frame_end(out, at);
-    buf_free(&acl);
-}
-
-void frame_delete(struct buf *out, const char *path)
-{
-    const struct wire_path_version_request q = {text(path), -1};
-    size_t at = begin(out, WIRE_OP_DELETE);
-
-    wire_path_version_request_encode(&q, out);
-    wire_frame_end(out, at);
-}
-
-void frame_set(struct buf *out, const char *path, const void *data, size_t len)
-{
-    const struct wire_set_data_request q = {text(path), wire_bytes(data, len), -1};
-    size_t at = begin(out, WIRE_OP_SET_DATA);
-
-    wire_set_data_request_encode(&q, out);
-    wire_frame_end(out, at);
-}
-
-void frame_path(struct buf *out, enum wire_op op, const char *path)
-{
-    const struct wire_path_request q = {text(path)};
-    size_t at = begin(out, op);
-
-    wire_path_request_encode(&q, out);
-    wire_frame_end(out, at);
-}
-
-void frame_read(struct buf *out, enum wire_op op, const char *path, bool watch)
-{
-    const struct wire_path_watch_request q = {text(path), watch};
-    size_t at = begin(out, op);
-
-    wire_path_watch_request_encode(&q, out);
-    wire_frame_end(out, at);
-}
-
-void frame_add_watch(struct buf *out, const char *path, int32_t mode)
-{
-    const struct wire_add_watch_request q = {text(path), mode};
-    size_t at = begin(out, WIRE_OP_ADD_WATCH);
-
-    wire_add_watch_request_encode(&q, out);
-    wire_frame_end(out, at);
-}
-
-void frame_multi_sets(struct buf *out, const char *const *paths, size_t n, const void *data,
-                      size_t len)
-{
-    const struct wire_multi_header one = {WIRE_OP_SET_DATA, false, -1}, last = {-1, true, -1};
-    size_t at = begin(out, WIRE_OP_MULTI);
-
-    for (size_t i = 0; i < n; i++) {
-        const struct wire_set_data_request q = {text(paths[i]), wire_bytes(data, len), -1};
-        wire_multi_header_encode(&one, out);
-        wire_set_data_request_encode(&q, out);
-    }
-    wire_multi_header_encode(&last, out);
-    wire_frame_end(out, at);
-}
-
-void frame_close(struct buf *out)
-{
-    size_t at = begin(out, WIRE_OP_CLOSE_SESSION);
-
-    wire_frame_end(out, at);
-}
-
 /* ---- replies ---- */
 
 int32_t link_ask(struct link *l, const struct buf *frame)
@@ -142,7 +47,7 @@ int32_t link_ask(struct link *l, const struct buf *frame)
     size_t at = l->out.len;
 
     buf_add(&l->out, frame->data, frame->len);
-    buf_put_be32(&l->out, at + LINK_XID_AT, (uint32_t)++l->asked);
+    frame_number(&l->out, at, ++l->asked);
     return l->asked;
 }
 
@@ -217,10 +122,6 @@ void links_send(struct links *ls, struct link *l)
 
 void links_open(struct links *ls, struct link *l)
 {
-    static const uint8_t none[16];
-    const struct wire_connect_request q = {.timeout_ms = ls->timeout_ms,
-                                           .password = wire_bytes(none, sizeof none),
-                                           .read_only = 0};
     int on = 1;
 
     CHECK(l->state == LINK_CLOSED);
@@ -235,9 +136,7 @@ void links_open(struct links *ls, struct link *l)
     setsockopt(l->fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     CHECK(fcntl(l->fd, F_SETFL, O_NONBLOCK) == 0);
     watch_room(ls, l, EPOLL_CTL_ADD);
-    size_t at = wire_frame_begin(&l->out);
-    wire_connect_request_encode(&q, &l->out);
-    wire_frame_end(&l->out, at);
+    frame_connect(&l->out, ls->timeout_ms);
     links_send(ls, l);
 }
 
@@ -326,10 +225,7 @@ static void ping_silent(struct links *ls, uint64_t now_ns)
         struct link *l = &ls->all[i];
         if (l->state != LINK_LIVE || now_ns - l->spoke_ns < after_ns)
             continue;
-        const struct wire_request_header h = {WIRE_XID_PING, WIRE_OP_PING};
-        size_t at = wire_frame_begin(&l->out);
-        wire_request_header_encode(&h, &l->out);
-        wire_frame_end(&l->out, at);
+        frame_ping(&l->out);
         l->spoke_ns = now_ns;
         links_send(ls, l);
     }

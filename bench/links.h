@@ -13,8 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/buf.h"
-#include "wire/wire.h"
+#include "frames.h"
 
 #define LINKS_SERVERS_MAX 16u
 #define LINKS_MAX 100000u
@@ -69,19 +68,5 @@ bool link_is_event(const uint8_t *frame, size_t len);
 /* Ends the program unless it is this event. */
 void link_event(const struct links *ls, const struct link *l, const uint8_t *frame, size_t len,
                 int32_t type, struct wire_bytes path);
-
-/* ---- requests, as frames with xid 0 ---- */
-#define LINK_XID_AT 4u /* after the length */
-void frame_create(struct buf *out, const char *path, const void *data, size_t len,
-                  enum wire_create_mode mode);
-void frame_delete(struct buf *out, const char *path);
-void frame_set(struct buf *out, const char *path, const void *data, size_t len);
-void frame_path(struct buf *out, enum wire_op op, const char *path); /* sync */
-/* exists, getData, getChildren */
-void frame_read(struct buf *out, enum wire_op op, const char *path, bool watch);
-void frame_add_watch(struct buf *out, const char *path, int32_t mode);
-void frame_multi_sets(struct buf *out, const char *const *paths, size_t n, const void *data,
-                      size_t len);
-void frame_close(struct buf *out);
 
 #endif

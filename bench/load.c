@@ -18,10 +18,11 @@
  *   name=     all znodes are made below /NAME, which must not exist (load-PID), and removed;
  *             keep=1 lets stand what was made
  *   pids=     the servers', with commas: their costs are measured, too
+ *   disk=     a directory: what is written to its device is measured, too
  *
  * It prints one line of JSON: rate (requests, events or hand-overs a second), latencies in us,
- * load_cpu_s (its own), servers_cpu_s, servers_written_bytes (to the disk, by /proc/PID/io) and
- * servers_switches (voluntary ones), all of the measured time.
+ * load_cpu_s (its own), servers_cpu_s, and servers_switches (voluntary ones), all of the
+ * measured time; disk_bytes_each (meter.h) if the device of disk= can be told.
  */
 #include "load.h"
 
@@ -121,7 +122,7 @@ void load_close_all(struct load *l)
 
 void load_meter(struct load *l, uint64_t requests_most)
 {
-    meter_begin(&l->meter, l->warm_s, l->seconds, requests_most, l->servers, l->servers_n);
+    meter_begin(&l->meter, l->warm_s, l->seconds, requests_most, &l->servers);
 }
 
 void load_run(struct load *l)
@@ -150,7 +151,7 @@ _Noreturn static void refuse(const char *word, const char *why)
         stderr,
         "load: %s: %s\n"
         "usage: load HOST:PORT[,HOST:PORT...] OP [sessions=N] [window=N] [seconds=S] [warm=S]\n"
-        "            [requests=N] [size=BYTES] [name=NAME] [keep=1] [pids=PID,...]\n"
+        "            [requests=N] [size=BYTES] [name=NAME] [keep=1] [pids=PID,...] [disk=DIR]\n"
         "OP: create eseq create+delete eseq+delete set get exists multi mix90 mix50 watch\n"
         "    pwatch connect lock\n",
         word, why);
@@ -170,9 +171,9 @@ static double number(const char *word, const char *value, double least, double m
 static void read_pids(struct load *l, const char *word, char *pids)
 {
     for (char *p; (p = strsep(&pids, ",")) != NULL;) {
-        if (l->servers_n == METER_SERVERS_MAX)
+        if (l->servers.n == METER_SERVERS_MAX)
             refuse(word, "too many");
-        l->servers[l->servers_n++] = (pid_t)number(word, p, 1, 1 << 30);
+        l->servers.pids[l->servers.n++] = (pid_t)number(word, p, 1, 1 << 30);
     }
 }
 
@@ -199,6 +200,8 @@ static void read_word(struct load *l, const char *word)
         l->keeps = number(word, value, 0, 1) > 0;
     else if (strcmp(copy, "pids") == 0)
         read_pids(l, word, value);
+    else if (strcmp(copy, "disk") == 0 && *value != 0)
+        l->servers.dir = mem_dup_str(value); /* as long as the program */
     else if (strcmp(copy, "name") == 0 && *value != 0 && strlen(value) <= NAME_MAX_LEN)
         l->name = mem_dup_str(value); /* as long as the program */
     else

@@ -23,8 +23,7 @@ struct load {
     double warm_s, seconds;
     uint64_t requests; /* 0: by time */
     bool keeps;
-    pid_t servers[METER_SERVERS_MAX];
-    size_t servers_n;
+    struct meter_servers servers;
 };
 
 /* Asks; the reply must be without error and is not looked at further. */

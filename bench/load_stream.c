@@ -327,7 +327,7 @@ static void delete_made(struct stream *s)
         made += s->workers[i].made_n;
     if (made == 0)
         return;
-    meter_begin(&load->meter, 0, 1e6, made, load->servers, load->servers_n);
+    meter_begin(&load->meter, 0, 1e6, made, &load->servers);
     s->kind = DELETE;
     fill(s);
     load_run(load);

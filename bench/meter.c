@@ -3,15 +3,19 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/check.h"
 
 #define PATH_ROOM 64
+#define SECTOR_BYTES 512 /* in the kernel's figures, whatever the disk has */
 
 uint64_t meter_now_ns(void)
 {
@@ -90,18 +94,40 @@ static struct meter_cost cost_now(const struct meter *m)
 {
     struct meter_cost c = {0};
     struct rusage own;
-    char path[PATH_ROOM];
 
     getrusage(RUSAGE_SELF, &own);
     c.load_cpu_s = (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec) +
                    (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec) / 1e6;
-    for (size_t i = 0; i < m->servers_n; i++) {
-        c.servers_cpu_s += cpu_of(m->servers[i]);
-        snprintf(path, sizeof path, "/proc/%d/io", (int)m->servers[i]);
-        c.servers_written_bytes += line_of(path, "write_bytes:");
-        c.servers_switches += switches_of(m->servers[i]);
+    for (size_t i = 0; i < m->servers->n; i++) {
+        c.servers_cpu_s += cpu_of(m->servers->pids[i]);
+        c.servers_switches += switches_of(m->servers->pids[i]);
     }
     return c;
+}
+
+/* Written to the device of the directory since it is there. /proc/PID/io would tell what each
+ * process wrote, but counts a whole folio of the page cache (up to 1 MiB) when a byte of it
+ * changes. -1: the file system has no device of its own (tmpfs, overlay, btrfs). */
+static int64_t disk_written(const char *dir)
+{
+    unsigned long long sectors;
+    char path[PATH_ROOM];
+    struct stat s;
+
+    if (dir == NULL)
+        return -1;
+    int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0 || fstat(fd, &s) != 0 || syncfs(fd) != 0)
+        no_figures(dir);
+    close(fd);
+    snprintf(path, sizeof path, "/sys/dev/block/%u:%u/stat", major(s.st_dev), minor(s.st_dev));
+    FILE *f = fopen(path, "re");
+    if (f == NULL)
+        return -1;
+    if (fscanf(f, "%*u %*u %*u %*u %*u %*u %llu", &sectors) != 1)
+        no_figures(path);
+    fclose(f);
+    return (int64_t)sectors * SECTOR_BYTES;
 }
 
 static void run(struct meter *m, uint64_t now_ns)
@@ -115,14 +141,13 @@ static void run(struct meter *m, uint64_t now_ns)
 }
 
 void meter_begin(struct meter *m, double warm_s, double seconds, uint64_t requests_most,
-                 const pid_t *servers, size_t servers_n)
+                 const struct meter_servers *servers)
 {
-    uint64_t now = meter_now_ns();
-
     *m = (struct meter){.state = METER_WARMS,
                         .requests_most = requests_most,
-                        .servers = servers,
-                        .servers_n = servers_n};
+                        .disk_before = disk_written(servers->dir),
+                        .servers = servers};
+    uint64_t now = meter_now_ns();
     m->warm_until_ns = now + (uint64_t)(warm_s * 1e9);
     m->until_ns = m->warm_until_ns + (uint64_t)(seconds * 1e9);
     if (warm_s <= 0)
@@ -154,12 +179,11 @@ void meter_print(const struct meter *m, FILE *to)
             (double)histogram_permille(h, 500) / 1e3, (double)histogram_permille(h, 990) / 1e3,
             (double)histogram_permille(h, 999) / 1e3, (double)h->most / 1e3);
     fprintf(to, ", \"load_cpu_s\": %.3f", m->after.load_cpu_s - m->before.load_cpu_s);
-    if (m->servers_n > 0)
-        fprintf(to,
-                ", \"servers_cpu_s\": %.2f, \"servers_written_bytes\": %llu, "
-                "\"servers_switches\": %lld",
+    if (m->servers->n > 0)
+        fprintf(to, ", \"servers_cpu_s\": %.2f, \"servers_switches\": %lld",
                 m->after.servers_cpu_s - m->before.servers_cpu_s,
-                (unsigned long long)(m->after.servers_written_bytes -
-                                     m->before.servers_written_bytes),
                 (long long)(m->after.servers_switches - m->before.servers_switches));
+    if (m->disk_before >= 0 && m->seen > 0)
+        fprintf(to, ", \"disk_bytes_each\": %.2f",
+                (double)(disk_written(m->servers->dir) - m->disk_before) / (double)m->seen);
 }

@@ -31,7 +31,8 @@
 
 #include "base/check.h"
 #include "base/mem.h"
-#include "wire/wire.h"
+#include "frames.h"
+#include "meter.h"
 
 #ifndef IP_BIND_ADDRESS_NO_PORT
 #define IP_BIND_ADDRESS_NO_PORT 24
@@ -76,7 +77,6 @@ static struct {
     uint32_t *latency_us;
     size_t latency_n, latency_room;
     char data[CHUNK];
-    struct buf acl;
 } me;
 
 static void die(const char *what)
@@ -84,16 +84,6 @@ static void die(const char *what)
     fprintf(stderr, "sizes: %s: %s\n", what, strerror(errno));
     exit(1);
 }
-
-static uint64_t now_ns(void)
-{
-    struct timespec t;
-
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec;
-}
-
-static struct wire_bytes text(const char *s) { return wire_bytes(s, strlen(s)); }
 
 static void note_latency(uint64_t ns)
 {
@@ -132,66 +122,37 @@ static void print_result(size_t done, double seconds)
 
 /* ---- requests ---- */
 
-static size_t header(struct session *s, int32_t xid, enum wire_op op)
+/* The frame at `at` of what goes out. */
+static void asked(struct session *s, size_t at)
 {
-    const struct wire_request_header h = {xid, (int32_t)op};
-    size_t at = wire_frame_begin(&s->out);
-
-    wire_request_header_encode(&h, &s->out);
-    return at;
-}
-
-static size_t ask(struct session *s, enum wire_op op)
-{
-    s->asked++;
+    frame_number(&s->out, at, ++s->asked);
     me.begun++;
     if (s->sent_ns != NULL)
-        s->sent_ns[(unsigned)s->asked % me.window] = now_ns();
-    return header(s, s->asked, op);
+        s->sent_ns[(unsigned)s->asked % me.window] = meter_now_ns();
 }
 
 static void put_get(struct session *s, const char *path, bool watch)
 {
-    const struct wire_path_watch_request q = {text(path), watch};
-    size_t at = ask(s, WIRE_OP_GET_DATA);
+    size_t at = s->out.len;
 
-    wire_path_watch_request_encode(&q, &s->out);
-    wire_frame_end(&s->out, at);
+    frame_read(&s->out, WIRE_OP_GET_DATA, path, watch);
+    asked(s, at);
 }
 
 static void put_set(struct session *s, const char *path)
 {
-    const struct wire_set_data_request q = {text(path), wire_bytes(me.data, me.size), -1};
-    size_t at = ask(s, WIRE_OP_SET_DATA);
+    size_t at = s->out.len;
 
-    wire_set_data_request_encode(&q, &s->out);
-    wire_frame_end(&s->out, at);
+    frame_set(&s->out, path, me.data, me.size);
+    asked(s, at);
 }
 
 static void put_create(struct session *s, const char *path, size_t size)
 {
-    const struct wire_create_request q = {
-        text(path), wire_bytes(me.data, size), {me.acl.data, me.acl.len, 1}, WIRE_PERSISTENT};
-    size_t at = ask(s, WIRE_OP_CREATE);
+    size_t at = s->out.len;
 
-    wire_create_request_encode(&q, &s->out);
-    wire_frame_end(&s->out, at);
-}
-
-static void put_ping(struct session *s)
-{
-    wire_frame_end(&s->out, header(s, WIRE_XID_PING, WIRE_OP_PING));
-}
-
-static void put_connect(struct session *s)
-{
-    static const uint8_t none[16];
-    const struct wire_connect_request q = {.timeout_ms = me.timeout_ms,
-                                           .password = wire_bytes(none, sizeof none)};
-    size_t at = wire_frame_begin(&s->out);
-
-    wire_connect_request_encode(&q, &s->out);
-    wire_frame_end(&s->out, at);
+    frame_create(&s->out, path, me.data, size, WIRE_PERSISTENT);
+    asked(s, at);
 }
 
 static void leaf(char *out, size_t room, size_t number)
@@ -269,7 +230,7 @@ static void connected(struct session *s)
         die("connect");
     s->state = ASKED;
     s->is_writing = true; /* so that flush() looks at epoll */
-    put_connect(s);
+    frame_connect(&s->out, me.timeout_ms);
     flush(s);
 }
 
@@ -311,7 +272,7 @@ static void take_reply(struct session *s, const uint8_t *frame, size_t len)
     s->answered++;
     me.done++;
     if (s->sent_ns != NULL)
-        note_latency(now_ns() - s->sent_ns[(unsigned)h.xid % me.window]);
+        note_latency(meter_now_ns() - s->sent_ns[(unsigned)h.xid % me.window]);
 }
 
 static size_t take_frames(struct session *s, const uint8_t *data, size_t len)
@@ -339,7 +300,7 @@ static void receive(struct session *s)
         return;
     if (n <= 0)
         die("the server closed a connection");
-    me.heard_ms = now_ns() / 1000000;
+    me.heard_ms = meter_now_ns() / 1000000;
     if (s->in.len == 0) {
         size_t used = take_frames(s, chunk, (size_t)n);
         buf_add(&s->in, chunk + used, (size_t)n - used);
@@ -378,7 +339,7 @@ static void round_of_all(uint64_t now_ms)
         if (s->state != LIVE || now_ms - s->pinged_ms < (uint64_t)me.timeout_ms / 4)
             continue;
         s->pinged_ms = now_ms;
-        put_ping(s);
+        frame_ping(&s->out);
         flush(s);
     }
 }
@@ -401,7 +362,7 @@ static void turn(int wait_ms)
         else
             flush(s);
     }
-    uint64_t now_ms = now_ns() / 1000000;
+    uint64_t now_ms = meter_now_ns() / 1000000;
     if (now_ms - me.round_ms >= ROUND_MS) {
         me.round_ms = now_ms;
         round_of_all(now_ms);
@@ -424,7 +385,7 @@ static void open_all(unsigned count, unsigned window, bool is_timed)
     for (unsigned i = 0; i < count; i++)
         if (is_timed)
             me.all[i].sent_ns = mem_new_array(uint64_t, window);
-    me.begun_ns = now_ns();
+    me.begun_ns = meter_now_ns();
     for (unsigned i = 0; me.live < count;) {
         while (i < count && me.making < MAKING_MAX)
             begin(&me.all[i++]);
@@ -437,7 +398,7 @@ static void run(bool (*next)(struct session *s))
 {
     me.next = next;
     me.begun = me.done = 0;
-    me.begun_ns = now_ns();
+    me.begun_ns = meter_now_ns();
     for (unsigned i = 0; i < me.count; i++)
         ask_more(&me.all[i]);
     while (me.done < me.begun || (me.requests == 0 && !me.is_ended) || me.begun < me.requests)
@@ -445,7 +406,7 @@ static void run(bool (*next)(struct session *s))
     me.next = nothing;
 }
 
-static double since_begun(void) { return (double)(now_ns() - me.begun_ns) / 1e9; }
+static double since_begun(void) { return (double)(meter_now_ns() - me.begun_ns) / 1e9; }
 
 static void until_ended(void)
 {
@@ -539,9 +500,9 @@ static void pace(const char *path, uint64_t interval_us)
 {
     open_all(1, 1, false);
     struct session *s = &me.all[0];
-    uint64_t due_ns = me.begun_ns = now_ns();
+    uint64_t due_ns = me.begun_ns = meter_now_ns();
     while (!me.is_ended) {
-        uint64_t now = now_ns();
+        uint64_t now = meter_now_ns();
         if (now < due_ns) {
             struct timespec t = {.tv_nsec = (long)((due_ns - now) % 1000000000u)};
             nanosleep(&t, NULL);
@@ -552,7 +513,7 @@ static void pace(const char *path, uint64_t interval_us)
         flush(s);
         while (s->answered < s->asked)
             turn(ROUND_MS);
-        note_latency(now_ns() - due_ns);
+        note_latency(meter_now_ns() - due_ns);
         due_ns += interval_us * 1000;
     }
     print_result(me.done, since_begun());
@@ -640,7 +601,7 @@ static bool is_answered(const char *path)
     if (s.fd < 0)
         die("socket");
     setsockopt(s.fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-    put_connect(&s);
+    frame_connect(&s.out, me.timeout_ms);
     if (connect(s.fd, (const struct sockaddr *)&to, sizeof to) == 0 &&
         ask_plainly(&s, got, sizeof got) > 0) {
         put_get(&s, path, false);
@@ -656,18 +617,18 @@ static bool is_answered(const char *path)
 
 static void first(const char *path)
 {
-    uint64_t begun = now_ns(), until = begun + SILENCE_MS * 1000000ull;
+    uint64_t begun = meter_now_ns(), until = begun + SILENCE_MS * 1000000ull;
 
     me.window = 1;
     while (!is_answered(path)) {
         const struct timespec t = {.tv_nsec = FIRST_RETRY_US * 1000};
-        if (now_ns() > until) {
+        if (meter_now_ns() > until) {
             errno = ETIMEDOUT;
             die("first answer");
         }
         nanosleep(&t, NULL);
     }
-    printf("{\"at_ns\": %llu}\n", (unsigned long long)now_ns());
+    printf("{\"at_ns\": %llu}\n", (unsigned long long)meter_now_ns());
 }
 
 static size_t number(char **argv, int at) { return strtoul(argv[at], NULL, 10); }
@@ -683,14 +644,12 @@ static void shape(char **argv, int at)
 int main(int argc, char **argv)
 {
     const char *what = argc > 2 ? argv[2] : "";
-    const struct wire_acl all = {WIRE_PERM_ALL, text("world"), text("anyone")};
     struct epoll_event e = {.events = EPOLLIN, .data.u32 = STDIN_MARK};
 
     me.port = argc > 1 ? (uint16_t)number(argv, 1) : 0;
     me.timeout_ms = TIMEOUT_MS;
-    me.heard_ms = now_ns() / 1000000;
+    me.heard_ms = meter_now_ns() / 1000000;
     me.poll = epoll_create1(EPOLL_CLOEXEC);
-    wire_acl_encode(&all, &me.acl);
     memset(me.data, 'd', sizeof me.data);
     if (epoll_ctl(me.poll, EPOLL_CTL_ADD, 0, &e) != 0)
         me.is_ended = true; /* a file, /dev/null: it has ended, as it were */

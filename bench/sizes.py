@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """./dev bench sizes: memory, start and growth of muster beside Debian's ZooKeeper and etcd.
 
-    sizes.py [--quick] [--muster-only] [--kinds KIND,...] [--only PART,...] [--keep FILE] [--no-write]
+    sizes.py [--quick] [--muster-only] [--kinds KIND,...] [--only PART,...] [--keep FILE]
+             [--write [--into DIR]]
 
 Parts:
   nodes     10,000, 100,000 and a million znodes of 100 bytes, in directories of 1,000: memory,
@@ -14,10 +15,11 @@ Parts:
 
 muster at all three sizes, ZooKeeper and etcd (nodes only) at the largest and the smallest; one
 after the other, each alone on the machine. --quick: a fiftieth of the largest, in seconds, a
-line "ok" or "FAILED" for each, and nothing is written. --muster-only: without the others.
+line "ok" or "FAILED" for each. --muster-only: without the others.
 Checks that every request is answered rightly and nothing is missing after a restart, never how
-long it takes. Writes docs/measured/sizes.json, the picture beside it and
-the tables of docs/performance-sizes.md unless it is --quick, --no-write, or only a part of it.
+long it takes. --write: docs/measured/sizes.json, the picture beside it and the tables of
+docs/performance-sizes.md. What this run has not measured (a kind, a part) stays there as it
+was, and the page says from which run each is. --into DIR: that, and not docs.
 """
 import argparse
 import base64
@@ -37,10 +39,9 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 from peers import TOP, Ensemble, Server, is_there, version, wait_for  # noqa: E402
-from sizes_page import write_page  # noqa: E402
+from sizes_page import DOCS, write_page  # noqa: E402
 
 TOOL = os.path.join(TOP, "build", "tool_sizes")
-RESULTS = os.path.join(TOP, "docs", "measured", "sizes.json")
 STEPS = {"nodes": (10000, 100000, 1000000), "sessions": (200, 2000, 20000),
          "watches": (10000, 100000, 1000000)}
 EACH, SIZE = 1000, 100
@@ -394,8 +395,10 @@ def in_directory(function, *words):
         shutil.rmtree(top)
 
 
-def keep(options, results):
-    """After each step, so that what was measured stays when it is interrupted."""
+def note(options, results, part, kind, row):
+    """Kept after each step, so that what was measured stays when it is interrupted."""
+    results.setdefault(part, {}).setdefault(kind, []).append(row)
+    results["runs"].setdefault(part, {})[kind] = {**options.run, "version": version(kind.split()[0])}
     if options.keep:
         with open(options.keep, "w", encoding="utf-8") as f:
             json.dump(results, f, indent=1)
@@ -417,14 +420,12 @@ def measure(options, results):
             plan.append(("etcd", steps[-1]))
         function = {"nodes": nodes, "sessions": sessions, "watches": watches, "join": join}[part]
         for kind, n in plan:
-            results.setdefault(part, {}).setdefault(kind, []).append(in_directory(function, kind, n))
-            keep(options, results)
+            note(options, results, part, kind, in_directory(function, kind, n))
             if options.quick:
                 print(f"ok sizes: {part}, {kind}, {n}", flush=True)
         if part == "nodes" and "zookeeper" in kinds:
-            results[part]["zookeeper 1000m"] = [
-                in_directory(nodes, "zookeeper", steps[-1], UPSTREAM_HEAP)]
-            keep(options, results)
+            note(options, results, part, "zookeeper 1000m",
+                 in_directory(nodes, "zookeeper", steps[-1], UPSTREAM_HEAP))
 
 
 def main():
@@ -434,8 +435,11 @@ def main():
     parser.add_argument("--kinds", default="muster,zookeeper,etcd")
     parser.add_argument("--only", default="nodes,sessions,watches,join")
     parser.add_argument("--keep", help="write the figures there, too")
-    parser.add_argument("--no-write", action="store_true")
+    parser.add_argument("--write", action="store_true")
+    parser.add_argument("--into", metavar="DIR", default=DOCS, help="has performance-sizes.md")
     options = parser.parse_args()
+    if options.write and options.quick and options.into == DOCS:
+        parser.error("--quick --write needs --into DIR: a fiftieth is not for docs/")
     options.parts = options.only.split(",")
     if options.quick:
         global IDLE_S, LOAD_REQUESTS, JOIN_WARM_S  # pylint: disable=global-statement
@@ -443,22 +447,18 @@ def main():
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # for the servers, too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(130))
-    results = {"machine": {"cores": os.cpu_count(), "kernel": platform.release(), "files": most,
-                           "load_before": os.getloadavg()[0],
-                           "versions": {k: version(k) for k in ("muster", "zookeeper", "etcd")
-                                        if is_there(k)}}}
+    results = {"runs": {}}
+    options.run = {"date": time.strftime("%Y-%m-%d %H:%M"), "cores": os.cpu_count(),
+                   "kernel": platform.release(), "files": most,
+                   "load_before": round(os.getloadavg()[0], 2)}
     try:
         measure(options, results)
     except SystemExit as e:
         if options.quick:
             print(f"FAILED sizes: {e}", flush=True)
         raise
-    results["machine"]["seconds"] = round(time.monotonic() - BEGAN)
-    keep(options, results)
-    is_whole = options.parts == parser.get_default("only").split(",") and \
-        not options.muster_only and options.kinds == parser.get_default("kinds")
-    if is_whole and not (options.quick or options.no_write):
-        write_page(RESULTS, results)
+    if options.write:
+        write_page(options.into, results)
     say("done")
 
 

@@ -5,7 +5,10 @@ import math
 import os
 
 TOP = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-PAGE = os.path.join(TOP, "docs", "performance-sizes.md")
+DOCS = os.path.join(TOP, "docs")
+KINDS = {"muster": "muster", "zookeeper": "ZooKeeper",
+         "zookeeper 1000m": "ZooKeeper, -Xmx1000m", "etcd": "etcd"}
+PARTS = ("nodes", "sessions", "watches", "join")
 FASTER = 1.5   # above so many times what its input grows by, a figure is named
 
 # How each figure follows from what was measured. Of what there is in all: it may grow as its
@@ -92,23 +95,35 @@ def largest(results, part, kind):
     return max(rows, key=lambda r: r["count"]) if rows else None
 
 
+def share(mine, theirs, target):
+    """muster's part of it, and whether that is what is asked."""
+    if not theirs:
+        return "-"
+    ratio = mine / theirs
+    text = f"{ratio:.3f}" if ratio < 0.2 else f"{ratio:.2f}"
+    if target:
+        text += ": yes" if ratio <= target else ": **no**"
+    return text
+
+
 def comparison(results):
-    kinds = ["muster", "zookeeper", "zookeeper 1000m", "etcd"]
-    lines = ["| | muster | ZooKeeper | muster's of it | asked | ZooKeeper, -Xmx1000m | etcd |",
-             "|---|---|---|---|---|---|---|"]
+    lines = ["| | muster | ZooKeeper | muster's of it | asked | ZooKeeper, -Xmx1000m: muster's of "
+             "it | etcd |", "|---|---|---|---|---|---|---|"]
     for part, name, unit, function, target in LARGEST:
         mine = largest(results, part, "muster")
         if mine is None:
             continue
-        v = {k: value(function, largest(results, part, k)) for k in kinds}
-        ratio = v["muster"] / v["zookeeper"] if v["zookeeper"] else None
-        title = name.format(count=f"{mine['count']:,}")
-        share = f"{ratio:.2f}" if ratio is not None else "-"
-        asked = f"{target:.2f}" if target else ""
-        if target and ratio:
-            asked += ": yes" if ratio <= target else ": **no**"
-        lines.append(f"| {title} | {number(v['muster'], unit)} | {number(v['zookeeper'], unit)} | "
-                     f"{share} | {asked} | {number(v['zookeeper 1000m'], unit)} | {number(v['etcd'], unit)} |")
+        rows = {k: largest(results, part, k) for k in KINDS}
+        v = {k: value(function, r) if r and r["count"] == mine["count"] else None
+             for k, r in rows.items()}
+        small = number(v["zookeeper 1000m"], unit)
+        if v["zookeeper 1000m"]:
+            small += f": {share(v['muster'], v['zookeeper 1000m'], target)}"
+        lines.append(f"| {name.format(count=format(mine['count'], ','))} | "
+                     f"{number(v['muster'], unit)} | {number(v['zookeeper'], unit)} | "
+                     f"{share(v['muster'], v['zookeeper'], target)} | "
+                     f"{f'{target:.2f}' if target else ''} | {small} | "
+                     f"{number(v['etcd'], unit)} |")
     return lines
 
 
@@ -219,10 +234,11 @@ def picture(results):
 # ---- the page ----
 
 def put_between(text, name, lines):
+    """Between the marks of that name."""
     begin, end = f"<!-- {name}: begin -->\n", f"<!-- {name}: end -->\n"
     before, found, rest = text.partition(begin)
     if not found:
-        raise SystemExit(f"bench: {PAGE} has no line {begin.strip()}")
+        raise SystemExit(f"bench: performance-sizes.md has no line {begin.strip()}")
     return before + begin + "\n".join(lines) + "\n" + end + rest.partition(end)[2]
 
 
@@ -233,10 +249,11 @@ def write_json(path, results):
         f.write("\n")
 
 
-def rewrite(name, lines):
-    with open(PAGE, encoding="utf-8") as f:
+def rewrite(docs, name, lines):
+    page = os.path.join(docs, "performance-sizes.md")
+    with open(page, encoding="utf-8") as f:
         text = f.read()
-    with open(PAGE, "w", encoding="utf-8") as f:
+    with open(page, "w", encoding="utf-8") as f:
         f.write(put_between(text, name, lines))
 
 
@@ -246,14 +263,42 @@ def machine_line(results):
             f"{m['seconds']} s in all; the load before it began was {m['load_before']:.1f}.")
 
 
-def write_page(path, results):
+def run_lines(results):
+    """Of which run each column is: the kinds and parts of one run together."""
+    runs = {}
+    for kind in KINDS:
+        for part in PARTS:
+            r = results["runs"].get(part, {}).get(kind)
+            if r:
+                runs.setdefault((r["date"], r["cores"], r["kernel"], r["load_before"]), {}) \
+                    .setdefault((kind, r["version"]), []).append(part)
+    for (date, cores, kernel, load), measured in sorted(runs.items(), reverse=True):
+        yield f"- {date}, {cores} cores, Linux {kernel}, the load before was {load:g}: " + \
+            "; ".join(f"{version}{''.join(KINDS[kind].partition(',')[1:])} ({', '.join(parts)})"
+                      for (kind, version), parts in measured.items())
+
+
+def merged(path, results):
+    """With what was kept before and not measured now."""
+    if not os.path.exists(path):
+        return results
+    with open(path, encoding="utf-8") as f:
+        kept = json.load(f)
+    return {part: {**kept.get(part, {}), **results.get(part, {})} for part in PARTS} | \
+        {"runs": {part: {**kept["runs"].get(part, {}), **results["runs"].get(part, {})}
+                  for part in PARTS}}
+
+
+def write_page(docs, results):
+    path = os.path.join(docs, "measured", "sizes.json")
+    results = merged(path, results)
     lines, fast = growth(results)
     results["faster_than_input"] = fast
     write_json(path, results)
     with open(path.replace("sizes.json", "growth.svg"), "w", encoding="utf-8") as f:
         f.write(picture(results))
-    rewrite("sizes", ["", machine_line(results), "", *comparison(results), ""])
-    rewrite("growth", [*lines, ""])
+    rewrite(docs, "sizes", ["", *run_lines(results), "", *comparison(results), ""])
+    rewrite(docs, "growth", [*lines, ""])
 
 
 def ensemble_table(results):
@@ -272,4 +317,4 @@ def ensemble_table(results):
 
 def write_ensemble(path, results):
     write_json(path, results)
-    rewrite("ensemble", ["", machine_line(results), "", *ensemble_table(results), ""])
+    rewrite(DOCS, "ensemble", ["", machine_line(results), "", *ensemble_table(results), ""])

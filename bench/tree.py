@@ -13,7 +13,8 @@ each round every kind of load is given to one system after the other, who begins
 figures are medians of the rounds. The load generators (bench/load.c, bench/etcd_load.go) check
 every reply; a wrong one is told, and the exit code is 1. --quick: one round, one second each,
 three servers only. --write: docs/measured/tree.json, tree.svg beside it, and the tables of
-docs/performance.md.
+docs/performance.md; with --servers, the other half of them stays as it was, so that the two
+halves can be measured one after the other (--servers 3 --write, then --servers 1 --write).
 """
 import argparse
 import json
@@ -128,10 +129,14 @@ def own_s(systems):
 
 # ---- one run ----
 
+def can(kind, op):
+    return op in {"etcd": ETCD_OPS, "sockets": SOCKETS_OPS}.get(kind, [op])
+
+
 class System:
     def __init__(self, kind, top, servers, program):
         settings = ETCD_WORDS if kind == "etcd" else (BACKLOG,)
-        self.kind = kind
+        self.kind, self.top = kind, top
         self.ensemble = Ensemble(kind, top, servers, settings=settings, program=program)
         self.number = 0
 
@@ -141,15 +146,12 @@ class System:
         ordered = sorted(self.ensemble.servers, key=lambda s: s is leader)
         return ",".join(f"127.0.0.1:{s.client}" for s in ordered)
 
-    def can(self, op):
-        return op in {"etcd": ETCD_OPS, "sockets": SOCKETS_OPS}.get(self.kind, [op])
-
     def run(self, op, shape, size, *how_long):
         """A figure for each line that the load generator prints: {operation: its JSON}."""
         self.number += 1
         program, word = (ETCD_LOAD, ETCD_OPS[op]) if self.kind == "etcd" else (LOAD, op)
         line = [program, self.hosts(), word, f"sessions={shape[0]}", f"window={shape[1]}",
-                f"size={size}", f"name=b{self.number}", *how_long,
+                f"size={size}", f"name=b{self.number}", *how_long, f"disk={self.top}",
                 "pids=" + ",".join(str(s.process.pid) for s in self.ensemble.servers)]
         try:
             out = subprocess.run(line, capture_output=True, text=True, timeout=LIMIT_S,
@@ -170,9 +172,14 @@ def figures(r):
     n, seconds = max(r["requests"], 1), r["seconds"]
     return {"rate": r["rate"], "p50_us": r["p50_us"], "p99_us": r["p99_us"],
             "p999_us": r["p999_us"], "requests": r["requests"],
-            "cpu_s": r["servers_cpu_s"] / n * 1e5, "bytes": r["servers_written_bytes"] / n,
+            "cpu_s": r["servers_cpu_s"] / n * 1e5, "bytes": r.get("disk_bytes_each"),
             "switches": r["servers_switches"] / n,
             "load_cpu": r["load_cpu_s"] / seconds if seconds > 0 else 0}
+
+
+def median(values):
+    """None: of a figure that could not be had."""
+    return None if None in values else round(statistics.median(values), 3)
 
 
 # ---- all of it ----
@@ -186,7 +193,14 @@ class Bench:
         self.options = options
         self.found = {}   # (servers, op, sessions, window, size, system): figures of each round
         self.failed = []  # texts
-        self.others = []  # processors that something else used, with three servers and with one
+        self.others = {}  # processors that something else used, by the number of servers
+        self.runs, self.runs_done, self.runs_s = 0, 0, 0.0  # how long it takes still
+
+    def left(self):
+        if not self.runs_done:
+            return ""
+        s = self.runs_s / self.runs_done * (self.runs - self.runs_done)
+        return f"; {s / 60:.1f} minutes left"
 
     def try_run(self, system, op, shape, size, *how_long):
         try:
@@ -213,12 +227,17 @@ class Bench:
                 continue
             yield op, shape, size
 
+    def expect(self, all_servers):
+        for servers in all_servers:
+            self.runs += self.options.rounds * sum(
+                can(kind, op) for op, _, _ in self.plan(servers) for kind in self.options.systems)
+
     def warm_up(self, systems):
         """Java compiles what is run often; nothing of this is counted."""
         for s in systems:
             say(f"warming up {s.kind}")
             for op in ("set", "create+delete", "get"):
-                if s.can(op):
+                if can(s.kind, op):
                     self.try_run(s, op, (30, 64), 100, f"seconds={self.options.warm_up}")
 
     def in_turns(self, servers, systems):
@@ -229,16 +248,19 @@ class Bench:
                 shown = []
                 turn = (n + i) % len(systems)
                 for s in systems[turn:] + systems[:turn]:
-                    if not s.can(op):
+                    if not can(s.kind, op):
                         continue
                     if o.check:
                         how_long = (f"requests={CHECKED[shape[0] * shape[1] > 10]}",)
+                    began = time.monotonic()
                     r = self.try_run(s, op, shape, size, *how_long)
+                    self.runs_s += time.monotonic() - began
+                    self.runs_done += 1
                     self.note(servers, shape, size, s.kind, r)
                     shown.append(f"{s.kind} " + (", ".join(f"{x['rate']:,.0f}"
                                                            for x in r.values()) or "FAILED"))
                 say(f"round {n + 1}/{o.rounds}, {i + 1}/{len(plan)}: "
-                    f"{words(op, shape, size, servers)}: " + "; ".join(shown))
+                    f"{words(op, shape, size, servers)}: " + "; ".join(shown) + self.left())
 
     def measure(self, servers):
         o = self.options
@@ -256,7 +278,7 @@ class Bench:
             began, busy, own = time.monotonic(), busy_s(), own_s(systems)
             self.in_turns(servers, systems)
             took = time.monotonic() - began
-            self.others.append(round((busy_s() - busy - own_s(systems) + own) / took, 2))
+            self.others[servers] = round((busy_s() - busy - own_s(systems) + own) / took, 2)
         finally:
             on_signals(signal.SIG_IGN)  # a second Ctrl-C must not leave half of them
             for s in systems:
@@ -269,12 +291,12 @@ class Bench:
         for (servers, op, sessions, window, size, kind), runs in self.found.items():
             rows.append({"servers": servers, "op": op, "sessions": sessions, "window": window,
                          "size": size, "system": kind,
-                         **{k: round(statistics.median(r[k] for r in runs), 3) for k in FIGURES},
+                         **{k: median([r[k] for r in runs]) for k in FIGURES},
                          "rates": [round(r["rate"], 1) for r in runs]})
         return rows
 
 
-def machine(options, load_before, others):
+def machine(options, load_before, other):
     with open("/proc/cpuinfo", encoding="utf-8") as f:
         model = [line.split(":", 1)[1].strip() for line in f if line.startswith("model name")]
     with open("/proc/meminfo", encoding="ascii") as f:
@@ -283,8 +305,9 @@ def machine(options, load_before, others):
                           check=False).stdout.strip()
     return {"processors": os.cpu_count(), "model": model[0] if model else platform.machine(),
             "memory_gb": round(memory_kb / 1e6, 1), "kernel": platform.release(),
-            "file_system": disk, "load_before": round(load_before, 2), "others_processors": others,
-            "date": time.strftime("%Y-%m-%d"), "took_s": round(time.monotonic() - BEGAN),
+            "file_system": disk, "load_before": round(load_before, 2), "other_processors": other,
+            "date": time.strftime("%Y-%m-%d"), "rounds": options.rounds,
+            "seconds": options.seconds,
             "versions": {k: version(k) for k in options.systems if k != "sockets"}}
 
 
@@ -292,6 +315,7 @@ def check(options):
     """A line for each kind of load: "ok ..." or "FAILED ..."."""
     options.systems, options.rounds = ["muster", "sockets"], 1
     bench = Bench(options)
+    bench.expect((3, 1))
     for servers in (3, 1):
         bench.measure(servers)
     for (servers, op, sessions, window, size, kind), runs in bench.found.items():
@@ -326,10 +350,12 @@ def read_options():
     p.add_argument("--muster", help="another build of it")
     p.add_argument("--dir", default=os.path.join(TOP, "build"), help="the disk that is measured")
     o = p.parse_args()
+    if o.write and (o.only or o.quick or len(o.systems) < len(SYSTEMS)):
+        p.error("--write keeps whole runs: without --only, --systems and --quick")
     unknown = [s for s in o.systems if s not in SYSTEMS]
     if unknown:
         p.error(f"no system {' '.join(unknown)}; there are: {' '.join(SYSTEMS)}")
-    o.rounds = o.rounds or (1 if o.quick else 3)
+    o.rounds = o.rounds or (1 if o.quick else 2)
     o.seconds = o.seconds or (1 if o.quick else 2)
     o.warm, o.warm_up = 0.3 if o.quick else 0.5, 2 if o.quick else 4
     return o
@@ -350,10 +376,12 @@ def main():
     choose_systems(options)
     load_before = os.getloadavg()[0]
     bench = Bench(options)
-    for servers in [options.servers] if options.servers else [3] if options.quick else [3, 1]:
+    wanted = [options.servers] if options.servers else [3] if options.quick else [3, 1]
+    bench.expect(wanted)
+    for servers in wanted:
         bench.measure(servers)
-    results = {"machine": machine(options, load_before, bench.others), "rounds": options.rounds,
-               "seconds": options.seconds, "rows": bench.results()}
+    results = {"runs": {str(n): machine(options, load_before, x)
+                        for n, x in bench.others.items()}, "rows": bench.results()}
     print("\n".join(tree_page.tables(results)))
     for text in bench.failed:
         print(f"FAILED {text}")

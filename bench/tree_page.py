@@ -43,7 +43,7 @@ class Figures:
 
 
 def number(v):
-    return f"{v:,.0f}" if v >= 100 else f"{v:.1f}" if v >= 1 else f"{v:.2f}"
+    return "-" if v is None else f"{v:,.0f}" if v >= 100 else f"{v:.1f}" if v >= 1 else f"{v:.2f}"
 
 
 def better(figure, mine, theirs):
@@ -102,23 +102,24 @@ def table(figures, servers):
     return lines + [""] if len(lines) > 2 else []
 
 
-def method(results):
-    m = results["machine"]
+def method(m):
+    """How one half of it was measured: with three servers, or with one."""
     return [f"{m['date']}: {m['processors']} processors ({m['model']}), {m['memory_gb']} GB, "
             f"Linux {m['kernel']}, {m['file_system']}; "
-            f"{', '.join(m['versions'].values())}. Medians of {results['rounds']} rounds, "
-            f"{results['seconds']:g} s each; the load of the machine before it began: "
+            f"{', '.join(m['versions'].values())}. Medians of {m['rounds']} rounds, "
+            f"{m['seconds']:g} s each; the load of the machine before it began: "
             f"{m['load_before']}; what ran beside it used on average "
-            f"{', '.join(f'{x:g}' for x in m['others_processors'])} processors.", ""]
+            f"{m['other_processors']:g} processors.", ""]
 
 
 def tables(results):
     figures = Figures(results)
-    lines = method(results) + targets(figures)
+    lines = []
     for servers, title in ((3, "Three servers"), (1, "One server")):
         rows = table(figures, servers)
         if rows:
-            lines += [f"### {title}", ""] + rows
+            lines += [f"### {title}", ""] + method(results["runs"][str(servers)]) + \
+                (targets(figures) if servers == 3 else []) + rows
     return lines
 
 
@@ -199,8 +200,20 @@ def picture(results):
 
 # ---- files ----
 
+def merged(path, results):
+    """With the other half of what was kept before, if only one was measured now."""
+    if not os.path.exists(path):
+        return results
+    with open(path, encoding="utf-8") as f:
+        kept = json.load(f)
+    return {"runs": {**kept["runs"], **results["runs"]},
+            "rows": [r for r in kept["rows"] if str(r["servers"]) not in results["runs"]]
+            + results["rows"]}
+
+
 def write(path, results):
     os.makedirs(os.path.dirname(path), exist_ok=True)
+    results = merged(path, results)
     with open(path, "w", encoding="utf-8") as f:
         json.dump(results, f, indent=1)
         f.write("\n")

@@ -239,12 +239,6 @@ static void render(struct balance *b, const char *site_name, const char *socket)
         render_pool(out, &b->pools[i]);
 }
 
-static bool slots_equal(const struct balance_slot *a, const struct balance_slot *b)
-{
-    return a->is_on == b->is_on && strcmp(slot_address(a), slot_address(b)) == 0 &&
-           slot_port(a) == slot_port(b);
-}
-
 static bool needs_reload(const struct balance *b)
 {
     if (!b->is_running || b->has_removed)
@@ -256,27 +250,36 @@ static bool needs_reload(const struct balance *b)
     return false;
 }
 
+static void command(struct balance *b)
+{
+    buf_add_u8(&b->command_text, 0);
+    b->commands_n++;
+}
+
+/* They are carried out one after the other, and visitors come in between: what comes comes
+ * first. When the last instance was exchanged for one in a later slot there was none for some
+ * milliseconds, and a visitor was told 503. */
 static void pool_commands(struct balance *b, const struct balance_pool *p)
 {
     struct buf *out = &b->command_text;
 
     for (unsigned i = 0; i < p->slots_n; i++) {
         const struct balance_slot *s = &p->slots[i], *was = &p->running[i];
-        if (slots_equal(s, was))
-            continue;
         if (strcmp(slot_address(s), slot_address(was)) != 0 || slot_port(s) != slot_port(was)) {
             buf_printf(out, "set server %s/s%u addr %s port %u", p->service, i + 1,
                        slot_address(s), slot_port(s));
-            buf_add_u8(out, 0);
-            b->commands_n++;
+            command(b);
         }
-        if (s->is_on != was->is_on) {
-            buf_printf(out, "set server %s/s%u state %s", p->service, i + 1,
-                       s->is_on ? "ready" : "maint");
-            buf_add_u8(out, 0);
-            b->commands_n++;
+        if (s->is_on && !was->is_on) {
+            buf_printf(out, "set server %s/s%u state ready", p->service, i + 1);
+            command(b);
         }
     }
+    for (unsigned i = 0; i < p->slots_n; i++)
+        if (!p->slots[i].is_on && p->running[i].is_on) {
+            buf_printf(out, "set server %s/s%u state maint", p->service, i + 1);
+            command(b);
+        }
 }
 
 static void make_commands(struct balance *b)

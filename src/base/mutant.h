@@ -29,6 +29,9 @@
     M(raft_read_by_clock, "a leader answers a read because of when it last heard a quorum") \
     M(raft_chunk_any_place, "a piece of a snapshot is appended wherever it belongs")        \
     M(raft_chunk_of_another, "pieces of two snapshots are put together")                    \
+    M(raft_chunk_early, "a piece of a snapshot is answered before it is on disk")           \
+    M(raft_chunk_failed_counts, "a piece that the disk did not take counts as written")     \
+    M(raft_chunk_stale_read, "a piece that was read for an older snapshot is sent for a newer one") \
     M(raft_config_kept, "a configuration that was cut from the log goes on")                \
     M(raft_learner_counts, "a learner counts for what is committed")                        \
     M(raft_old_life_votes, "the disk of a server's earlier life votes when it comes back")  \
@@ -87,6 +90,11 @@
     M(store_no_truncate, "entries that a new leader replaced stay in the log")              \
     M(store_tail_believed, "what a killed process wrote counts as synced")                  \
     M(store_dir_not_synced, "a new file's name is not synced")                              \
+    M(store_header_late, "a log segment has its name before its header is on the disk")     \
+    M(store_spare_early, "a segment is written over before its old name is surely gone")    \
+    M(store_life_ignored, "what an earlier life of a segment left counts as its records")   \
+    M(store_rest_kept, "what a torn write has left stays behind the log's end")             \
+    M(store_end_unmarked, "no zeros follow what is written over an earlier life's records") \
     M(store_snapshot_not_synced, "a snapshot gets its name before its bytes are synced")    \
     M(disk_reserve_kept, "the reserve is not given up on a full disk")                      \
     M(disk_pin_holds, "a snapshot for another server stays though the disk is full")        \
@@ -98,6 +106,7 @@
     M(disk_lagging_serves, "a server whose disk has fallen behind keeps its clients")       \
     M(backup_checksum_ignored, "a record of a backup with a wrong checksum is taken")       \
     M(scan_cut_ignored, "what a new leader has replaced in the log gets into a backup")     \
+    M(scan_reuse_unnoticed, "a segment that is used again while it is read counts as damaged") \
     M(epoch_ignored, "servers of different epochs speak with each other")                   \
     M(epoch_no_jump, "a recovered server's zxids go on where its log ended")                \
     M(epoch_tail_dropped, "a recovered server's last entries are not taken over")           \
@@ -126,6 +135,7 @@
     M(tree_saving_newcomer, "a snapshot has znodes that were made after its entry")         \
     M(tree_saving_attached, "a snapshot has sessions as they were after its entry")         \
     M(tree_move_forgets, "a znode that is moved in memory forgets what was changed")        \
+    M(tree_loaded_twice, "a snapshot may hold a path twice")                                \
     M(tree_split_loses, "a znode is not found any more when the look-up has grown")         \
     M(watch_split_loses, "a watch is not found any more when the look-up has grown")        \
     M(tree_seq_not_saved, "sequence counters are not in the snapshot")                      \

@@ -39,6 +39,7 @@
     R(store_pieces_anew, OFTEN, "a snapshot is begun anew while one is half written")          \
     R(store_snapshot_older, RARE, "the newest snapshot is damaged, and an older one is taken") \
     R(store_torn, OFTEN, "the log ends in what is no record")                                  \
+    R(store_segment_again, OFTEN, "a segment is made of one that is not needed any more")      \
     R(store_sync_failed, OFTEN, "a save fails, and with it the store")                         \
     R(member_forward_again, OFTEN, "requests are forwarded again, after a change of term")     \
     R(member_forward_gap, OFTEN, "a leader misses a forward and asks for it")                  \

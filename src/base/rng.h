@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* rng.h -- chance from a seed (splitmix64): for cores and the simulation.
- * Not for secrets: those come from the shell (OpenSSL).
+ * Not for secrets: those come from the shell (the kernel).
  */
 #ifndef MUSTER_RNG_H
 #define MUSTER_RNG_H

@@ -8,63 +8,14 @@
 #include "base/mem.h"
 #include "base/mutant.h"
 #include "base/reached.h"
-#include "base/rng.h"
 #include "client/chroot.h"
-#include "client/pending.h"
-#include "client/reply.h"
-#include "client/watched.h"
+#include "client/client_internal.h"
 #include "wire/wire.h"
 
-#define PASSWORD_LEN 16
 #define BACKOFF_MIN_MS 50
 /* A connection that lived shorter does not start the back-off anew: a server that accepts
  * and then drops us would be asked in a tight loop. */
 #define STEADY_MS 1000
-
-enum phase {
-    WAITING, /* until retry_ms, then the shell is asked for a connection */
-    DIALING, /* the shell is opening one */
-    HANDSHAKE,
-    GREETING, /* the session is there, our credentials are not accepted yet */
-    UP,
-    ENDED,
-};
-
-struct client {
-    struct client_options options;
-    struct rng rng;
-    uint64_t now_ms;
-
-    enum phase phase;
-    bool must_close;     /* the shell has to be told */
-    uint64_t connection; /* counts: code that calls back looks whether it moved */
-    unsigned order[CLIENT_SERVERS_MAX]; /* in which servers are tried */
-    unsigned at, failures;              /* index into order; attempts since it was steady */
-    uint64_t retry_ms, attempt_ms, up_ms;
-
-    int64_t session;
-    uint8_t password[PASSWORD_LEN];
-    uint32_t timeout_ms; /* negotiated; 0: never yet */
-    int64_t zxid;
-    uint64_t alive_until_ms;
-    bool closing;
-    uint64_t closing_until_ms;
-
-    int32_t xid;
-    struct pending sent, waiting;
-    uint64_t heard_ms;    /* the last reply */
-    uint64_t question_ms; /* when the last question (client.h) or connect was sent */
-
-    struct watched watched;
-    struct buf in, out;
-    struct reply_room room;
-
-    char *chroot, *auth_scheme, *auth, *life_path; /* "" and NULL: none */
-    struct buf full;
-    uint32_t made_timeout_ms; /* foreign: what the session was made with */
-    bool is_refused;          /* our credentials, by the last server */
-    bool renewing;            /* foreign: the session is being closed for a longer one */
-};
 
 /* ---- requests ---- */
 
@@ -296,35 +247,6 @@ static void send_close(struct client *c)
     send_special(c, next_xid(c), WIRE_OP_CLOSE_SESSION, NULL);
 }
 
-static const char *full_path(struct client *c, const char *path)
-{
-    return chroot_full(c->chroot, path, &c->full);
-}
-
-static void encode_create(struct client *c, const char *full, const void *data, size_t len,
-                          int flags, struct buf *out)
-{
-    struct wire_acl everyone = {WIRE_PERM_ALL, wire_bytes("world", 5), wire_bytes("anyone", 6)};
-    struct wire_acl creator = {WIRE_PERM_ALL, wire_bytes("auth", 4), wire_bytes("", 0)};
-    struct buf acl = {0};
-    int32_t acl_n = 1;
-
-    if (c->auth != NULL) { /* others read only */
-        everyone.perms = WIRE_PERM_READ;
-        wire_acl_encode(&creator, &acl);
-        acl_n++;
-    }
-    wire_acl_encode(&everyone, &acl);
-    struct wire_create_request body = {
-        .path = wire_bytes(full, strlen(full)),
-        .data = wire_bytes(data, len),
-        .acl = {acl.data, acl.len, acl_n},
-        .flags = flags,
-    };
-    wire_create_request_encode(&body, out);
-    buf_free(&acl);
-}
-
 /* Each part of it; that it is there already is well. */
 static void make_chroot(struct client *c)
 {
@@ -335,7 +257,7 @@ static void make_chroot(struct client *c)
             continue;
         char *part = mem_dup_strn(c->chroot, i);
         struct buf body = {0};
-        encode_create(c, part, NULL, 0, WIRE_PERSISTENT, &body);
+        client_encode_create(c, part, NULL, 0, WIRE_PERSISTENT, &body);
         send_special(c, next_xid(c), WIRE_OP_CREATE2, &body);
         buf_free(&body);
         mem_free(part);
@@ -486,7 +408,8 @@ static void make_life(struct client *c)
     struct buf body = {0}, data = {0};
 
     print_trust(c, &data);
-    encode_create(c, full_path(c, c->life_path), data.data, data.len, WIRE_EPHEMERAL, &body);
+    client_encode_create(c, client_full_path(c, c->life_path), data.data, data.len,
+                         WIRE_EPHEMERAL, &body);
     send_question(c, WIRE_OP_CREATE2, &body);
     buf_free(&data);
     buf_free(&body);
@@ -495,7 +418,7 @@ static void make_life(struct client *c)
 static void set_life(struct client *c)
 {
     struct buf body = {0}, data = {0};
-    const char *full = full_path(c, c->life_path);
+    const char *full = client_full_path(c, c->life_path);
 
     print_trust(c, &data);
     struct wire_set_data_request r = {wire_bytes(full, strlen(full)),
@@ -637,7 +560,7 @@ static uint64_t waiting_ends(const struct client *c)
     return r != NULL ? r->at_ms + c->options.timeout_ms : CLIENT_NEVER;
 }
 
-static void observe(struct client *c, uint64_t now_ms)
+void client_observe(struct client *c, uint64_t now_ms)
 {
     if (now_ms > c->now_ms)
         c->now_ms = now_ms;
@@ -657,7 +580,7 @@ static void end_impatient(struct client *c)
 
 void client_time(struct client *c, uint64_t now_ms)
 {
-    observe(c, now_ms);
+    client_observe(c, now_ms);
     if (c->phase == ENDED)
         return;
     if (c->closing && c->now_ms >= c->closing_until_ms) {
@@ -694,7 +617,7 @@ uint64_t client_deadline(const struct client *c)
 
 enum client_want client_wants(struct client *c, uint64_t now_ms, unsigned *server)
 {
-    observe(c, now_ms);
+    client_observe(c, now_ms);
     if (c->must_close) {
         c->must_close = false;
         return CLIENT_WANT_CLOSE;
@@ -709,7 +632,7 @@ enum client_want client_wants(struct client *c, uint64_t now_ms, unsigned *serve
 
 void client_opened(struct client *c, uint64_t now_ms)
 {
-    observe(c, now_ms);
+    client_observe(c, now_ms);
     if (c->phase != DIALING)
         return;
     c->phase = HANDSHAKE;
@@ -736,14 +659,14 @@ void client_opened(struct client *c, uint64_t now_ms)
 
 void client_closed(struct client *c, uint64_t now_ms)
 {
-    observe(c, now_ms);
+    client_observe(c, now_ms);
     if (c->phase != WAITING && c->phase != ENDED)
         lose(c, false);
 }
 
 void client_received(struct client *c, uint64_t now_ms, const uint8_t *data, size_t len)
 {
-    observe(c, now_ms);
+    client_observe(c, now_ms);
     if (len == 0 || (c->phase != HANDSHAKE && c->phase != GREETING && c->phase != UP))
         return;
     buf_add(&c->in, data, len);
@@ -811,7 +734,7 @@ void client_free(struct client *c)
 
 void client_close(struct client *c, uint64_t now_ms)
 {
-    observe(c, now_ms);
+    client_observe(c, now_ms);
     if (c->phase == ENDED || c->closing)
         return;
     c->closing = true;
@@ -826,7 +749,7 @@ void client_close(struct client *c, uint64_t now_ms)
 void client_set_timeout(struct client *c, uint64_t now_ms, uint32_t timeout_ms)
 {
     CHECK(timeout_ms > 0 && timeout_ms <= INT32_MAX);
-    observe(c, now_ms);
+    client_observe(c, now_ms);
     if (c->phase == ENDED || timeout_ms == c->options.timeout_ms)
         return;
     c->options.timeout_ms = timeout_ms;
@@ -843,9 +766,9 @@ void client_set_timeout(struct client *c, uint64_t now_ms, uint32_t timeout_ms)
     disconnect(c, true);
 }
 
-/* ---- requests ---- */
+/* ---- what is asked for (client_request.c) ---- */
 
-static void submit(struct client *c, struct request *r)
+void client_submit(struct client *c, struct request *r)
 {
     if (c->phase == ENDED || c->closing) {
         pending_request_end(r, ERR_SESSION_EXPIRED);
@@ -858,142 +781,6 @@ static void submit(struct client *c, struct request *r)
         r->at_ms = c->now_ms;
         pending_add(&c->waiting, r);
     }
-}
-
-static struct request *request(struct client *c, uint64_t now_ms, int32_t op, client_done *done,
-                               void *ctx)
-{
-    struct request *r = mem_new(struct request);
-
-    observe(c, now_ms);
-    r->op = op;
-    r->done = done;
-    r->ctx = ctx;
-    return r;
-}
-
-/* Lengths go over the wire as int32; what does not fit is refused before it is written. */
-static bool refuse_big(struct request *r, size_t len)
-{
-    if (len <= CLIENT_REQUEST_MAX)
-        return false;
-    pending_request_end(r, ERR_TOO_BIG);
-    return true;
-}
-
-void client_create(struct client *c, uint64_t now_ms, const char *path, const void *data,
-                   size_t len, int flags, client_done *done, void *ctx)
-{
-    int32_t op = flags == WIRE_CONTAINER ? WIRE_OP_CREATE_CONTAINER : WIRE_OP_CREATE2;
-    struct request *r = request(c, now_ms, op, done, ctx);
-
-    if (refuse_big(r, len) || refuse_big(r, strlen(path)))
-        return;
-    encode_create(c, full_path(c, path), data, len, flags, &r->body);
-    submit(c, r);
-}
-
-void client_delete(struct client *c, uint64_t now_ms, const char *path, int32_t version,
-                   client_done *done, void *ctx)
-{
-    struct request *r = request(c, now_ms, WIRE_OP_DELETE, done, ctx);
-
-    if (refuse_big(r, strlen(path)))
-        return;
-    const char *full = full_path(c, path);
-    struct wire_path_version_request body = {wire_bytes(full, strlen(full)), version};
-    wire_path_version_request_encode(&body, &r->body);
-    submit(c, r);
-}
-
-void client_set(struct client *c, uint64_t now_ms, const char *path, const void *data,
-                size_t len, int32_t version, client_done *done, void *ctx)
-{
-    struct request *r = request(c, now_ms, WIRE_OP_SET_DATA, done, ctx);
-
-    if (refuse_big(r, len) || refuse_big(r, strlen(path)))
-        return;
-    const char *full = full_path(c, path);
-    struct wire_set_data_request body = {wire_bytes(full, strlen(full)), wire_bytes(data, len),
-                                         version};
-    wire_set_data_request_encode(&body, &r->body);
-    submit(c, r);
-}
-
-static void submit_read(struct client *c, uint64_t now_ms, int32_t op, const char *path,
-                        unsigned watch, client_done *done, void *ctx)
-{
-    struct request *r = request(c, now_ms, op, done, ctx);
-
-    if (refuse_big(r, strlen(path)))
-        return;
-    const char *full = full_path(c, path);
-    struct wire_path_watch_request body = {wire_bytes(full, strlen(full)), watch != 0};
-    wire_path_watch_request_encode(&body, &r->body);
-    r->watch = watch;
-    r->path = watch != 0 ? mem_dup_str(full) : NULL;
-    submit(c, r);
-}
-
-void client_get(struct client *c, uint64_t now_ms, const char *path, bool watch,
-                client_done *done, void *ctx)
-{
-    submit_read(c, now_ms, WIRE_OP_GET_DATA, path, watch ? WATCHED_DATA : 0, done, ctx);
-}
-
-void client_exists(struct client *c, uint64_t now_ms, const char *path, bool watch,
-                   client_done *done, void *ctx)
-{
-    submit_read(c, now_ms, WIRE_OP_EXISTS, path, watch ? WATCHED_DATA : 0, done, ctx);
-}
-
-void client_children(struct client *c, uint64_t now_ms, const char *path, bool watch,
-                     client_done *done, void *ctx)
-{
-    submit_read(c, now_ms, WIRE_OP_GET_CHILDREN2, path, watch ? WATCHED_CHILD : 0, done, ctx);
-}
-
-void client_sync(struct client *c, uint64_t now_ms, const char *path, client_done *done,
-                 void *ctx)
-{
-    struct request *r = request(c, now_ms, WIRE_OP_SYNC, done, ctx);
-
-    if (refuse_big(r, strlen(path)))
-        return;
-    const char *full = full_path(c, path);
-    r->is_question = !c->options.is_foreign;
-    struct wire_path_request body = {wire_bytes(full, strlen(full))};
-    wire_path_request_encode(&body, &r->body);
-    submit(c, r);
-}
-
-void client_add_watch(struct client *c, uint64_t now_ms, const char *path, bool recursive,
-                      client_done *done, void *ctx)
-{
-    struct request *r = request(c, now_ms, WIRE_OP_ADD_WATCH, done, ctx);
-
-    if (refuse_big(r, strlen(path)))
-        return;
-    const char *full = full_path(c, path);
-    struct wire_add_watch_request body = {
-        wire_bytes(full, strlen(full)),
-        recursive ? WIRE_WATCH_RECURSIVE : WIRE_WATCH_PERSISTENT,
-    };
-    wire_add_watch_request_encode(&body, &r->body);
-    r->watch = recursive ? WATCHED_RECURSIVE : WATCHED_PERSISTENT;
-    r->path = mem_dup_str(full);
-    submit(c, r);
-}
-
-void client_request(struct client *c, uint64_t now_ms, int32_t op, const void *body, size_t len,
-                    client_done *done, void *ctx)
-{
-    struct request *r = request(c, now_ms, op, done, ctx);
-
-    if (refuse_big(r, len))
-        return;
-    buf_add(&r->body, body, len);
-    submit(c, r);
 }
 
 /* ---- facts ---- */

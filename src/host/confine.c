@@ -2,6 +2,7 @@
 #include "host/confine.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <grp.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
@@ -19,6 +20,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/check.h"
@@ -72,13 +74,23 @@ static int take_named(struct confine_user *u, const char *name, struct buf *why)
     return 0;
 }
 
-int confine_user(const char *user, const char *dir, struct confine_user *out, struct buf *why)
+static int take_groups(struct confine_user *u, struct buf *why)
+{
+    u->n_groups = CONFINE_GROUPS_MAX;
+    if (getgrouplist(u->name, u->gid, u->groups, &u->n_groups) >= 0)
+        return 0;
+    buf_printf(why, "%s is in %d groups, %d can be taken over", u->name, u->n_groups,
+               CONFINE_GROUPS_MAX);
+    return ERR_TOO_BIG;
+}
+
+static int find_user(const char *user, const char *dir, struct confine_user *out,
+                     struct buf *why)
 {
     const struct passwd *own;
     struct stat s;
     int err = 0;
 
-    *out = (struct confine_user){0};
     take_number(out, geteuid(), getegid());
     if (user != NULL)
         err = take_named(out, user, why);
@@ -86,11 +98,76 @@ int confine_user(const char *user, const char *dir, struct confine_user *out, st
         take_number(out, s.st_uid, s.st_gid);
     else if (geteuid() == 0 && (own = getpwnam(CONFINE_USER)) != NULL)
         take(out, own->pw_uid, own->pw_gid, own->pw_name);
-    if (err == 0 && out->is_other && geteuid() != 0) {
+    if (err != 0 || !out->is_other)
+        return err;
+    if (geteuid() != 0) {
         buf_printf(why, "only root can become another user, %s", out->name);
-        err = ERR_PERMISSION;
+        return ERR_PERMISSION;
     }
-    return err;
+    return take_groups(out, why);
+}
+
+/* What the child says, in one piece. */
+struct found {
+    int err;
+    struct confine_user user;
+    char why[256];
+};
+
+static void find_and_tell(const char *user, const char *dir, int to)
+{
+    struct buf why = {0};
+    struct found f;
+
+    memset(&f, 0, sizeof f);
+    f.err = find_user(user, dir, &f.user, &why);
+    snprintf(f.why, sizeof f.why, "%s", buf_text(&why));
+    buf_free(&why);
+    _exit(write(to, &f, sizeof f) == (ssize_t)sizeof f ? 0 : 1);
+}
+
+static size_t read_all(int from, void *data, size_t len)
+{
+    size_t got = 0;
+    ssize_t n;
+
+    while (got < len && ((n = read(from, (uint8_t *)data + got, len - got)) > 0 ||
+                         (n < 0 && errno == EINTR)))
+        got += n > 0 ? (size_t)n : 0;
+    return got;
+}
+
+/* In a child: libc loads other people's modules to look for names (nsswitch.conf), and would
+ * keep them, with their libraries, for as long as we live. systemd's take 0.7 MB. */
+int confine_user(const char *user, const char *dir, struct confine_user *out, struct buf *why)
+{
+    struct found f;
+    int ends[2], status = 0;
+
+    *out = (struct confine_user){0};
+    if (pipe2(ends, O_CLOEXEC) != 0)
+        return failed(why, "looking the user up: pipe");
+    pid_t pid = fork();
+    if (pid == 0)
+        find_and_tell(user, dir, ends[1]);
+    int err = pid < 0 ? failed(why, "looking the user up: fork") : 0;
+    close(ends[1]);
+    size_t got = read_all(ends[0], &f, sizeof f);
+    close(ends[0]);
+    if (err != 0)
+        return err;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR)
+        ;
+    if (got != sizeof f) {
+        buf_printf(why,
+                   "looking the user up: the process that does it ended without an answer "
+                   "(status %d), likely in a module that /etc/nsswitch.conf names",
+                   status);
+        return ERR_SYSTEM;
+    }
+    *out = f.user;
+    buf_add_str(why, f.why);
+    return f.err;
 }
 
 /* One file that somebody else has made, and the start would end with "permission denied". */
@@ -188,8 +265,8 @@ int confine_become(const struct confine_user *u, struct buf *why)
 
     if (!u->is_other)
         return 0;
-    if (initgroups(u->name, u->gid) != 0 || setresgid(u->gid, u->gid, u->gid) != 0 ||
-        setresuid(u->uid, u->uid, u->uid) != 0)
+    if (setgroups((size_t)u->n_groups, u->groups) != 0 ||
+        setresgid(u->gid, u->gid, u->gid) != 0 || setresuid(u->uid, u->uid, u->uid) != 0)
         return failed(why, u->name);
     if (getresuid(&real, &effective, &saved) == 0 && real == u->uid && effective == u->uid &&
         saved == u->uid)

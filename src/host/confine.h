@@ -15,18 +15,23 @@
 
 #define CONFINE_USER "muster"
 #define CONFINE_NAME_MAX 64
+#define CONFINE_GROUPS_MAX 256
 
 struct confine_user {
     bool is_other; /* than we are now: then we are root */
     uid_t uid;
     gid_t gid;
     char name[CONFINE_NAME_MAX];
+    gid_t groups[CONFINE_GROUPS_MAX]; /* if is_other: gid, and those that name him */
+    int n_groups;
 };
 
 /* Who is to work on the directory `dir`: `user` (a name or a number), if it is not NULL. Else,
  * for root: the directory's owner; where there is none yet, the user CONFINE_USER if this
  * system has one, or else root as before. Whoever is not root stays who he is.
- * ERR_NOT_FOUND: no such user. ERR_PERMISSION: only root can become another. */
+ * It is looked up in a child: no module of the resolver's stays in this process.
+ * ERR_NOT_FOUND: no such user. ERR_PERMISSION: only root can become another. ERR_TOO_BIG: he is
+ * in too many groups. */
 int confine_user(const char *user, const char *dir, struct confine_user *out, struct buf *why);
 
 /* Makes dir (0700) for that user, if there is none, and looks whether what lies in it is

@@ -2,7 +2,7 @@
 /* confine_calls.h -- the calls of the kernel that a server, and an agent, never make, one row
  * each.
  *
- * A list of what is refused, not of what is allowed: libc, OpenSSL and the resolver's modules
+ * A list of what is refused, not of what is allowed: libc, GnuTLS and the resolver's modules
  * call different things from one version to the next, and on paths that no test takes (the
  * end of memory, an abort). What is here, none of them has a use for; it is what somebody
  * would want who has taken over the process. (systemd's units have a list of what is allowed

@@ -306,6 +306,8 @@ int raft_on_chunk(struct raft *r, const struct raft_msg *m)
         REACHED(raft_snapshot_pieces);
     if (m->offset == r->incoming.have || MUTANT(raft_chunk_any_place)) {
         incoming_add(r, m);
+        if (MUTANT(raft_chunk_early))
+            answer_chunk(r, m->from, m->index, m->offset, m->offset + m->len);
     } else {
         REACHED(raft_snapshot_piece_twice);
         answer_chunk(r, m->from, m->index, m->offset, r->incoming.have);
@@ -403,9 +405,9 @@ void raft_job_done(struct raft *r, uint64_t now_ms, int err)
     CHECK(r->job.is_out);
     r->now_ms = now_ms > r->now_ms ? now_ms : r->now_ms;
     r->job.is_out = false;
-    if (r->job.is_stale)
+    if (r->job.is_stale && !(r->job.kind == RAFT_JOB_READ && MUTANT(raft_chunk_stale_read)))
         return;
-    if (r->job.kind == RAFT_JOB_RECEIVE && err == 0)
+    if (r->job.kind == RAFT_JOB_RECEIVE && (err == 0 || MUTANT(raft_chunk_failed_counts)))
         piece_written(r);
     else if (r->job.kind == RAFT_JOB_RECEIVE)
         raft_incoming_drop(r); /* its leader begins anew */

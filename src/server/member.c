@@ -75,6 +75,10 @@ struct member *member_new(const struct member_options *options, const struct mem
         m->options.tree_bytes_max = TREE_BYTES_MAX;
     if (m->options.watches_max == 0)
         m->options.watches_max = MEMBER_WATCHES_MAX;
+    if (m->options.all_watches_max == 0)
+        m->options.all_watches_max = MEMBER_ALL_WATCHES_MAX;
+    if (m->options.all_requests_max == 0)
+        m->options.all_requests_max = MEMBER_ALL_REQUESTS_MAX;
     if (m->options.snapshot_piece == 0)
         m->options.snapshot_piece = MEMBER_SNAPSHOT_PIECE;
     if (m->options.load_piece == 0)
@@ -391,6 +395,10 @@ void member_time(struct member *m, uint64_t now_ms, int64_t wall_ms)
         m->due_ms = now_ms;
         distribution_add(&m->stats.pause, late_ms);
         session_grace(m, late_ms);
+        /* Nor was there nobody who leads: what was said meanwhile is yet to be read. With all
+         * clients sent away at once, on all servers of a machine that had stood still, 100,000
+         * came back at the same time. */
+        m->serving_ms += late_ms;
     }
     if (now_ms >= raft_deadline(m->raft) && m->condemned.len == 0)
         raft_tick(m->raft, now_ms);

@@ -93,8 +93,10 @@ struct member_options {
     int32_t large_from;                     /* bytes of a large request; 0 or less: none is */
     uint32_t large_bytes_max;               /* of all large ones in flight */
     const char
-        *enforce_auth;       /* schemes, with commas: who has proven none is refused; or NULL */
-    uint64_t watches_max;    /* of one connection; default MEMBER_WATCHES_MAX */
+        *enforce_auth;    /* schemes, with commas: who has proven none is refused; or NULL */
+    uint64_t watches_max; /* of one connection; default MEMBER_WATCHES_MAX */
+    /* Of all connections; default MEMBER_ALL_WATCHES_MAX, MEMBER_ALL_REQUESTS_MAX. */
+    uint64_t all_watches_max, all_requests_max;
     uint32_t sessions_max;   /* default MEMBER_SESSIONS_MAX */
     uint32_t tree_bytes_max; /* TREE_BYTES_MAX, unless set; counts while this server leads */
     uint64_t digest_every;   /* entries after which the replicas compare; default 1000 */

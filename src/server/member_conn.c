@@ -518,9 +518,9 @@ static void connect_frame(struct member *m, struct conn *c, const uint8_t *data,
         doom(m, c);
         return;
     }
-    if (m->requests_bytes >= MEMBER_ALL_REQUESTS_MAX) {
+    if (m->requests_bytes >= m->options.all_requests_max) {
         m->facts.refused_total++;
-        limit_hit(m, MEMBER_LIMIT_ALL_REQUESTS, MEMBER_ALL_REQUESTS_MAX, m->requests_bytes);
+        limit_hit(m, MEMBER_LIMIT_ALL_REQUESTS, m->options.all_requests_max, m->requests_bytes);
         doom(m, c);
         return;
     }
@@ -717,7 +717,11 @@ void member_client_frame(struct member *m, uint64_t conn, const uint8_t *data, s
         TAILQ_INSERT_TAIL(&m->touched, c, in_touched);
     }
     size_t body_len = (size_t)(in.end - in.at);
-    bool must_hold = limits_must_hold(m);
+    /* A client that has lost its connection waits only a third of its timeout for the answer to
+     * what it proves, and ZooKeeper answers that past its throttle, too. Not past what was
+     * asked before: that is in front of it. */
+    bool is_proof = h.op == WIRE_OP_AUTH || h.op == WIRE_OP_SASL;
+    bool must_hold = limits_must_hold(m) && !(is_proof && TAILQ_EMPTY(&c->requests));
     if (TAILQ_EMPTY(&c->requests) && c->out.len < MEMBER_REPLY_BYTES_MAX && !must_hold &&
         m->options.enforce_auth == NULL && tree_op_is_read(h.op)) {
         serve_read(m, c, c->ids, h.xid, h.op, in.at, body_len,
@@ -740,7 +744,7 @@ bool member_client_is_busy(const struct member *m, uint64_t conn)
             c->requests_bytes >= MEMBER_REQUEST_BYTES_MAX ||
             c->out.len >= MEMBER_REPLY_BYTES_MAX ||
             (c->counted_n > 0 && m->facts.outstanding > m->options.outstanding_max) ||
-            (c->requests_n > 0 && m->requests_bytes >= MEMBER_ALL_REQUESTS_MAX));
+            (c->requests_n > 0 && m->requests_bytes >= m->options.all_requests_max));
 }
 
 /* ---- the end ---- */

@@ -146,8 +146,8 @@ void limits_watches(struct member *m, struct conn *c)
 
     if (own > m->options.watches_max)
         limit_hit(m, MEMBER_LIMIT_WATCHES, m->options.watches_max, own);
-    else if (all > MEMBER_ALL_WATCHES_MAX)
-        limit_hit(m, MEMBER_LIMIT_ALL_WATCHES, MEMBER_ALL_WATCHES_MAX, all);
+    else if (all > m->options.all_watches_max)
+        limit_hit(m, MEMBER_LIMIT_ALL_WATCHES, m->options.all_watches_max, all);
     else
         return;
     conn_close(m, c);

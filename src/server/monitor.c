@@ -334,6 +334,7 @@ static void zookeeper_metrics(const struct words *w, struct buf *out)
     M(gauge, muster_tree_data_bytes, tree.data_bytes, "Bytes of data in the znodes")            \
     M(gauge, muster_tree_bytes, tree.bytes, "Bytes of the whole tree, as its snapshot takes them") \
     M(gauge, muster_store_log_bytes, store.log_bytes, "Bytes of the log on the disk")           \
+    M(gauge, muster_store_spare_bytes, store.spare_bytes, "Bytes of segments of the log kept to be used again") \
     M(gauge, muster_store_snapshot_index, store.snapshot_index, "The last entry in the newest snapshot") \
     M(counter, muster_store_syncs_total, store.syncs_total, "Times the disk was synced")        \
     M(counter, muster_store_entries_total, store.entries_total, "Entries written to the log")   \

@@ -1,12 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "server/secret.h"
 
+#include <ctype.h>
 #include <errno.h>
 #include <inttypes.h>
-#include <limits.h>
-#include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
+#include <nettle/base64.h>
+#include <nettle/gcm.h>
+#include <nettle/hmac.h>
+#include <nettle/memops.h>
+#include <nettle/nettle-meta.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,10 +17,10 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/err.h"
+#include "base/mem.h"
 
-static const uint8_t zero_iv[12]; /* each key seals one message only */
+static const uint8_t zero_iv[GCM_IV_SIZE]; /* each key seals one message only */
 
-/* The kernel's, and not libcrypto's from it: that takes 1 MB of every server. */
 void secret_random(void *data, size_t len)
 {
     for (size_t at = 0; at < len;) {
@@ -31,32 +33,64 @@ void secret_random(void *data, size_t len)
 void secret_proof(const uint8_t *key, size_t key_len, const char *label, const void *data,
                   size_t len, uint8_t proof[PROOF_LEN])
 {
-    struct buf all = {0};
-    unsigned out_len = PROOF_LEN;
+    struct hmac_sha256_ctx c;
 
-    buf_add(&all, label, strlen(label) + 1);
-    buf_add(&all, data, len);
-    CHECK(HMAC(EVP_sha256(), key, (int)key_len, all.data, all.len, proof, &out_len) != NULL);
-    buf_wipe(&all); /* it may hold another secret */
+    hmac_sha256_set_key(&c, key_len, key);
+    hmac_sha256_update(&c, strlen(label) + 1, (const uint8_t *)label);
+    hmac_sha256_update(&c, len, data);
+    hmac_sha256_digest(&c, PROOF_LEN, proof);
+    explicit_bzero(&c, sizeof c);
 }
 
 bool secret_equal(const void *a, const void *b, size_t len)
 {
-    return CRYPTO_memcmp(a, b, len) == 0;
+    return memeql_sec(a, b, len) != 0;
+}
+
+static bool names_are_alike(const char *a, const char *b)
+{
+    for (;; a++, b++) {
+        a += strspn(a, "-/");
+        b += strspn(b, "-/");
+        if (toupper((unsigned char)*a) != toupper((unsigned char)*b))
+            return false;
+        if (*a == 0)
+            return true;
+    }
+}
+
+static const struct nettle_hash *hash_find(const char *name)
+{
+#define ROW(name, hash) {name, &nettle_##hash},
+    static const struct {
+        const char *name;
+        const struct nettle_hash *hash;
+    } rows[] = {DIGESTS(ROW)};
+#undef ROW
+
+    for (size_t i = 0; i < sizeof rows / sizeof rows[0]; i++)
+        if (names_are_alike(rows[i].name, name))
+            return rows[i].hash;
+    return NULL;
 }
 
 int secret_digest(const char *algorithm, const void *data, size_t len, struct buf *out)
 {
-    const EVP_MD *md = EVP_get_digestbyname(algorithm);
-    uint8_t hash[EVP_MAX_MD_SIZE], text[4 * ((EVP_MAX_MD_SIZE + 2) / 3) + 1];
-    unsigned hash_len = 0;
+    const struct nettle_hash *hash = hash_find(algorithm);
 
-    if (md == NULL)
+    if (hash == NULL)
         return ERR_NOT_FOUND;
-    CHECK(EVP_Digest(data, len, hash, &hash_len, md, NULL) == 1);
-    int text_len = EVP_EncodeBlock(text, hash, (int)hash_len);
-    CHECK(text_len > 0);
-    buf_add(out, text, (size_t)text_len);
+    void *c = mem_alloc(hash->context_size);
+    uint8_t *digest = mem_alloc(hash->digest_size);
+    size_t text_len = BASE64_ENCODE_RAW_LENGTH(hash->digest_size);
+    hash->init(c);
+    hash->update(c, len, data);
+    hash->digest(c, hash->digest_size, digest);
+    base64_encode_raw((char *)buf_reserve(out, text_len), hash->digest_size, digest);
+    buf_added(out, text_len);
+    explicit_bzero(c, hash->context_size); /* it was given a password */
+    mem_free(digest);
+    mem_free(c);
     return 0;
 }
 
@@ -114,32 +148,27 @@ int token_parse(struct token *t, const char *text)
 
 void secret_seal(const uint8_t key[PROOF_LEN], const uint8_t *data, size_t len, uint8_t *out)
 {
-    EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
-    int n, rest;
+    struct gcm_aes256_ctx c;
 
-    CHECK(c != NULL && len < INT_MAX);
-    CHECK(EVP_EncryptInit_ex(c, EVP_aes_256_gcm(), NULL, key, zero_iv) == 1);
-    CHECK(EVP_EncryptUpdate(c, out, &n, data, (int)len) == 1);
-    CHECK(EVP_EncryptFinal_ex(c, out + n, &rest) == 1);
-    CHECK(EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_GET_TAG, SEALED_EXTRA, out + len) == 1);
-    EVP_CIPHER_CTX_free(c);
+    gcm_aes256_set_key(&c, key);
+    gcm_aes256_set_iv(&c, sizeof zero_iv, zero_iv);
+    gcm_aes256_encrypt(&c, len, out, data);
+    gcm_aes256_digest(&c, SEALED_EXTRA, out + len);
+    explicit_bzero(&c, sizeof c);
 }
 
 int secret_open(const uint8_t key[PROOF_LEN], const uint8_t *sealed, size_t len, uint8_t *out)
 {
+    struct gcm_aes256_ctx c;
     uint8_t tag[SEALED_EXTRA];
-    int n, rest;
 
-    if (len < SEALED_EXTRA || len > INT_MAX)
+    if (len < SEALED_EXTRA)
         return ERR_REFUSED;
     len -= SEALED_EXTRA;
-    memcpy(tag, sealed + len, SEALED_EXTRA);
-    EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
-    CHECK(c != NULL);
-    CHECK(EVP_DecryptInit_ex(c, EVP_aes_256_gcm(), NULL, key, zero_iv) == 1);
-    CHECK(EVP_DecryptUpdate(c, out, &n, sealed, (int)len) == 1);
-    CHECK(EVP_CIPHER_CTX_ctrl(c, EVP_CTRL_GCM_SET_TAG, SEALED_EXTRA, tag) == 1);
-    bool right = EVP_DecryptFinal_ex(c, out + n, &rest) == 1;
-    EVP_CIPHER_CTX_free(c);
-    return right ? 0 : ERR_REFUSED;
+    gcm_aes256_set_key(&c, key);
+    gcm_aes256_set_iv(&c, sizeof zero_iv, zero_iv);
+    gcm_aes256_decrypt(&c, len, out, sealed);
+    gcm_aes256_digest(&c, SEALED_EXTRA, tag);
+    explicit_bzero(&c, sizeof c);
+    return secret_equal(tag, sealed + len, SEALED_EXTRA) ? 0 : ERR_REFUSED;
 }

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* secret.h -- what proves that somebody belongs to the cluster (OpenSSL).
+/* secret.h -- what proves that somebody belongs to the cluster (nettle,
+ * which GnuTLS, for libmicrohttpd, brings anyway: another library took 1.4 MB of every server).
  *
  * A join token is "ID.EXPIRY.MAC": the id that the new machine will have, until when it is
  * good (seconds since 1970), and a code over both under the cluster's secret. Any machine
@@ -34,7 +35,26 @@ void secret_proof(const uint8_t *key, size_t key_len, const char *label, const v
                   size_t len, uint8_t proof[PROOF_LEN]);
 bool secret_equal(const void *a, const void *b, size_t len); /* in constant time */
 
-/* Appends the base64 of a hash ("SHA1", "SHA256", "SHA3-256", ... as OpenSSL names them).
+/* The hashes of passwords: those of ZooKeeper, which asks Java for them, under Java's names. */
+/* clang-format off */
+#define DIGESTS(R)                                                                             \
+    R("MD2", md2)                                                                              \
+    R("MD5", md5)                                                                              \
+    R("SHA", sha1)                                                                             \
+    R("SHA-1", sha1)                                                                           \
+    R("SHA-224", sha224)                                                                       \
+    R("SHA-256", sha256)                                                                       \
+    R("SHA-384", sha384)                                                                       \
+    R("SHA-512", sha512)                                                                       \
+    R("SHA-512/224", sha512_224)                                                               \
+    R("SHA-512/256", sha512_256)                                                               \
+    R("SHA3-224", sha3_224)                                                                    \
+    R("SHA3-256", sha3_256)                                                                    \
+    R("SHA3-384", sha3_384)                                                                    \
+    R("SHA3-512", sha3_512)
+/* clang-format on */
+
+/* Appends the base64 of a hash. Capitals, - and / of the name do not matter: SHA1 is SHA-1.
  * ERR_NOT_FOUND: there is no such one. */
 int secret_digest(const char *algorithm, const void *data, size_t len, struct buf *out);
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* server_internal.h -- what the two parts of a server share. Not for others.
+/* server_internal.h -- what the three parts of a server share. Not for others.
  *
- *   server.c        life, the turn, joining
+ *   server.c        life, the turn
+ *   server_join.c   machines that join, and the file that says who is a member
  *   server_show.c   what it shows: four-letter words, pages, metrics
  */
 #ifndef MUSTER_SERVER_INTERNAL_H
@@ -65,6 +66,11 @@ struct server {
     void (*stopped)(void *ctx);
     void *stopped_ctx;
 };
+
+/* ---- server_join.c ---- */
+void server_join_asked(void *ctx, uint64_t ticket, const struct raft_member *joiner);
+void server_joins_go_on(struct server *s); /* each turn */
+void server_save_peers(struct server *s);  /* if save_again: in the pool, one at a time */
 
 /* ---- server_show.c ---- */
 enum word_result server_word(void *ctx, uint64_t conn, const uint8_t *data, size_t len,

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/err.h"
+#include "server/secret.h"
 #include "tree/tree.h"
 
 struct settings settings_default(void)
@@ -61,6 +62,23 @@ static int check_schemes(const char *schemes, struct buf *why)
     return ERR_BAD_ARGUMENTS;
 }
 
+static int check_digest(const char *name, struct buf *why)
+{
+    struct buf hash = {0};
+    int err = secret_digest(name, "", 0, &hash);
+
+    buf_free(&hash);
+    if (err == 0)
+        return 0;
+#define NAME(name, hash) " " name
+    buf_printf(why,
+               "DigestAuthenticationProvider.digestAlg: there is no hash %s here; known "
+               "are" DIGESTS(NAME),
+               name);
+#undef NAME
+    return ERR_BAD_ARGUMENTS;
+}
+
 int settings_check(const struct settings *s, struct buf *why)
 {
     if (s->session_min_ms > s->session_max_ms) {
@@ -68,7 +86,10 @@ int settings_check(const struct settings *s, struct buf *why)
                    s->session_min_ms, s->session_max_ms);
         return ERR_BAD_ARGUMENTS;
     }
-    return s->enforce_auth ? check_schemes(s->enforce_auth_schemes, why) : 0;
+    int err = check_digest(s->digest_algorithm, why);
+    if (err == 0 && s->enforce_auth)
+        err = check_schemes(s->enforce_auth_schemes, why);
+    return err;
 }
 
 uint32_t settings_read_only_after_ms(const struct settings *s)

@@ -3,7 +3,11 @@
  *
  *   vote               term and vote: four slots of 4096 bytes, 0 and 1 or 2 and 3 written
  *                      together, the pairs in turn. Also how far the log was synced then.
- *   log.<seq>          a segment: header, records; zeros up to what was reserved
+ *   log.<seq>          a segment: header, records, at least END_ZEROS zeros; then whatever
+ *                      an earlier life of the file has left there
+ *   spare.<seq>        a segment that nothing needs any more: the next ones are made of them;
+ *                      removed at open
+ *   log.new            one being made; likewise
  *   snapshot.<index>   header, members, bytes, checksum
  *   snapshot.new       one being written; removed at open
  *   snapshot.got       one that a leader sends, likewise
@@ -16,10 +20,15 @@
  * state that the log was in.
  *
  * A record's checksum covers, beside itself, the checksum of the record before (`chain`)
- * and the segment's salt: what an earlier life of the same place left behind, or a client
- * put into a payload, is never taken for a record. `batch_at` says where the write began
- * that the record is part of: all in front of that had been synced. So a bad place with a
- * good record of a *later* batch behind it is damage, one without is a torn write.
+ * and the segment's salt, and the first one's chain is the checksum of the segment's header:
+ * what an earlier life of the same place left behind, or a client put into a payload, is never
+ * taken for a record. `batch_at` says where the write began that the record is part of: all in
+ * front of that had been synced. So a bad place with a good record of a *later* batch behind
+ * it is damage, one without is a torn write.
+ *
+ * A segment gets its name when its header is on the disk, and a spare is written to when its
+ * old name is surely gone: so no file of the log is ever half of one life and half of another
+ * (decision 012), and a reader that finds the name still there has read one life (scan.c).
  */
 #ifndef MUSTER_STORE_FORMAT_H
 #define MUSTER_STORE_FORMAT_H
@@ -38,7 +47,9 @@
 #define VOTE_SLOTS 4u
 #define SEGMENT_HEADER_BYTES 48u
 #define RECORD_HEADER_BYTES 40u
-#define SEGMENT_BYTES_MAX (1u << 30) /* offsets in a segment are 32 bits */
+#define SEGMENT_BYTES_MAX (1u << 30)  /* offsets in a segment are 32 bits */
+#define SEGMENT_PAGE_BYTES 4096u      /* writes go on with zeros up to the end of one */
+#define END_ZEROS RECORD_HEADER_BYTES /* behind the last record, or the file ends */
 
 enum record_type {
     RECORD_ENTRY = 0,    /* + enum raft_entry_type */
@@ -77,6 +88,10 @@ void record_encode(struct record *r, const struct segment_header *h, struct buf 
  * of the file; more(ctx, n) gives that many of them, or NULL. */
 bool record_decode(struct record *r, const struct segment_header *h, uint64_t left,
                    const uint8_t *(*more)(void *ctx, size_t n), void *ctx);
+/* Where in these bytes of a segment, in steps of 8, a record may begin; n: nowhere. */
+size_t record_search(const uint8_t *bytes, size_t n);
+/* Appends the zeros that follow what ends at `end`, in a file of `room` bytes. */
+void segment_pad(uint64_t end, uint64_t room, struct buf *out);
 
 void name_make(char out[FORMAT_NAME_MAX], const char *prefix, uint64_t number);
 bool name_parse(const char *name, const char *prefix, uint64_t *number);
@@ -117,6 +132,8 @@ int snapshot_file_read(struct disk *d, uint64_t index, struct snapshot_file *s,
 #define SNAPSHOT_RECEIVED "snapshot.got"
 #define SNAPSHOT_PREFIX "snapshot."
 #define SEGMENT_PREFIX "log."
+#define SEGMENT_NEW "log.new"
+#define SPARE_PREFIX "spare."
 #define VOTE_NAME "vote"
 #define RESERVE_NAME "reserve"
 

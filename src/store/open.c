@@ -17,6 +17,7 @@
 #include "store/state.h"
 
 #define WINDOW_BYTES (1u << 20)
+#define SEARCH_BYTES 4096u /* looked through at once */
 
 /* A file seen through a window that moves along. */
 struct reader {
@@ -270,21 +271,35 @@ static const char *replay_record(struct opening *o, const struct record *r)
     }
 }
 
-/* Is there a good record behind `at` which proves that what is at `at` had been synced? */
-static bool later_batch_follows(struct reader *r, const struct segment_header *h, uint64_t at)
+/* Is there a good record behind `at` which proves that what is at `at` had been synced? Behind
+ * the end may be all that an earlier life of the file has left, so its records are many; theirs
+ * are other checksums. *found: there is a good record of this life, of whatever batch. */
+static bool later_batch_follows(struct reader *r, const struct segment_header *h, uint64_t at,
+                                bool *found)
 {
     struct record rec;
 
-    for (uint64_t to = at; to + RECORD_HEADER_BYTES <= r->size; to += 8)
-        if (read_record(r, h, to, &rec) && rec.batch_at > at && rec.batch_at <= to)
-            return true;
+    for (uint64_t to = at; to + RECORD_HEADER_BYTES <= r->size;) {
+        size_t n = r->size - to < SEARCH_BYTES ? (size_t)(r->size - to) : SEARCH_BYTES;
+        const uint8_t *p = reader_get(r, to, n);
+        size_t skip = p != NULL ? record_search(p, n) : n;
+        to += skip;
+        if (skip == n)
+            continue;
+        if (read_record(r, h, to, &rec)) {
+            *found = true;
+            if (rec.batch_at > at && rec.batch_at <= to)
+                return true;
+        }
+        to += 8;
+    }
     return false;
 }
 
-static bool only_zeros(struct reader *r, uint64_t from)
+static bool only_zeros(struct reader *r, uint64_t from, uint64_t to)
 {
-    for (uint64_t at = from; at < r->size;) {
-        uint64_t n = r->size - at < 4096 ? r->size - at : 4096;
+    for (uint64_t at = from; at < to;) {
+        uint64_t n = to - at < 4096 ? to - at : 4096;
         const uint8_t *p = reader_get(r, at, (size_t)n);
         for (uint64_t i = 0; p != NULL && i < n; i++)
             if (p[i] != 0)
@@ -315,10 +330,12 @@ static int replay_records(struct opening *o, struct reader *r, const char *name,
     o->end = at;
     /* In a segment that is not the last, an early end shows in the next one's header. */
     if (r->err == 0 && is_last) {
-        if (later_batch_follows(r, &s->header, at) && !MUTANT(store_damage_cut))
+        bool found = false;
+        if (later_batch_follows(r, &s->header, at, &found) && !MUTANT(store_damage_cut))
             return why(o, ERR_CORRUPT, name, at,
                        "has a damaged record, with good ones of later writes behind it");
-        o->torn = !only_zeros(r, at);
+        uint64_t left = r->size - at;
+        o->torn = found || !only_zeros(r, at, at + (left < END_ZEROS ? left : END_ZEROS));
         if (o->torn)
             REACHED(store_torn);
     }
@@ -378,8 +395,9 @@ static void close_segment(struct reader *r)
 }
 
 /* A last segment without a header and without anything behind it: a crash came while it was
- * made. Nothing was acknowledged from it, since the header is synced before that; were it
- * damage, the vote file would often know (check_end), and records would be there. */
+ * made, by a version that gave it its name before its header was there. Nothing was
+ * acknowledged from it, since the header is synced before that; were it damage, the vote file
+ * would often know (check_end), and records would be there. */
 static int find_unborn(struct opening *o)
 {
     struct reader r;
@@ -391,7 +409,7 @@ static int find_unborn(struct opening *o)
     if (err == 0) {
         const uint8_t *p = reader_get(&r, 0, SEGMENT_HEADER_BYTES);
         bool whole = p != NULL && segment_header_decode(&h, p);
-        if (!whole && only_zeros(&r, SEGMENT_HEADER_BYTES) && r.err == 0)
+        if (!whole && only_zeros(&r, SEGMENT_HEADER_BYTES, r.size) && r.err == 0)
             o->unborn = o->seqs[--o->seqs_n];
     }
     close_segment(&r);
@@ -503,8 +521,9 @@ static int repair_log(struct opening *o)
 
     if (s->file < 0)
         return 0;
-    if (s->room > s->end) {
-        /* What was reserved goes too: zeros to the end are then surely zeros. */
+    if (s->room > s->end && !MUTANT(store_rest_kept)) {
+        /* What a torn write has left goes, and with it what was there before: it never comes
+         * back, not even when the same bytes are written in front of it again. */
         err = o->disk->ops->truncate(o->disk, s->file, s->end);
         s->room = s->end;
     }
@@ -529,6 +548,8 @@ static int repair(struct opening *o)
         err = o->disk->ops->remove(o->disk, SNAPSHOT_RECEIVED);
     if (err == ERR_NOT_FOUND)
         err = 0;
+    if (err == 0)
+        err = spare_remove_found(o->disk);
     if (err == 0)
         err = repair_log(o);
     for (size_t i = 0; err == 0 && i < o->oldest; i++) {
@@ -595,7 +616,7 @@ int store_open(struct store **out, struct disk *disk, const struct store_options
     s->disk = disk;
     s->options = *options;
     if (s->options.segment_bytes == 0)
-        s->options.segment_bytes = 64u << 20;
+        s->options.segment_bytes = 16u << 20;
     if (s->options.segment_bytes > SEGMENT_BYTES_MAX / 2)
         s->options.segment_bytes = SEGMENT_BYTES_MAX / 2;
     if (s->options.snapshots_kept == 0)

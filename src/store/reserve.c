@@ -3,7 +3,8 @@
  *
  * A file beside the log holds room that nobody else can take. It is made smaller, step by
  * step, when a save finds no room, and grown again when there is some. Before that goes what
- * can be spared: all snapshots but the newest, and the log that only they need.
+ * can be spared: the segments kept to be used again (which count as room everywhere here), all
+ * snapshots but the newest, and the log that only they need.
  */
 #include "base/err.h"
 #include "base/mutant.h"
@@ -61,7 +62,7 @@ static bool spare_snapshots(struct store *s)
 bool reserve_relieve(struct store *s, bool is_log)
 {
     /* What is no log may come again, and is often large: half is kept for deletions. */
-    return spare_snapshots(s) || spend(s, is_log ? 0 : s->reserve_wanted / 2);
+    return spare_drop(s) || spare_snapshots(s) || spend(s, is_log ? 0 : s->reserve_wanted / 2);
 }
 
 static void rebuild(struct store *s, uint64_t *free_bytes)
@@ -78,7 +79,10 @@ static void rebuild(struct store *s, uint64_t *free_bytes)
     if (s->reserve_file < 0 &&
         s->disk->ops->open(s->disk, RESERVE_NAME, 1, &s->reserve_file) != 0)
         return;
-    if (s->disk->ops->allocate(s->disk, s->reserve_file, s->reserve + bytes) != 0)
+    int err = s->disk->ops->allocate(s->disk, s->reserve_file, s->reserve + bytes);
+    if (err == ERR_DISK_FULL && spare_drop(s))
+        err = s->disk->ops->allocate(s->disk, s->reserve_file, s->reserve + bytes);
+    if (err != 0)
         return; /* somebody else was quicker: another time */
     s->reserve += bytes;
     *free_bytes -= bytes;
@@ -91,6 +95,7 @@ int store_room(struct store *s, struct store_room *out)
 
     if (err != 0)
         return err;
+    out->free_bytes += spare_bytes(s);
     if (s->reserve_wanted == 0) {
         s->reserve_wanted = total / RESERVE_DISK_PART;
         if (s->reserve_wanted > s->options.reserve_bytes)
@@ -98,6 +103,8 @@ int store_room(struct store *s, struct store_room *out)
     }
     rebuild(s, &out->free_bytes);
     s->is_tight = s->reserve + out->free_bytes < STORE_TIGHT_RESERVES * s->reserve_wanted;
+    if (s->is_tight) /* the room is for everybody: what else wants to write finds it free */
+        (void)spare_drop(s);
     out->reserve_bytes = s->reserve;
     out->wanted_bytes = s->reserve_wanted;
     return 0;

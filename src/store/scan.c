@@ -57,6 +57,18 @@ static int say(struct buf *why, int err, const char *name, uint64_t at, const ch
     return err;
 }
 
+/* A segment that is not needed any more gets another name, and only then other bytes: what was
+ * read is of this one if it has its name yet. */
+static int still_there(struct disk *d, const char *name)
+{
+    int file;
+    int err = MUTANT(scan_reuse_unnoticed) ? 0 : d->ops->open(d, name, 0, &file);
+
+    if (err == 0 && !MUTANT(scan_reuse_unnoticed))
+        d->ops->close(d, file);
+    return err;
+}
+
 /* All of it, or its header alone. */
 static int read_segment(struct disk *d, uint64_t seq, bool header_only, struct segment *g,
                         struct buf *why)
@@ -81,6 +93,8 @@ static int read_segment(struct disk *d, uint64_t seq, bool header_only, struct s
         err = d->ops->read(d, file, 0, buf_reserve(&g->bytes, (size_t)size + 1), (size_t)size,
                            &got);
     d->ops->close(d, file);
+    if (err == 0 && (err = still_there(d, g->name)) == ERR_NOT_FOUND)
+        return say(why, err, g->name, 0, "has gone while it was read");
     if (err != 0)
         return say(why, err, g->name, 0, "cannot be read");
     buf_added(&g->bytes, got);

@@ -3,8 +3,8 @@
  *
  * What is asked for must be committed, and on this disk before the question: the caller has
  * that from the server. Then nothing that the server does meanwhile (append, cut what was
- * never committed, begin and remove segments) changes what is read here, but that an old
- * file may go: ERR_NOT_FOUND.
+ * never committed, begin segments, in old ones' files as well) changes what is read here, but
+ * that an old file may go, also while it is read: ERR_NOT_FOUND.
  */
 #ifndef MUSTER_STORE_SCAN_H
 #define MUSTER_STORE_SCAN_H

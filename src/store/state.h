@@ -10,6 +10,9 @@
 #include "store/store.h"
 
 #define SEGMENT_STEP (1u << 20) /* room is made in pieces of this size */
+/* Segments that are kept for what comes: as many as snapshots let go at once. The server takes
+ * one at the latest when the entries since the last fill 64 MiB (MEMBER_SNAPSHOT_BYTES). */
+#define SPARES_MAX 4u
 
 struct segment {
     uint64_t seq;
@@ -54,6 +57,12 @@ struct store {
     bool restart;
     struct term_run *runs;
     size_t runs_n, runs_cap;
+
+    struct spare {
+        uint64_t seq, bytes;
+    } spares[SPARES_MAX];
+    size_t spares_n;
+    bool spares_unsure; /* whether their old names are gone: the directory is not synced */
 
     uint64_t *snapshots; /* indexes, ascending */
     size_t snapshots_n, snapshots_cap;
@@ -100,8 +109,19 @@ void store_free(struct store *s);
 int store_sync_file(struct store *s, int file);
 /* Writes the present term, vote and log position into the older pair of slots. */
 int store_write_vote(struct store *s, uint64_t term, uint64_t vote);
-/* Removes the snapshots and segments that nothing needs. */
+/* Removes the snapshots and segments that nothing needs. A crash may bring some of them back.
+ */
 int store_clean(struct store *s, uint64_t floor);
+
+/* ---- spare.c ---- */
+int spare_keep(struct store *s, uint64_t seq); /* the segment is not needed any more */
+/* A file that may become a segment: one that is there, or a new one. *room: bytes of it. */
+int spare_take(struct store *s, char name[FORMAT_NAME_MAX], int *file, uint64_t *room);
+uint64_t spare_bytes(const struct store *s);
+/* Gives their room back; false: there was none. */
+bool spare_drop(struct store *s);
+/* What an earlier process has left. */
+int spare_remove_found(struct disk *d);
 
 /* ---- reserve.c ---- */
 int reserve_open(struct store *s); /* finds it */

@@ -134,13 +134,35 @@ static int reserve_bytes(struct store *s, int file, uint64_t bytes, uint64_t *ro
     return err;
 }
 
+/* Under another name: a file of the log has a whole header, or none at all does. */
+static int write_header(struct store *s, int file, struct segment_header *h, uint64_t room)
+{
+    buf_clear(&s->out);
+    segment_header_encode(h, buf_reserve(&s->out, SEGMENT_HEADER_BYTES));
+    buf_added(&s->out, SEGMENT_HEADER_BYTES);
+    segment_pad(s->out.len, room, &s->out);
+    return s->disk->ops->write(s->disk, file, 0, s->out.data, s->out.len);
+}
+
+static int name_segment(struct store *s, int file, const char *from, uint64_t seq)
+{
+    char name[FORMAT_NAME_MAX];
+    int err = MUTANT(store_header_late) ? 0 : store_sync_file(s, file);
+
+    name_make(name, SEGMENT_PREFIX, seq);
+    if (err == 0)
+        err = s->disk->ops->rename(s->disk, from, name);
+    if (err == 0 && !MUTANT(store_dir_not_synced))
+        err = s->disk->ops->sync_dir(s->disk);
+    return err;
+}
+
 /* Begins a new segment. All of the old one is synced: its last checksum goes into the new
  * header, so that nothing of it can be missing unnoticed. */
 static int new_segment(struct store *s)
 {
     struct disk *d = s->disk;
-    uint8_t bytes[SEGMENT_HEADER_BYTES];
-    char name[FORMAT_NAME_MAX];
+    char from[FORMAT_NAME_MAX];
     int file = -1;
     uint64_t seq = s->segments_n > 0 ? s->segments[s->segments_n - 1].seq + 1 : s->vote.seq + 1;
     struct segment_header h = {.version = FORMAT_VERSION,
@@ -150,31 +172,26 @@ static int new_segment(struct store *s)
                                .chain = s->chain};
     uint64_t room = 0;
 
-    segment_header_encode(&h, bytes);
-    name_make(name, SEGMENT_PREFIX, h.seq);
-    int err = d->ops->open(d, name, 1, &file);
-    if (err == 0)
-        err = d->ops->truncate(d, file, 0); /* the rest of one that did not come to be */
+    int err = spare_take(s, from, &file, &room);
     if (err == 0)
         err = reserve_bytes(s, file, SEGMENT_HEADER_BYTES, &room);
     if (err == 0)
-        err = d->ops->write(d, file, 0, bytes, sizeof bytes);
+        err = write_header(s, file, &h, room);
     if (err != 0) {
         if (file >= 0)
             d->ops->close(d, file);
-        (void)d->ops->remove(d, name);
+        (void)d->ops->remove(d, from);
         return err == ERR_DISK_FULL ? store_fail(s, err, "beginning a log segment")
                                     : fail_for_good(s, err, "beginning a log segment");
     }
-    err = store_sync_file(s, file);
-    if (err == 0 && !MUTANT(store_dir_not_synced))
-        err = d->ops->sync_dir(d);
+    err = name_segment(s, file, from, seq);
     if (err != 0) {
         d->ops->close(d, file);
         return fail_for_good(s, err, "syncing a new log segment");
     }
     if (s->file >= 0) {
-        (void)d->ops->truncate(d, s->file, s->end); /* gives back what was reserved */
+        if (s->is_tight) /* else it is written again, all of it, when its turn comes */
+            (void)d->ops->truncate(d, s->file, s->end);
         d->ops->close(d, s->file);
     }
     mem_grow(s->segments, s->segments_cap, s->segments_n + 1);
@@ -277,6 +294,8 @@ static int write_log(struct store *s, const struct plan *p, const struct raft_sa
                            .payload = e->payload};
         add_record(s, &r, s->end, &chain);
     }
+    size_t len = s->out.len;
+    segment_pad(s->end + len, s->room, &s->out);
     int err = s->disk->ops->write(s->disk, s->file, s->end, s->out.data, s->out.len);
     if (err != 0) {
         s->rest = true;
@@ -286,8 +305,8 @@ static int write_log(struct store *s, const struct plan *p, const struct raft_sa
     err = store_sync_file(s, s->file);
     if (err != 0)
         return fail_for_good(s, err, "syncing the log");
-    s->end += s->out.len;
-    s->bytes_total += s->out.len;
+    s->end += len;
+    s->bytes_total += len;
     s->segments[s->segments_n - 1].bytes = s->end;
     s->chain = chain;
     return 0;
@@ -393,7 +412,6 @@ int store_snapshot_kept(struct store *s, uint64_t index, uint64_t bytes, uint64_
 int store_clean(struct store *s, uint64_t floor)
 {
     char name[FORMAT_NAME_MAX];
-    bool removed = false;
     int err = 0;
 
     while (s->snapshots_n > (s->is_tight ? 1 : s->options.snapshots_kept) && err == 0 &&
@@ -404,22 +422,15 @@ int store_clean(struct store *s, uint64_t floor)
             err = 0;
         if (err == 0)
             memmove(s->snapshots, s->snapshots + 1, --s->snapshots_n * sizeof *s->snapshots);
-        removed = true;
     }
     /* An older snapshot is of use only with the log from there on. */
     if (s->snapshots_n > 0 && s->snapshots[0] < floor)
         floor = s->snapshots[0];
     while (s->segments_n > 1 && s->segments[0].last <= floor && err == 0) {
-        name_make(name, SEGMENT_PREFIX, s->segments[0].seq);
-        err = s->disk->ops->remove(s->disk, name);
-        if (err == ERR_NOT_FOUND)
-            err = 0;
+        err = spare_keep(s, s->segments[0].seq);
         if (err == 0)
             memmove(s->segments, s->segments + 1, --s->segments_n * sizeof *s->segments);
-        removed = true;
     }
-    if (removed && err == 0)
-        err = s->disk->ops->sync_dir(s->disk);
     return err == 0 ? 0 : store_fail(s, err, "removing old files");
 }
 
@@ -448,6 +459,8 @@ void store_close(struct store *s)
     /* Says how far the log goes, so that rot in its last batch cannot pass for a torn write. */
     bool moved = s->segments_n > 0 &&
                  (s->vote.end != s->end || s->vote.seq != s->segments[s->segments_n - 1].seq);
+    if (s->broken == 0 && s->file >= 0) /* what is behind need not be looked at again */
+        (void)s->disk->ops->truncate(s->disk, s->file, s->end);
     if (s->broken == 0 && moved)
         (void)store_write_vote(s, s->vote.term, s->vote.vote);
     store_free(s);
@@ -463,6 +476,7 @@ void store_facts(const struct store *s, struct store_facts *out)
                                 .entries_total = s->entries_total,
                                 .bytes_total = s->bytes_total,
                                 .torn_tails_total = s->torn_tails_total,
+                                .spare_bytes = spare_bytes(s),
                                 .was_new = s->was_new};
     for (size_t i = 0; i < s->segments_n; i++)
         out->log_bytes += s->segments[i].bytes;

@@ -38,7 +38,7 @@
 struct store;
 
 struct store_options {
-    uint64_t segment_bytes;  /* a new segment begins above this; default 64 MiB */
+    uint64_t segment_bytes;  /* a new segment begins above this; default 16 MiB */
     unsigned snapshots_kept; /* default 2; while the disk is nearly full: 1 */
     uint64_t reserve_bytes;  /* at most a sixteenth of the disk; 0: none */
     /* Drawn at random by the shell, known to no client: records are checksummed with it, so
@@ -86,7 +86,7 @@ int store_snapshot(struct store *s, const struct raft_blob *b, uint64_t keep);
 /* How much room there is; blocks like a save. Grows the reserve again when there is enough, and
  * makes the store keep less when there is little. */
 struct store_room {
-    uint64_t free_bytes;                  /* beside the reserve */
+    uint64_t free_bytes; /* beside the reserve; segments kept to be used again count as free */
     uint64_t reserve_bytes, wanted_bytes; /* of the reserve, now and when it is whole */
 };
 int store_room(struct store *s, struct store_room *out);
@@ -96,6 +96,7 @@ int store_room(struct store *s, struct store_room *out);
 
 struct store_facts {
     uint64_t log_bytes, first_index, last_index; /* first > last: no entries */
+    uint64_t spare_bytes; /* of segments that are kept to be used again */
     uint64_t snapshot_index, snapshot_bytes;
     uint64_t syncs_total, entries_total, bytes_total, torn_tails_total;
     char last_error[160]; /* "" when none */

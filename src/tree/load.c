@@ -32,6 +32,7 @@ struct tree_loader {
     struct session **sessions; /* by place */
     uint32_t *acls;            /* by place: the number, with a reference of the loader's */
     uint32_t *nodes;           /* by place: the number */
+    uint32_t linked;           /* so many of them are found by their paths */
     uint32_t parent;           /* whose path, and a slash, stand at the beginning of t->path */
     size_t parent_len;
 };
@@ -117,24 +118,18 @@ static int load_acl(struct tree_loader *l, const uint8_t *p, size_t len)
     return 0;
 }
 
-/* Finds or makes the znode that comes next; NODE_NONE: it may not be. t->path: its path. */
-static uint32_t load_place(struct tree_loader *l, uint32_t parent, const char *name,
-                           uint32_t name_len, const uint8_t *data, int32_t data_len)
+/* t->path becomes the path of the znode of that name; false: there may be none. */
+static bool load_path(struct tree_loader *l, uint32_t parent, const char *name,
+                      uint32_t name_len)
 {
     struct tree *t = l->t;
 
-    if (l->in.nodes == 0) {
-        nodes_set_data(&t->nodes, NODE_ROOT, data, data_len);
-        buf_clear(&t->path);
-        buf_add_u8(&t->path, '/');
-        return parent == 0 && name_len == 0 ? NODE_ROOT : NODE_NONE;
-    }
     if (parent >= l->in.nodes || name_len == 0 || memchr(name, '/', name_len) != NULL)
-        return NODE_NONE;
+        return false;
     parent = l->nodes[parent];
     if (parent != l->parent) {
         if (node_is_ephemeral(nodes_at(&t->nodes, parent)))
-            return NODE_NONE;
+            return false;
         nodes_path(&t->nodes, parent, &t->path);
         if (t->path.len > 1)
             buf_add_u8(&t->path, '/');
@@ -144,13 +139,32 @@ static uint32_t load_place(struct tree_loader *l, uint32_t parent, const char *n
     t->path.len = l->parent_len;
     buf_add(&t->path, name, name_len);
     /* Of what stands before the last slash it has been asked already. */
-    if (path_validate((const char *)t->path.data + l->parent_len - 1, name_len + (size_t)1) !=
-        0)
+    return path_validate((const char *)t->path.data + l->parent_len - 1,
+                         name_len + (size_t)1) == 0;
+}
+
+/* Makes the znode that comes next; NODE_NONE: it may not be. t->path: its path. */
+static uint32_t load_place(struct tree_loader *l, struct node *like,
+                           const struct node_changes *c, uint32_t parent, const char *name,
+                           uint32_t name_len, const uint8_t *data)
+{
+    struct tree *t = l->t;
+
+    if (l->in.nodes == 0) {
+        struct node *root = nodes_at(&t->nodes, NODE_ROOT);
+        root->czxid = like->czxid;
+        root->ctime = like->ctime;
+        root->acl = like->acl;
+        nodes_set_data(&t->nodes, NODE_ROOT, data, like->data_len);
+        nodes_load_changes(&t->nodes, NODE_ROOT, c);
+        buf_clear(&t->path);
+        buf_add_u8(&t->path, '/');
+        return parent == 0 && name_len == 0 ? NODE_ROOT : NODE_NONE;
+    }
+    if (!load_path(l, parent, name, name_len))
         return NODE_NONE;
-    const char *path = (const char *)t->path.data;
-    return nodes_find(&t->nodes, path, t->path.len) != NODE_NONE
-               ? NODE_NONE
-               : nodes_add(&t->nodes, parent, path, t->path.len, data, data_len);
+    like->parent = l->parent;
+    return nodes_load(&t->nodes, like, c, (const char *)t->path.data, t->path.len, data);
 }
 
 /* What it is beside persistent. */
@@ -183,24 +197,25 @@ static int load_node(struct tree_loader *l, enum snapshot_tag tag, const uint8_t
 
     if (l->in.nodes == l->all.nodes || acl >= l->in.acls)
         return refuse(l);
-    uint32_t id =
-        load_place(l, be32_get(p + 4), (const char *)name, name_len, name + name_len, data_len);
-    if (id == NODE_NONE)
-        return refuse(l);
-    struct node *v = nodes_at(&t->nodes, id);
-    l->nodes[l->in.nodes++] = id;
-    v->czxid = (int64_t)be64_get(p + 8);
-    int64_t pzxid = (int64_t)be64_get(p + 24);
-    v->ctime = (int64_t)be64_get(p + 32);
+    struct node like = {.czxid = (int64_t)be64_get(p + 8),
+                        .ctime = (int64_t)be64_get(p + 32),
+                        .acl = l->acls[acl],
+                        .data_len = data_len};
     const struct node_changes c = {.mzxid = (int64_t)be64_get(p + 16),
                                    .mtime = (int64_t)be64_get(p + 40),
                                    .version = (int32_t)be32_get(p + 48),
                                    .aversion = (int32_t)be32_get(p + 52)};
-    nodes_load_changes(&t->nodes, id, &c);
+    int64_t pzxid = (int64_t)be64_get(p + 24);
     int32_t creates = (int32_t)be32_get(p + 56);
-    v->acl = l->acls[acl];
-    acls_ref(&t->acls, v->acl);
-    if (pzxid != v->czxid || creates != 0) {
+    uint32_t id = load_place(l, &like, &c, be32_get(p + 4), (const char *)name, name_len,
+                             name + name_len);
+    if (id == NODE_NONE)
+        return refuse(l);
+    l->nodes[l->in.nodes++] = id;
+    if (id == NODE_ROOT)
+        l->linked = 1; /* it has been from the beginning */
+    acls_ref(&t->acls, like.acl);
+    if (pzxid != like.czxid || creates != 0) {
         struct family *f = nodes_family(&t->nodes, id);
         f->pzxid = pzxid;
         f->creates = creates;
@@ -267,6 +282,10 @@ static size_t load_records(struct tree_loader *l, const uint8_t *p, size_t len)
         (void)load_record(l, p + at, n);
         at += n;
     }
+    if (l->err == 0 && l->in.nodes > l->linked &&
+        !nodes_link(&l->t->nodes, l->nodes + l->linked, l->in.nodes - l->linked))
+        refuse(l);
+    l->linked = l->in.nodes;
     return at;
 }
 

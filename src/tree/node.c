@@ -127,16 +127,20 @@ static size_t path_size(const struct nodes *n, uint32_t id)
     return len;
 }
 
-static void hash_in(struct nodes *n, uint32_t id, uint32_t hash)
+static void count_in(struct nodes *n, uint32_t id, size_t path_len)
+{
+    n->data_bytes += data_size(at(n, id)->data_len);
+    n->path_bytes += path_len;
+    n->name_bytes += name_len_of(n, id);
+}
+
+/* node.hash says where. */
+static void hash_in(struct nodes *n, uint32_t id)
 {
     if (n->count >= n->buckets_n)
         bucket_split(n);
-    at(n, id)->hash = hash;
     bucket_add(n, id);
     n->count++;
-    n->data_bytes += data_size(at(n, id)->data_len);
-    n->path_bytes += path_size(n, id);
-    n->name_bytes += name_len_of(n, id);
 }
 
 static void hash_out(struct nodes *n, uint32_t id)
@@ -195,7 +199,9 @@ void nodes_init(struct nodes *n, uint64_t hash_key)
     CHECK(id == NODE_ROOT);
     at(n, id)->data_len = -1;
     body_put(n, at(n, id), NULL, 0, NULL);
-    hash_in(n, id, path_hash(n, "/", 1));
+    at(n, id)->hash = path_hash(n, "/", 1);
+    count_in(n, id, 1);
+    hash_in(n, id);
 }
 
 void nodes_free(struct nodes *n)
@@ -287,6 +293,66 @@ uint32_t nodes_add(struct nodes *n, uint32_t parent, const char *path, size_t le
     return id;
 }
 
+uint32_t nodes_load(struct nodes *n, const struct node *like, const struct node_changes *c,
+                    const char *path, size_t len, const void *data)
+{
+    const struct node_changes none = {like->czxid, like->ctime, 0, 0};
+    size_t name_at = path_name_at(path, len);
+    uint32_t id = slot_take(n);
+    struct node *v = at(n, id);
+
+    *v = *like;
+    v->is_changed = memcmp(c, &none, sizeof none) != 0;
+    v->hash = path_hash(n, path, len);
+    body_put(n, v, path + name_at, len - name_at, data);
+    if (v->is_changed)
+        memcpy(slab_at(&n->slab, v->body), c, sizeof *c);
+    sibling_in(n, id);
+    count_in(n, id, len);
+    return id;
+}
+
+static bool is_same_path(const struct nodes *n, uint32_t a, uint32_t b)
+{
+    size_t a_len, b_len;
+    const char *a_name = nodes_name(n, a, &a_len), *b_name = nodes_name(n, b, &b_len);
+
+    return at(n, a)->parent == at(n, b)->parent && a_len == b_len &&
+           memcmp(a_name, b_name, a_len) == 0;
+}
+
+/* Whether there is one with this one's path. */
+static bool is_taken(const struct nodes *n, uint32_t id)
+{
+    uint32_t other = *bucket_of(n, at(n, id)->hash);
+
+    while (other != NODE_NONE &&
+           (at(n, other)->hash != at(n, id)->hash || !is_same_path(n, other, id)))
+        other = at(n, other)->chain;
+    return other != NODE_NONE;
+}
+
+/* The heads, and the znodes there, lie all over the memory. Asked for so many ahead, they come
+ * at the same time. */
+#define LINK_AHEAD 16u
+
+bool nodes_link(struct nodes *n, const uint32_t *ids, size_t count)
+{
+    for (size_t i = 0; i < count + 2 * LINK_AHEAD; i++) {
+        if (i < count)
+            __builtin_prefetch(bucket_of(n, at(n, ids[i])->hash));
+        if (i >= LINK_AHEAD && i - LINK_AHEAD < count)
+            __builtin_prefetch(at(n, *bucket_of(n, at(n, ids[i - LINK_AHEAD])->hash)));
+        if (i < 2 * LINK_AHEAD)
+            continue;
+        uint32_t id = ids[i - 2 * LINK_AHEAD];
+        if (is_taken(n, id) && !MUTANT(tree_loaded_twice))
+            return false;
+        hash_in(n, id);
+    }
+    return true;
+}
+
 void nodes_set(struct nodes *n, uint32_t id, const void *data, int32_t data_len,
                const struct node_changes *c)
 {
@@ -356,7 +422,9 @@ void nodes_unlink(struct nodes *n, uint32_t id)
 void nodes_relink(struct nodes *n, uint32_t id, const char *path, size_t len)
 {
     sibling_in(n, id);
-    hash_in(n, id, path_hash(n, path, len));
+    at(n, id)->hash = path_hash(n, path, len);
+    count_in(n, id, len);
+    hash_in(n, id);
 }
 
 void nodes_drop(struct nodes *n, uint32_t id)

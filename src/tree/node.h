@@ -100,6 +100,12 @@ static inline struct node *nodes_at(const struct nodes *n, uint32_t id)
  * parent be the one that it names. data_len -1: null. */
 uint32_t nodes_add(struct nodes *n, uint32_t parent, const char *path, size_t len,
                    const void *data, int32_t data_len);
+/* For who has many. nodes_load(): like nodes_add(), but it is not found by its path before
+ * nodes_link(). like: parent, czxid, ctime, acl, data_len are given, all else is zero.
+ * nodes_link(): false: two have the same path; the whole is of no use then. */
+uint32_t nodes_load(struct nodes *n, const struct node *like, const struct node_changes *c,
+                    const char *path, size_t len, const void *data);
+bool nodes_link(struct nodes *n, const uint32_t *ids, size_t count);
 void nodes_set_data(struct nodes *n, uint32_t id, const void *data, int32_t data_len);
 void nodes_set_changes(struct nodes *n, uint32_t id, const struct node_changes *c);
 /* Likewise, of a znode that is new and may have none. */

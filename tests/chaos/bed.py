@@ -183,6 +183,12 @@ class ChaosMachine(Machine):
         self.down -= 1
         self.ensure()
 
+    def hold_wiped(self):
+        """Its store is gone: it begins another life, a learner, and is made a voter again."""
+        self.hold_down()
+        shutil.rmtree(os.path.join(self.data, "store"), ignore_errors=True)
+        self.site.count("disks lost")
+
     def hold_off(self):
         self.off += 1
         self.down += 1

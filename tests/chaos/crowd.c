@@ -47,7 +47,7 @@ enum {
     OP_PING = 11,
     XID_PING = -2,
     OP_CLOSE = -11,
-    PORTS_FROM = 16 /* one source address for so many thousand connections */
+    FROM_EACH = 1000 /* connections of one source address */
 };
 
 enum state { IDLE, CONNECTING, ASKED, LIVE, GONE };
@@ -67,7 +67,8 @@ struct session {
 static struct {
     struct session *all;
     uint32_t count, at_once, making, live, opened, expired, lost, moved;
-    uint32_t next; /* where the next round of connects goes on */
+    uint32_t next;  /* where the next round of connects goes on */
+    uint32_t turns; /* to which of the other servers the next lost one goes */
     uint64_t timeout_ms, pings, worst_ms, begun_ms, whole_ms, broken_ms;
     struct sockaddr_in servers[SERVERS_MAX];
     unsigned servers_n;
@@ -122,6 +123,14 @@ static int64_t get64(const uint8_t *at)
 
 /* ---- one session ---- */
 
+/* Any of the others, as with the shuffled lists of real clients: if all went to the same one,
+ * it would have twice as many as the rest. */
+static void go_elsewhere(struct session *s)
+{
+    if (me.servers_n > 1)
+        s->server = (uint8_t)((s->server + 1 + me.turns++ % (me.servers_n - 1)) % me.servers_n);
+}
+
 static void drop(struct session *s, uint64_t now)
 {
     struct linger hard = {.l_onoff = 1};
@@ -139,16 +148,17 @@ static void drop(struct session *s, uint64_t now)
     s->fd = -1;
     s->retry_ms = now + (s->state == LIVE ? 0 : RETRY_MS);
     s->state = IDLE;
-    s->server = (uint8_t)((s->server + 1) % me.servers_n);
+    go_elsewhere(s);
 }
 
 static void begin(struct session *s, uint32_t number, uint64_t now)
 {
     int on = 1;
-    /* There are 28,000 ports from one address to another; loopback has many addresses. */
+    /* There are 28,000 ports from one address to another, and the kernel looks for a free one
+     * long before none is left. Loopback has many addresses: each process uses its own. */
+    uint32_t mine = 0x7f010000u + (uint32_t)getpid() % 0xfe00u * 256u;
     struct sockaddr_in from = {.sin_family = AF_INET,
-                               .sin_addr.s_addr =
-                                   htonl(0x7f010001u + number / (PORTS_FROM * 1000))};
+                               .sin_addr.s_addr = htonl(mine + 1 + number / FROM_EACH)};
 
     s->fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (s->fd < 0)

@@ -2,17 +2,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Very many clients, and clients that behave badly: everybody else is served all the same.
 
-    crowd.py [--large] [--sessions N] [TEST...]
+    crowd.py [--large] [--sessions N] [--timeouts N] [TEST...]
 
-In CI some thousands; --large: 100,000 idle sessions (or N) on five servers, 30,000 that come
-back at once. What is measured stands behind each line. Servers are tool_set_server's, in a network
-namespace of its own.
+In CI some thousands; --large: 100,000 idle sessions (or N) on seven servers, 30,000 that come
+back at once; --timeouts: how many of their timeouts the sessions idle (3). What is measured stands
+behind each line. Servers are tool_set_server's, in a network namespace of its own.
 """
 import argparse
 import json
 import os
 import resource
 import select
+import signal
 import socket
 import struct
 import subprocess
@@ -31,8 +32,9 @@ from sessions import (ADDWATCH, CREATE, GET, PING, SET, SET_SERVER, Closed, Conn
 
 CROWD = os.path.join(os.path.dirname(SET_SERVER), "tool_crowd")
 PATIENCE_S = 300   # other programs compute as well
-OPTIONS = argparse.Namespace(large=False, sessions=100000)
+OPTIONS = argparse.Namespace(large=False, sessions=100000, timeouts=3)
 FILES_KEPT = 400    # of a process's files, for other things than clients
+WHO_LOOKS = 2       # connections of a server that are not the crowd's
 
 
 class Crowd:
@@ -79,38 +81,114 @@ def memory_kb(bed, i):
         return next(int(line.split()[1]) for line in f if line.startswith("VmRSS"))
 
 
-def number_of_sessions(address):
+def figure(address, name):
+    """A number of mntr; None: it does not say."""
     for line in word(address, "mntr").splitlines():
         words = line.split()
-        if len(words) == 2 and words[0].endswith("global_sessions"):
+        if len(words) == 2 and words[0].endswith(name):
             return int(words[1])
     return None
 
 
 # ---- many ----
 
+TICKS = os.sysconf("SC_CLK_TCK")
+
+
+class Figures:
+    """What the servers take: memory, processor time, and the kernel's memory for all."""
+
+    def __init__(self, servers):
+        self.servers = servers
+        self.begun = time.monotonic()
+        self.cpu = self.ticks()
+
+    def ticks(self):
+        spent = []
+        for p in self.servers.processes:
+            with open(f"/proc/{p.pid}/stat", encoding="utf-8") as f:
+                fields = f.read().rpartition(")")[2].split()
+            spent.append(int(fields[11]) + int(fields[12]))
+        return spent
+
+    def percent(self):
+        """Of a core, the server that took least and the one that took most."""
+        took = time.monotonic() - self.begun
+        each = [(now - was) / TICKS / took * 100 for now, was in zip(self.ticks(), self.cpu)]
+        return f"{min(each):.1f} to {max(each):.1f} % of a core each"
+
+
+def slab_kb():
+    with open("/proc/meminfo", encoding="utf-8") as f:
+        return next(int(line.split()[1]) for line in f if line.startswith("Slab:"))
+
+
+def leader_of(servers):
+    for i, a in enumerate(servers.addresses):
+        if "Mode: leader" in word(a, "srvr"):
+            return i
+    return None
+
+
+def killed(servers, crowd, which, note):
+    """kill -9 of these servers, at once; all are started again when the crowd has lost their
+    connections (if some are left), or at once. All come back, none expires."""
+    was = crowd.ask("report")
+    away = sum(figure(servers.addresses[i], "num_alive_connections") - WHO_LOOKS for i in which)
+    begun = time.monotonic()
+    for i in which:
+        servers.processes[i].send_signal(signal.SIGKILL)
+    for i in which:
+        servers.kill(i)
+    if len(which) == len(servers.addresses):
+        for i in which:
+            servers.start(i)
+    wait_for(lambda: crowd.ask("report")["lost"] >= was["lost"] + away,
+             lambda: f"of {away} connections too few are lost: {crowd.ask('report')}", 60)
+    r = crowd.whole()
+    took = time.monotonic() - begun
+    for i in which:
+        if servers.processes[i] is None:
+            servers.start(i)
+    servers.wait()
+    return (f"{note} killed: {r['lost'] - was['lost']} lost, {r['moved'] - was['moved']} back, "
+            f"all after {took:.1f} s")
+
+
 def idle_sessions():
-    """Thousands that only ping, for three of their timeouts: none is lost, and what they cost."""
-    count, servers, timeout_s = (OPTIONS.sessions, 5, 40) if OPTIONS.large else (3000, 3, 10)
+    """Thousands that only ping, for some of their timeouts: none is lost, and what they cost.
+    Then the leader is killed, then all servers: all come back, none expires."""
+    count, servers, timeout_s = (OPTIONS.sessions, 7, 40) if OPTIONS.large else (3000, 3, 10)
     with Bed({"maxSessionTimeout": "60000"}, servers) as bed:
         addresses = bed.servers.addresses
-        before = [memory_kb(bed, i) for i in range(servers)]
-        # A server takes 20,000 (CLIENTS_MAX), or what its files allow; some for who looks.
+        before, slab = [memory_kb(bed, i) for i in range(servers)], slab_kb()
+        # A server takes 20,000 (CLIENTS_MAX), or what its files allow; some for who looks. When
+        # one has died the others must have room for all.
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-        count = min(count, servers * (min(20000, files) - FILES_KEPT))
+        count = min(count, (servers - 1) * (min(20000, files) - FILES_KEPT))
         with Crowd(count, timeout_s * 1000, addresses) as crowd:
             opened = crowd.whole()
-            after = [memory_kb(bed, i) for i in range(servers)]
-            time.sleep(3 * timeout_s)  # ok: it is what is measured
-            r = crowd.whole()
+            after, slab = [memory_kb(bed, i) for i in range(servers)], slab_kb() - slab
+            idle = Figures(bed.servers)
+            time.sleep(OPTIONS.timeouts * timeout_s)  # ok: it is what is measured
+            r, cpu = crowd.whole(), idle.percent()
             expect(r["lost"] == 0, f"{r['lost']} connections were lost")
-            expect(r["pings"] >= 6 * count, f"only {r['pings']} pings were answered")
-            seen = number_of_sessions(addresses[0])
+            expect(r["pings"] >= 2 * OPTIONS.timeouts * count, f"only {r['pings']} pings were answered")
+            seen = figure(addresses[0], "global_sessions")
             expect(seen is None or seen >= count, f"the server counts {seen} sessions")
-            each = (sum(after) - sum(before)) * 1024 / count
-            return (f"{count} sessions on {servers} servers in {opened['seconds']:.1f} s, "
-                    f"{each:.0f} bytes a session over all servers, {r['pings']} pings in "
-                    f"{3 * timeout_s} s, the slowest {r['worst_ms']} ms")
+            notes = [f"{count} sessions on {servers} servers in {opened['seconds']:.1f} s",
+                     f"a server {min(after) / 1024:.0f} to {max(after) / 1024:.0f} MiB, "
+                     f"{(sum(after) - sum(before)) * 1024 / count / servers:.0f} bytes for each of "
+                     f"them all; "
+                     f"the kernel's slabs for both ends {slab * 1024 / count:.0f} a session",
+                     f"{r['pings']} pings in {OPTIONS.timeouts * timeout_s} s, the slowest {r['worst_ms']} ms, "
+                     + cpu]
+            wait_for(lambda: leader_of(bed.servers) is not None, lambda: "no leader", PATIENCE_S)
+            notes += [killed(bed.servers, crowd, [leader_of(bed.servers)], "the leader"),
+                      killed(bed.servers, crowd, range(servers), "all servers")]
+            seen = figure(addresses[0], "global_sessions")
+            expect(seen is None or seen == count, f"the server counts {seen} sessions")
+            return "; ".join(notes)
 
 
 def herd_after_a_server_died():
@@ -237,6 +315,7 @@ def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("--large", action="store_true")
     parser.add_argument("--sessions", type=int, default=100000)
+    parser.add_argument("--timeouts", type=int, default=3)
     parser.add_argument("tests", nargs="*")
     parser.parse_args(namespace=OPTIONS)
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]

@@ -189,7 +189,11 @@ KINDS = {
     "full disks": (1, any_of_them, each("hold_full"), each("let_room")),
     "sick disk": (2, draw_sick, begin_sick, each("let_well")),
     "clock step": (2, draw_step, begin_steps, end_steps),
+    "lost disk": (2, one, each("hold_wiped"), each("let_up")),
 }
+# Of these a round has one at most: before the round ends, its machine is a voter again. With two
+# at once what a quorum had acknowledged could be gone, and nobody promises otherwise.
+ONCE = ("lost disk",)
 
 
 def draw(seed, number, names, only=()):
@@ -211,7 +215,8 @@ def draw(seed, number, names, only=()):
         f = {"at": round(at, 2), "for": round(chance.uniform(LASTS_S[0], longest), 2),
              "kind": kind}
         f.update(KINDS[kind][1](chance, names))
-        schedule.append(f)
+        if kind not in ONCE or all(g["kind"] != kind for g in schedule):
+            schedule.append(f)
         at += chance.expovariate(1 / apart)
     return schedule
 

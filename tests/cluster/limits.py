@@ -134,6 +134,27 @@ def connections_in_all():
         expect(all(c.ask(PING, xid=-2) == (-2, 0) for c in held), "those that were there suffer")
 
 
+def connections_that_files_allow():
+    """A server keeps some of its files for itself, whatever its clients want."""
+    files, kept = 600, 256
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, before[1]))
+    bed = Bed({})
+    try:
+        with bed:
+            resource.setrlimit(resource.RLIMIT_NOFILE, before)
+            held = [session(bed.address) for _ in range(files - kept)]
+            expect(Conn(bed.address).end(10) is not None, "one more connection stays")
+            bed.says("ev=client_refused", "limit=CLIENTS_FILES_KEPT", f"connections={files - kept + 1}")
+            expect(all(c.ask(PING, xid=-2) == (-2, 0) for c in held), "those that were there suffer")
+            # It can still write and open what it needs.
+            expect(held[0].ask(CREATE, create("/x"))[1] == 0, "no write")
+            held.pop().close()
+            wait_for(lambda: Conn(bed.address).connect() != "closed", lambda: "room for another", 10)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+
+
 def long_frames():
     for setting, name, size in (("2000", "jute.maxbuffer", 2001),
                                 ("1073741824", "MEMBER_FRAME_LIMIT", 8 << 20)):
@@ -272,7 +293,8 @@ def too_many_sessions():
 def settings_that_cannot_be():
     for pairs, said in ((("enforce.auth.enabled=true",), "enforce.auth.schemes"),
                         (("enforce.auth.enabled=true", "enforce.auth.schemes=sasl"), "sasl"),
-                        (("minSessionTimeout=9000", "maxSessionTimeout=100"), "minSessionTimeout")):
+                        (("minSessionTimeout=9000", "maxSessionTimeout=100"), "minSessionTimeout"),
+                        (("DigestAuthenticationProvider.digestAlg=SHA2",), "no hash SHA2")):
         servers = Muster(1, {})
         r = subprocess.run([SET_SERVER, os.path.join(servers.dir, "x"), "1", "127.0.0.11", str(PORT),
                             *pairs], capture_output=True, text=True, timeout=20, check=False)
@@ -400,7 +422,7 @@ def drain(poll, open_ones, answers, sessions, wait):
                 poll.unregister(fd)
 
 
-TESTS = (connections_of_one_address, connections_in_all, long_frames, large_values_are_replicated,
+TESTS = (connections_of_one_address, connections_in_all, connections_that_files_allow, long_frames, large_values_are_replicated,
          who_waits_is_not_read, throttled, large_requests, enforced_auth, a_full_tree, too_many_sessions,
          settings_that_cannot_be,
          a_million_watches, a_storm_of_clients)

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* fake_digest.h -- member_io.digest for tests that run without OpenSSL: the password itself
+/* fake_digest.h -- member_io.digest for tests that run without nettle: the password itself
  * (with '-' for ':'), which is easy to read and as different as passwords are. */
 #ifndef FAKE_DIGEST_H
 #define FAKE_DIGEST_H

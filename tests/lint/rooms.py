@@ -23,7 +23,7 @@ ORDER = ["base", "wire", "tree", "zkdata", "raft", "store", "backup", "server-co
 CORES = ["wire", "tree", "zkdata", "raft", "backup", "site", "agent", "server-core", "client-core"]
 INCLUDE = re.compile(r'^\s*#\s*include\s+["<]([^">]+)[">]', re.M)
 # A core has no clock, file, socket, thread, random source or log call: not even the headers.
-BANNED = re.compile(r"^(uv|curl/.*|openssl/.*|microhttpd|libmnl/.*|nftables/.*|pthread|unistd|"
+BANNED = re.compile(r"^(uv|curl/.*|nettle/.*|microhttpd|libmnl/.*|nftables/.*|pthread|unistd|"
                     r"fcntl|signal|time|poll|sys/.*|net/.*|netinet/.*|arpa/.*|linux/.*|"
                     r"base/log|stdio|threads|errno)\.h$")
 # snprintf and strto* need these; everything else of them is caught in the objects.

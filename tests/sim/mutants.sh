@@ -22,10 +22,11 @@ missed=0
 # shellcheck disable=SC2013 # names are words
 for name in $(awk '/NOT FOUND/ { print $1 }' "$out"); do
     case $name in
-    raft_*) programs="test_raft_change test_raft_elect test_raft_lives test_raft_random,$seeds,1" ;;
+    raft_*) programs="test_raft_change test_raft_pieces test_raft_elect test_raft_lives test_raft_random,$seeds,1" ;;
     tree_* | watch_*) programs='test_tree_acl test_tree_quota test_tree_saving test_nodes test_watch' ;;
     backup_* | scan_*) programs='test_backup test_scan' ;;
     client_*) programs="test_client_sim,1,$seeds test_agent_sim,1,$seeds" ;;
+    store_*) programs='test_store_again test_store_crash' ;;
     zkdata_*) programs=test_zkdata ;;
     clients_*) programs=test_clients ;;
     transport_*) programs=test_transport ;;

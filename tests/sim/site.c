@@ -268,8 +268,8 @@ static void fault_due(void *ctx, uint64_t a, uint64_t b)
 
 /* ---- the end ---- */
 
-/* As many requests as are let into work at a time are done with each save: where disks are
- * slow as well, more wait than any client has patience for, whatever the servers do. */
+/* As many requests as are let into work at a time are done with each save. With few of them and
+ * slow disks more wait than any client has patience for, whatever the servers do. */
 static void end_slow_disks(struct town *t)
 {
     if (t->throttle_max == 0 || t->save_max_us <= t->save_min_us + 10000)

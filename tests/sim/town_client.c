@@ -551,6 +551,18 @@ static void watch_own(struct town_client *c)
     client_add_watch(k, now_ms(c), path, false, done, op_new(c, OP_PERSISTENT, 0));
 }
 
+static void ask_own_set(struct town_client *c)
+{
+    char path[48];
+    uint8_t data[8];
+
+    own_path(c, path);
+    be64_put(data, ++c->own_issued);
+    client_set(
+        c->shell.client, now_ms(c), path, data, 8, -1, done,
+        op_noted(c, OP_OWN_SET, c->own_issued, HISTORY_WRITE, path, (int64_t)c->own_issued));
+}
+
 static void ask(struct town_client *c)
 {
     struct client *k = c->shell.client;
@@ -571,12 +583,7 @@ static void ask(struct town_client *c)
     case 10: ask_doomed(c); break;
     case 11: ask_multi(c); break;
     case 0:
-    case 1:
-        be64_put(data, ++c->own_issued);
-        client_set(k, now_ms(c), path, data, 8, -1, done,
-                   op_noted(c, OP_OWN_SET, c->own_issued, HISTORY_WRITE, path,
-                            (int64_t)c->own_issued));
-        break;
+    case 1: ask_own_set(c); break;
     case 2:
         client_get(k, now_ms(c), path, false, done,
                    op_noted(c, OP_OWN_GET, c->own_issued, HISTORY_READ, path, -1));
@@ -846,9 +853,18 @@ void town_client_sessions(struct town *t, struct server *s)
 
 /* ---- the end ---- */
 
-/* Nothing new is asked; what is on its way comes in. */
+/* Nothing new is asked; what is on its way comes in. A tree that was spoiled behind the last
+ * write is compared with the others after the next one: so there has to be one. */
 void town_client_quiet(struct town *t)
 {
+    bool any_spoiled = false;
+
+    for (unsigned i = 0; i < t->servers_n; i++)
+        any_spoiled = any_spoiled || t->servers[i].is_spoiled;
+    if (any_spoiled) {
+        ask_own_set(t->clients[0]);
+        shell_turn(&t->clients[0]->shell);
+    }
     town_walkers_quiet(t);
     for (unsigned i = 0; i < t->clients_n; i++)
         t->clients[i]->is_idle = true;

@@ -8,9 +8,11 @@
 #include <cmocka.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <linux/capability.h>
 #include <netdb.h>
 #include <pthread.h>
+#include <pwd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -295,6 +297,80 @@ static void what_is_kept_is_kept_and_what_is_passed_is_less(void **state)
 
 /* ---- who ---- */
 
+static bool has_mapped(const char *name)
+{
+    char line[512];
+    bool has = false;
+    FILE *f = fopen("/proc/self/maps", "r");
+
+    while (f != NULL && fgets(line, sizeof line, f) != NULL)
+        has = has || strstr(line, name) != NULL;
+    expect(f != NULL, "/proc/self/maps", errno);
+    if (f != NULL)
+        fclose(f);
+    return has;
+}
+
+/* Neither the look-ups nor becoming him load what nsswitch.conf names. */
+static void no_modules(void)
+{
+    struct confine_user u;
+    struct buf why = {0};
+
+    expect(confine_user(NULL, "/nothing-of-that-name", &u, &why) == 0, buf_text(&why), 0);
+    expect(confine_user("nobody-of-that-name", "/", &u, &why) == ERR_NOT_FOUND, "no user", 0);
+    if (geteuid() == 0) {
+        expect(confine_user("daemon", "/", &u, &why) == 0 && u.is_other, buf_text(&why), 0);
+        expect(confine_become(&u, &why) == 0, buf_text(&why), 0);
+    }
+    expect(!has_mapped("/libnss_"), "a module is in this process", 0);
+    expect(has_mapped("/libc.so"), "the maps can be read", 0);
+    buf_free(&why);
+}
+
+static void who_it_is_is_looked_up_elsewhere(void **state)
+{
+    (void)state;
+    in_child(no_modules);
+}
+
+/* Who is named in a group of others', if anybody is here: else he has but his own. */
+static void somebody_in_a_group(char name[CONFINE_NAME_MAX])
+{
+    snprintf(name, CONFINE_NAME_MAX, "daemon");
+    setgrent();
+    for (struct group *g; (g = getgrent()) != NULL;)
+        if (g->gr_mem[0] != NULL && strcmp(g->gr_mem[0], "root") != 0 &&
+            getpwnam(g->gr_mem[0]) != NULL)
+            snprintf(name, CONFINE_NAME_MAX, "%s", g->gr_mem[0]);
+    endgrent();
+}
+
+static void groups_of_a_user(void)
+{
+    gid_t want[CONFINE_GROUPS_MAX], got[CONFINE_GROUPS_MAX];
+    char name[CONFINE_NAME_MAX];
+    struct confine_user u;
+    struct buf why = {0};
+
+    need_root();
+    somebody_in_a_group(name);
+    expect(confine_user(name, "/", &u, &why) == 0 && u.is_other, buf_text(&why), 0);
+    expect(initgroups(name, u.gid) == 0, "initgroups", errno);
+    int n = getgroups(CONFINE_GROUPS_MAX, want);
+    expect(setgroups(0, NULL) == 0, "setgroups", errno);
+    expect(confine_become(&u, &why) == 0, buf_text(&why), 0);
+    expect(getgroups(CONFINE_GROUPS_MAX, got) == n, "the number of groups", n);
+    expect(memcmp(want, got, (size_t)n * sizeof *got) == 0, "the groups", n);
+    buf_free(&why);
+}
+
+static void a_user_has_the_groups_that_name_him(void **state)
+{
+    (void)state;
+    in_child(groups_of_a_user);
+}
+
 static void owners(void)
 {
     char dir[] = "/tmp/muster-confine-XXXXXX", path[64];
@@ -406,6 +482,8 @@ int main(void)
         cmocka_unit_test(without_the_filter_they_are_not_refused),
         cmocka_unit_test(nothing_is_kept_of_root),
         cmocka_unit_test(what_is_kept_is_kept_and_what_is_passed_is_less),
+        cmocka_unit_test(who_it_is_is_looked_up_elsewhere),
+        cmocka_unit_test(a_user_has_the_groups_that_name_him),
         cmocka_unit_test(who_owns_the_directory_is_who_runs),
         cmocka_unit_test(who_is_not_root_stays_who_he_is),
         cmocka_unit_test(systemd_is_told),

@@ -319,12 +319,51 @@ static void without_a_quorum_some_may_read_until_there_is_one(void **state)
     stop(&w);
 }
 
+/* The time in which a server did not run does not count as time without a leader: its clients
+ * stay, though its clock is looked at before what it was sent meanwhile. */
+static void who_has_stood_still_keeps_its_clients(void **state)
+{
+    struct world w;
+    (void)state;
+    start(&w, 1);
+    run(&w, 4000);
+    for (unsigned which = 0; which < SERVERS; which++) {
+        struct server *s = &w.servers[which];
+        (void)comes_back(&w, s, NULL, WIRE_ABSENT);
+        (void)frames(s);
+    }
+    for (unsigned i = 0; i < SERVERS; i++)
+        w.servers[i].is_frozen = true;
+    run(&w, 5000);
+    for (unsigned i = 0; i < SERVERS; i++) {
+        w.servers[i].is_frozen = false;
+        work(&w.servers[i]);
+    }
+    run(&w, 900);
+    for (unsigned i = 0; i < SERVERS; i++) {
+        struct server *s = &w.servers[i];
+        assert_false(s->closed);
+        ask(s, &ping);
+    }
+    run(&w, 100);
+    for (unsigned i = 0; i < SERVERS; i++)
+        assert_int_equal(frames(&w.servers[i]), 1);
+    /* But then it does. */
+    struct server *f = &w.servers[(leader(&w)->n + 1) % SERVERS];
+    for (unsigned i = 0; i < SERVERS; i++)
+        w.servers[i].is_frozen = &w.servers[i] != f;
+    run(&w, 1700);
+    assert_true(f->closed);
+    stop(&w);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(a_ping_over_a_long_way_is_answered),
         cmocka_unit_test(a_session_that_the_leader_has_not_applied_yet_is_not_refused),
         cmocka_unit_test(without_a_quorum_some_may_read_until_there_is_one),
+        cmocka_unit_test(who_has_stood_still_keeps_its_clients),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -278,7 +278,7 @@ static void requests_wait_for_those_in_work(void **state)
     struct member_facts f;
     (void)state;
     lone_start_with(&l, 142, &(struct member_options){.throttle_max = 3}, 1);
-    (void)opened(&l, 1), (void)opened(&l, 2);
+    (void)opened(&l, 1), (void)opened(&l, 2), (void)opened(&l, 3);
     for (int i = 0; i < 3; i++)
         give(&l, 1, i + 1, WIRE_OP_SET_DATA, "/");
     assert_int_equal(limited(&l, MEMBER_LIMIT_THROTTLE), 0);
@@ -288,6 +288,12 @@ static void requests_wait_for_those_in_work(void **state)
     give(&l, 2, 2, WIRE_OP_EXISTS, "/no");
     assert_int_equal(limited(&l, MEMBER_LIMIT_THROTTLE), 1);
     assert_true(is_silent(&l, 1) && is_silent(&l, 2));
+    /* What a client proves first of all does not wait. */
+    give(&l, 3, -4, WIRE_OP_AUTH, NULL);
+    give(&l, 3, 1, WIRE_OP_EXISTS, "/");
+    member_flush(l.member); /* nothing is saved */
+    assert_int_equal(replied(&l, 3).xid, -4);
+    assert_true(is_silent(&l, 1) && is_silent(&l, 2) && is_silent(&l, 3));
     lone_run(&l, 10);
     for (int i = 0; i < 4; i++)
         assert_int_equal(replied(&l, 1).xid, i + 1);
@@ -463,6 +469,53 @@ static void who_watches_too_much_loses_the_connection(void **state)
     lone_stop(&l);
 }
 
+/* None of them has too many; the one that sets one more than there may be in all goes. */
+static void who_sets_the_watch_that_is_too_much_for_all_goes(void **state)
+{
+    const struct member_options o = {.watches_max = 20000, .all_watches_max = 30000};
+    struct lone l;
+    (void)state;
+    lone_start_with(&l, 150, &o, 1);
+    (void)opened(&l, 1), (void)opened(&l, 2);
+    watch_many(&l, 1, 0, 15000);
+    watch_many(&l, 2, 0, 15000);
+    assert_int_equal(watches(&l), 30000);
+    assert_int_equal(limited(&l, MEMBER_LIMIT_ALL_WATCHES), 0);
+    watch_many(&l, 2, 15000, 1);
+    assert_true(l.closed[2]);
+    assert_false(l.closed[1]);
+    assert_int_equal(limited(&l, MEMBER_LIMIT_ALL_WATCHES), 1);
+    assert_int_equal(limited(&l, MEMBER_LIMIT_WATCHES), 0);
+    lone_stop(&l);
+}
+
+/* Requests in work are in memory: above so many bytes nobody new is let in, and who waits is
+ * not read, until they are answered. */
+static void with_too_much_in_work_nobody_is_let_in(void **state)
+{
+    struct lone l;
+    (void)state;
+    lone_start_with(&l, 151, &(struct member_options){.all_requests_max = 1000}, 1);
+    (void)opened(&l, 1), (void)opened(&l, 2);
+    for (int i = 0; i < 10; i++)
+        give(&l, 1, i + 1, WIRE_OP_SET_DATA, "/");
+    assert_true(member_client_is_busy(l.member, 1));
+    assert_false(member_client_is_busy(l.member, 2));
+    lone_open(&l, 3);
+    uint8_t q[45] = {[11] = 1}; /* a connect request for a new session */
+    member_client_frame(l.member, 3, q, sizeof q);
+    member_flush(l.member);
+    assert_true(l.closed[3]);
+    assert_int_equal(limited(&l, MEMBER_LIMIT_ALL_REQUESTS), 1);
+    lone_run(&l, 10);
+    for (int i = 0; i < 10; i++)
+        assert_int_equal(replied(&l, 1).xid, i + 1);
+    assert_false(member_client_is_busy(l.member, 1));
+    (void)opened(&l, 4);
+    assert_int_equal(limited(&l, MEMBER_LIMIT_ALL_REQUESTS), 1);
+    lone_stop(&l);
+}
+
 /* ---- the tree and its sessions ---- */
 
 static void measured(const struct lone *l, enum member_limit limit, uint64_t value,
@@ -607,6 +660,8 @@ int main(void)
         cmocka_unit_test(large_requests_are_counted_together),
         cmocka_unit_test(watches_of_who_is_gone_are_forgotten_in_portions),
         cmocka_unit_test(who_watches_too_much_loses_the_connection),
+        cmocka_unit_test(who_sets_the_watch_that_is_too_much_for_all_goes),
+        cmocka_unit_test(with_too_much_in_work_nobody_is_let_in),
         cmocka_unit_test(one_session_too_many_is_refused),
         cmocka_unit_test(a_full_tree_is_said_by_name),
         cmocka_unit_test(who_has_proven_nothing_is_refused),

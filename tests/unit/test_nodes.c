@@ -63,6 +63,26 @@ static const void *some_data(uint8_t mark)
     return data;
 }
 
+/* As from a snapshot, alone; again it is refused, and then not there twice. */
+static uint32_t load(struct model *m, struct mnode *v, uint32_t parent, const struct buf *path)
+{
+    const struct node like = {.parent = parent,
+                              .czxid = (int64_t)rng_next(&m->rng),
+                              .ctime = (int64_t)rng_next(&m->rng),
+                              .data_len = v->data_len};
+
+    v->changes = (struct node_changes){like.czxid, like.ctime, 0, 0};
+    if (rng_below(&m->rng, 2) == 0)
+        v->changes.version = 1 + (int32_t)rng_below(&m->rng, 3);
+    uint32_t id = nodes_load(&m->nodes, &like, &v->changes, (const char *)path->data, path->len,
+                             some_data(v->data_mark));
+    assert_int_equal(nodes_find(&m->nodes, (const char *)path->data, path->len), NODE_NONE);
+    assert_true(nodes_link(&m->nodes, &id, 1));
+    assert_false(nodes_link(&m->nodes, &id, 1));
+    assert_int_equal(nodes_at(&m->nodes, id)->is_changed, v->changes.version > 0);
+    return id;
+}
+
 static void add(struct model *m)
 {
     uint32_t parent = (uint32_t)rng_below(&m->rng, m->n < 20 ? m->n : 20);
@@ -79,6 +99,10 @@ static void add(struct model *m)
     path_of(m, m->n, &path);
     if (nodes_find(&m->nodes, (const char *)path.data, path.len) != NODE_NONE) {
         mem_free(v->name);
+    } else if (rng_below(&m->rng, 4) == 0) {
+        v->id = load(m, v, m->v[parent].id, &path);
+        m->v[parent].children++;
+        m->n++;
     } else {
         v->id = nodes_add(&m->nodes, m->v[parent].id, (const char *)path.data, path.len,
                           some_data(v->data_mark), v->data_len);

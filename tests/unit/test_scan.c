@@ -97,13 +97,14 @@ static int entry(void *ctx, const struct raft_entry *e)
     return 0;
 }
 
-static int scan(const struct world *w, uint64_t from, bool is_strict, uint64_t to)
+static int scan_by(struct disk *d, const struct world *w, uint64_t from, bool is_strict,
+                   uint64_t to)
 {
     struct seen s = {w, from + 1};
     const struct store_scan how = {&s, entry};
     struct buf why = {0};
-    int err = store_scan(sim_disk_disk(w->disk), (struct store_place){from, w->terms[from]},
-                         is_strict, (struct store_place){to, w->terms[to]}, &how, &why);
+    int err = store_scan(d, (struct store_place){from, w->terms[from]}, is_strict,
+                         (struct store_place){to, w->terms[to]}, &how, &why);
 
     if (err == 0)
         assert_int_equal(s.next, to + 1);
@@ -111,6 +112,11 @@ static int scan(const struct world *w, uint64_t from, bool is_strict, uint64_t t
         assert_true(why.len > 0);
     buf_free(&why);
     return err;
+}
+
+static int scan(const struct world *w, uint64_t from, bool is_strict, uint64_t to)
+{
+    return scan_by(sim_disk_disk(w->disk), w, from, is_strict, to);
 }
 
 static void each_part_of_a_log_is_read(void **state)
@@ -165,6 +171,102 @@ static void a_log_that_does_not_reach_back_is_told_so(void **state)
     assert_int_equal(scan(&w, 300, false, w.last), 0);
     assert_int_equal(scan(&w, 250, true, w.last), 0);
     close_world(&w);
+}
+
+/* A reader's disk: at its `at`-th look at a file the server goes on, so far that the segments
+ * that were there are used again. What is read at once is from before and after that. */
+struct reading {
+    struct disk disk; /* first */
+    struct world *w;
+    unsigned at;
+};
+
+static void go_on(struct reading *r)
+{
+    struct world *w = r->w;
+
+    if (r->at == 0 || --r->at > 0)
+        return;
+    for (unsigned i = 0; i < 120; i++) {
+        append(w, w->last, 6, false);
+        if (i % 10 == 9)
+            snapshot(w, w->last, 0);
+    }
+}
+
+static struct disk *inner(struct disk *d)
+{
+    return sim_disk_disk(((struct reading *)(void *)d)->w->disk);
+}
+
+static int reading_open(struct disk *d, const char *name, int create, int *file)
+{
+    go_on((struct reading *)(void *)d);
+    assert_false(create);
+    return inner(d)->ops->open(inner(d), name, 0, file);
+}
+
+static void reading_close(struct disk *d, int file) { inner(d)->ops->close(inner(d), file); }
+
+static int reading_read(struct disk *d, int file, uint64_t at, void *data, size_t len,
+                        size_t *got)
+{
+    struct reading *r = (struct reading *)(void *)d;
+    size_t half = len / 2 / 512 * 512, more = 0;
+
+    *got = 0;
+    int err = inner(d)->ops->read(inner(d), file, at, data, half, got);
+    go_on(r);
+    if (err == 0 && *got == half)
+        err = inner(d)->ops->read(inner(d), file, at + half, (uint8_t *)data + half, len - half,
+                                  &more);
+    *got += more;
+    return err;
+}
+
+static int reading_size(struct disk *d, int file, uint64_t *bytes)
+{
+    go_on((struct reading *)(void *)d);
+    return inner(d)->ops->size(inner(d), file, bytes);
+}
+
+static int reading_list(struct disk *d, struct buf *names)
+{
+    go_on((struct reading *)(void *)d);
+    return inner(d)->ops->list(inner(d), names);
+}
+
+static void a_segment_is_used_again_while_it_is_read(void **state)
+{
+    static const struct disk_ops ops = {.open = reading_open,
+                                        .close = reading_close,
+                                        .read = reading_read,
+                                        .size = reading_size,
+                                        .list = reading_list};
+    unsigned gone = 0, read = 0;
+
+    (void)state;
+    for (unsigned at = 1; read < 3; at++) {
+        struct world w;
+        open_world(&w);
+        struct reading r = {.disk = {&ops}, .w = &w};
+        for (unsigned i = 0; i < 60; i++) {
+            append(&w, w.last, 6, false);
+            if (i % 10 == 9 && i < 40)
+                snapshot(&w, w.last, 0);
+        }
+        uint64_t from = w.snapshot, to = w.last;
+        r.at = at;
+        int err = scan_by(&r.disk, &w, from, false, to); /* each entry is looked at */
+        if (err != 0)
+            assert_int_equal(err, ERR_NOT_FOUND);
+        gone += err != 0;
+        read += err == 0;
+        if (err == 0 && at < 4)
+            fail_msg("the server has not gone on");
+        close_world(&w);
+    }
+    assert_true(gone > 20);
 }
 
 static void another_log_is_told_so(void **state)
@@ -242,6 +344,7 @@ int main(void)
         cmocka_unit_test(each_part_of_a_log_is_read),
         cmocka_unit_test(what_was_replaced_is_not_shown),
         cmocka_unit_test(a_log_that_does_not_reach_back_is_told_so),
+        cmocka_unit_test(a_segment_is_used_again_while_it_is_read),
         cmocka_unit_test(another_log_is_told_so),
         cmocka_unit_test(damage_is_found_and_nothing_wrong_is_shown),
         cmocka_unit_test(the_newest_whole_snapshot_is_taken),
