@@ -24,6 +24,7 @@ for name in $(awk '/NOT FOUND/ { print $1 }' "$out"); do
     case $name in
     raft_*) programs="test_raft_change test_raft_elect test_raft_lives test_raft_random,$seeds,1" ;;
     tree_* | watch_*) programs='test_tree_acl test_tree_quota test_tree_saving test_nodes test_watch' ;;
+    store_*) programs='test_store test_opening' ;;
     backup_* | scan_*) programs='test_backup test_scan' ;;
     client_*) programs="test_client_sim,1,$seeds test_agent_sim,1,$seeds" ;;
     zkdata_*) programs=test_zkdata ;;
