@@ -341,15 +341,6 @@ const struct raft_entry *raft_apply_take(struct raft *r)
     return e;
 }
 
-const struct raft_entry *raft_apply_ahead(const struct raft *r, uint64_t n)
-{
-    uint64_t most = r->commit < r->saved ? r->commit : r->saved;
-
-    return r->applied >= r->log.base && n < most - r->applied && r->applied < most
-               ? raft_log_at(&r->log, r->applied + 1 + n)
-               : NULL;
-}
-
 /* ---- facts ---- */
 
 enum raft_role raft_role(const struct raft *r) { return r->role; }

@@ -307,29 +307,12 @@ static void serve_or_not(struct member *m)
         m->facts.heard_leader_ms = m->now_ms;
 }
 
-/* What lies all over the memory takes longer to come than to be changed: so several come at the
- * same time. */
-static void foresee(const struct member *m)
-{
-    static const struct {
-        uint8_t ahead;
-        enum tree_foresight what;
-    } steps[] = {{12, TREE_FORESEE_PLACE}, {8, TREE_FORESEE_ZNODE}, {4, TREE_FORESEE_DATA}};
-
-    for (size_t i = 0; i < sizeof steps / sizeof *steps; i++) {
-        const struct raft_entry *e = raft_apply_ahead(m->raft, steps[i].ahead);
-        if (e != NULL && e->type == RAFT_ENTRY_DATA)
-            tree_foresee(m->tree, e->payload, e->len, steps[i].what);
-    }
-}
-
 static bool apply_all(struct member *m)
 {
     const struct raft_entry *e;
     bool any = false;
 
     while ((e = raft_apply_take(m->raft)) != NULL) {
-        foresee(m);
         apply(m, e);
         any = true;
     }

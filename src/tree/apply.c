@@ -93,25 +93,6 @@ int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len)
     return 0;
 }
 
-/* Below, the look-up and what it leads to are in the processor's caches all the time. */
-#define FORESEE_FROM 50000 /* znodes */
-
-void tree_foresee(const struct tree *t, const uint8_t *data, size_t len,
-                  enum tree_foresight what)
-{
-    if (t->nodes.count < FORESEE_FROM || len < HEAD_LEN)
-        return;
-    int32_t op = (int32_t)be32_get(data);
-    uint64_t at =
-        HEAD_LEN + ((data[52] & HAS_BYTES_MAX) != 0 ? 4u : 0u) + (uint64_t)be32_get(data + 48);
-    if (!tree_op_is_write(op) || op == WIRE_OP_MULTI || at + 4 > len)
-        return;
-    uint32_t path_len = be32_get(data + at); /* all of them begin with the path */
-    if (path_len > len - at - 4)
-        return;
-    nodes_foresee(&t->nodes, (const char *)data + at + 4, path_len, what);
-}
-
 bool tree_op_is_write(int32_t op)
 {
     switch (op) {

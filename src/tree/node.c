@@ -251,31 +251,6 @@ uint32_t nodes_find(const struct nodes *n, const char *path, size_t len)
     return id;
 }
 
-#define LINE_BYTES 64u      /* what comes at once */
-#define FORESEEN_BYTES 192u /* of name and data */
-
-static void ask_for(const void *p, size_t len)
-{
-    for (size_t i = 0; i < len; i += LINE_BYTES)
-        __builtin_prefetch((const char *)p + i);
-}
-
-void nodes_foresee(const struct nodes *n, const char *path, size_t len,
-                   enum tree_foresight what)
-{
-    const uint32_t *head = bucket_of(n, path_hash(n, path, len));
-
-    if (what == TREE_FORESEE_PLACE) {
-        __builtin_prefetch(head);
-        return;
-    }
-    const struct node *v = at(n, *head); /* the first is, mostly, the one */
-    if (what == TREE_FORESEE_ZNODE)
-        ask_for(v, sizeof *v);
-    else if (*head != NODE_NONE)
-        ask_for(slab_at(&n->slab, v->body), FORESEEN_BYTES);
-}
-
 static void sibling_in(struct nodes *n, uint32_t id)
 {
     struct node *v = nodes_at(n, id);

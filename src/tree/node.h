@@ -19,7 +19,6 @@
 #include "base/buf.h"
 #include "base/check.h"
 #include "base/slab.h"
-#include "tree/tree.h"
 
 #define NODE_NONE 0u
 #define NODE_ROOT 1u
@@ -83,11 +82,6 @@ void nodes_free(struct nodes *n);
 
 /* "" and "/" are the root. NODE_NONE: there is none. */
 uint32_t nodes_find(const struct nodes *n, const char *path, size_t len);
-
-/* Asks the memory for what nodes_find() will need, and who changes what it finds: see
- * tree_foresee(). */
-void nodes_foresee(const struct nodes *n, const char *path, size_t len,
-                   enum tree_foresight what);
 
 static inline struct node *nodes_slot(const struct nodes *n, uint32_t id)
 {

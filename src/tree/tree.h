@@ -104,15 +104,6 @@ void tree_free(struct tree *t);
  *   ERR_AHEAD            ATTACH_: the client has seen a zxid that is not before this entry */
 void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
                 struct watches *watches, struct tree_result *out);
-/* An entry (its bytes, whatever they are) that is applied soon: what it needs is asked of the
- * memory, one step after the other, some entries apart. Changes nothing. */
-enum tree_foresight {
-    TREE_FORESEE_PLACE,
-    TREE_FORESEE_ZNODE,
-    TREE_FORESEE_DATA,
-};
-void tree_foresee(const struct tree *t, const uint8_t *data, size_t len,
-                  enum tree_foresight what);
 
 /* True if the operation goes through the log; else tree_read() serves it (sync, ping, auth
  * and closing are the server's own). ERR_UNIMPLEMENTED operations are neither. */

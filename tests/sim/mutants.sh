@@ -26,7 +26,7 @@ for name in $(awk '/NOT FOUND/ { print $1 }' "$out"); do
     tree_* | watch_*) programs='test_tree_acl test_tree_quota test_tree_saving test_nodes test_watch' ;;
     backup_* | scan_*) programs='test_backup test_scan' ;;
     client_*) programs="test_client_sim,1,$seeds test_agent_sim,1,$seeds" ;;
-    store_*) programs='test_store_again test_store_crash' ;;
+    store_*) programs='test_store test_opening test_store_again test_store_crash' ;;
     zkdata_*) programs=test_zkdata ;;
     clients_*) programs=test_clients ;;
     transport_*) programs=test_transport ;;
