@@ -13,6 +13,7 @@
 
 #include "base/err.h"
 #include "base/mem.h"
+#include "mutant_env.h"
 #include "server/opening.h"
 #include "sim_disk.h"
 #include "store/format.h"
@@ -171,5 +172,6 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(test_beside)};
 
+    mutant_from_env();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -14,6 +14,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/rng.h"
+#include "mutant_env.h"
 #include "sim_disk.h"
 #include "store/format.h"
 #include "store/store.h"
@@ -701,5 +702,6 @@ int main(void)
         cmocka_unit_test(test_unreadable),
     };
 
+    mutant_from_env();
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
