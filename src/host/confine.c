@@ -166,7 +166,8 @@ int confine_user(const char *user, const char *dir, struct confine_user *out, st
         return ERR_SYSTEM;
     }
     *out = f.user;
-    buf_add_str(why, f.why);
+    if (f.err != 0)
+        buf_add_str(why, f.why);
     return f.err;
 }
 
