@@ -4,6 +4,7 @@ import java.util.Arrays;
 import java.util.Collections;
 import java.util.List;
 import java.util.TreeSet;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.TimeUnit;
 import org.apache.zookeeper.AddWatchMode;
@@ -528,7 +529,7 @@ class BatteryApi extends Battery {
 
     private static void asynchronous(ZooKeeper zk, String at, Seen seen) throws Exception {
         int n = 500;
-        List<String> came = Collections.synchronizedList(new ArrayList<>());
+        List<String> came = new CopyOnWriteArrayList<>();
         CountDownLatch done = new CountDownLatch(n + 8);
         AsyncCallback.StringCallback created = (rc, path, ctx, name) -> {
             came.add(rc == 0 ? name : "error " + rc);
@@ -538,7 +539,7 @@ class BatteryApi extends Battery {
             zk.create(at + "/n-", NOTHING, Ids.OPEN_ACL_UNSAFE,
                     CreateMode.PERSISTENT_SEQUENTIAL, created, null);
         }
-        List<String> order = Collections.synchronizedList(new ArrayList<>());
+        List<String> order = new CopyOnWriteArrayList<>();
         zk.setData(at, ONE, 0, (rc, p, c, stat) -> note(order, done, "set", rc), null);
         zk.exists(at, false, (rc, p, c, stat) -> note(order, done, "exists", rc), null);
         zk.getData(at, false, (rc, p, c, data, stat) ->

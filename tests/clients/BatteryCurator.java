@@ -7,8 +7,9 @@ import java.util.Collections;
 import java.util.HashSet;
 import java.util.List;
 import java.util.Set;
-import java.util.TreeSet;
 import java.util.concurrent.Callable;
+import java.util.concurrent.ConcurrentSkipListSet;
+import java.util.concurrent.CopyOnWriteArrayList;
 import java.util.concurrent.CountDownLatch;
 import java.util.concurrent.CyclicBarrier;
 import java.util.concurrent.TimeUnit;
@@ -367,7 +368,7 @@ class BatteryCurator extends Battery {
             throws Exception {
         Inside inside = new Inside();
         List<LeaderSelector> all = new ArrayList<>();
-        List<String> turns = Collections.synchronizedList(new ArrayList<>());
+        List<String> turns = new CopyOnWriteArrayList<>();
         for (int i = 0; i < 4; i++) {
             String id = "n" + i;
             LeaderSelector s = new LeaderSelector(i % 2 == 0 ? c : other, at + "/selector",
@@ -445,7 +446,7 @@ class BatteryCurator extends Battery {
 
     private static void curatorCache(CuratorFramework c, CuratorFramework other, String at)
             throws Exception {
-        List<String> seen = Collections.synchronizedList(new ArrayList<>());
+        List<String> seen = new CopyOnWriteArrayList<>();
         CountDownLatch first = new CountDownLatch(1);
         c.create().creatingParentsIfNeeded().forPath(at + "/a/b", bytes("1"));
         catchUp(zk(other));
@@ -476,7 +477,7 @@ class BatteryCurator extends Battery {
     @SuppressWarnings("deprecation") // they are still in use
     private static void olderCaches(CuratorFramework c, CuratorFramework other, String at)
             throws Exception {
-        Set<String> events = Collections.synchronizedSet(new TreeSet<>());
+        Set<String> events = new ConcurrentSkipListSet<>();
         try (org.apache.curator.framework.recipes.cache.NodeCache node =
                         new org.apache.curator.framework.recipes.cache.NodeCache(other,
                                 at + "/x");
@@ -515,7 +516,7 @@ class BatteryCurator extends Battery {
 
     private static void persistentWatcher(CuratorFramework c, CuratorFramework other, String at)
             throws Exception {
-        Set<String> seen = Collections.synchronizedSet(new TreeSet<>());
+        Set<String> seen = new ConcurrentSkipListSet<>();
         AtomicInteger resets = new AtomicInteger();
         try (PersistentWatcher w = new PersistentWatcher(other, at, true)) {
             w.getListenable().addListener(e -> seen.add(e.getType() + " " + e.getPath()));
@@ -619,7 +620,7 @@ class BatteryCurator extends Battery {
             throws Exception {
         SimpleDistributedQueue mine = new SimpleDistributedQueue(c, at + "/q");
         SimpleDistributedQueue theirs = new SimpleDistributedQueue(other, at + "/q");
-        List<String> got = Collections.synchronizedList(new ArrayList<>());
+        List<String> got = new CopyOnWriteArrayList<>();
         together(Arrays.asList((Callable<Void>) () -> {
             for (int i = 0; i < 10; i++) {
                 got.add(text(theirs.take()));
@@ -755,7 +756,7 @@ class BatteryCurator extends Battery {
 
     private static void connectionStates(CuratorFramework c, CuratorFramework other, String at)
             throws Exception {
-        List<ConnectionState> states = Collections.synchronizedList(new ArrayList<>());
+        List<ConnectionState> states = new CopyOnWriteArrayList<>();
         c.getConnectionStateListenable().addListener((client, state) -> states.add(state));
         closeSocket(zk(c));
         until(() -> states.contains(ConnectionState.RECONNECTED), "the connection");
@@ -801,7 +802,7 @@ class BatteryCurator extends Battery {
         CuratorFramework c = start(), other = start();
         String at = fresh(zk(c));
         catchUp(zk(other));
-        List<ConnectionState> states = Collections.synchronizedList(new ArrayList<>());
+        List<ConnectionState> states = new CopyOnWriteArrayList<>();
         InterProcessMutex lock = new InterProcessMutex(c, at + "/lock");
         lock.acquire();
         LeaderLatch latch = new LeaderLatch(c, at + "/latch", "mine");
