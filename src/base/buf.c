@@ -63,10 +63,9 @@ void buf_added(struct buf *b, size_t n)
 
 void buf_add(struct buf *b, const void *data, size_t n)
 {
-    uint8_t *to = buf_reserve(b, n);
-
-    if (n > 0)
-        memcpy(to, data, n);
+    if (n == 0)
+        return; /* and nothing is allocated for it */
+    memcpy(buf_reserve(b, n), data, n);
     b->len += n;
 }
 
