@@ -37,19 +37,20 @@
 #define MEMBER_TOUCH_MS 100                 /* how often activity is told to the leader */
 #define MEMBER_LEADERLESS_MS 1000           /* then the clients are sent to other servers */
 #define MEMBER_SNAPSHOT_BYTES (64u << 20)   /* of entries: a snapshot before snapshot_every */
-#define MEMBER_SNAPSHOT_PIECE (64u << 10)   /* of it, taken from the tree at once */
-#define MEMBER_LOAD_PIECE (256u << 10)      /* of one received, read and loaded at once */
-#define MEMBER_TOUCHES_MAX 10000            /* sessions named in one question */
-#define MEMBER_GRACE_MS 200                 /* to read what came while we did not run */
-#define MEMBER_IDS_BYTES_MAX (8u << 10)     /* of what one connection has proven */
-#define MEMBER_IDS_MAX 32                   /* and how many ids: each write carries them */
-#define MEMBER_PASSED_MAX 32                /* reads of a connection that its writes pass */
-#define MEMBER_WATCHES_MAX 4000000          /* (path, kind), of one connection */
-#define MEMBER_ALL_WATCHES_MAX 16000000     /* about 150 bytes each, and the path */
-#define MEMBER_FORGET_MAX 10000             /* watches of clients that are gone, in one turn */
-#define DIGESTS_KEPT 4                      /* of our own, by mark */
-#define MEMBER_LOCALS_MAX 20000             /* sessions of read-only mode */
-#define MEMBER_LOCALS_LOOK_MS 100           /* how late their end may be */
+#define MEMBER_SNAPSHOT_BYTES_MAX (256u << 20) /* likewise, however large the tree is */
+#define MEMBER_SNAPSHOT_PIECE (256u << 10)     /* of it, taken from the tree at once */
+#define MEMBER_LOAD_PIECE (256u << 10)         /* of one received, read and loaded at once */
+#define MEMBER_TOUCHES_MAX 10000               /* sessions named in one question */
+#define MEMBER_GRACE_MS 200                    /* to read what came while we did not run */
+#define MEMBER_IDS_BYTES_MAX (8u << 10)        /* of what one connection has proven */
+#define MEMBER_IDS_MAX 32                      /* and how many ids: each write carries them */
+#define MEMBER_PASSED_MAX 32                   /* reads of a connection that its writes pass */
+#define MEMBER_WATCHES_MAX 4000000             /* (path, kind), of one connection */
+#define MEMBER_ALL_WATCHES_MAX 16000000        /* about 150 bytes each, and the path */
+#define MEMBER_FORGET_MAX 10000   /* watches of clients that are gone, in one turn */
+#define DIGESTS_KEPT 4            /* of our own, by mark */
+#define MEMBER_LOCALS_MAX 20000   /* sessions of read-only mode */
+#define MEMBER_LOCALS_LOOK_MS 100 /* how late their end may be */
 
 /* The last byte of a message between members (so that raft's own bytes need no copy). */
 enum message_type {

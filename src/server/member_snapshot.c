@@ -141,6 +141,19 @@ static void own_done(struct member *m, int err)
     }
 }
 
+/* That of a large tree waits for as many bytes of entries as it has itself: else a snapshot
+ * would be most of what is written. */
+static bool is_due(const struct member *m, uint64_t applied)
+{
+    uint64_t size = tree_bytes(m->tree);
+
+    if (size > MEMBER_SNAPSHOT_BYTES)
+        return m->snapshot_bytes >=
+               (size < MEMBER_SNAPSHOT_BYTES_MAX ? size : MEMBER_SNAPSHOT_BYTES_MAX);
+    return applied - m->snapshot_index >= m->options.snapshot_every ||
+           m->snapshot_bytes >= MEMBER_SNAPSHOT_BYTES;
+}
+
 void snapshot_work(struct member *m)
 {
     uint64_t applied = raft_applied(m->raft);
@@ -150,9 +163,7 @@ void snapshot_work(struct member *m)
         snapshot_offer_drop(m);
     if (!snapshot_may_begin(m))
         return;
-    if (applied > m->snapshot_index &&
-        (applied - m->snapshot_index >= m->options.snapshot_every ||
-         m->snapshot_bytes >= MEMBER_SNAPSHOT_BYTES || disk_wants_snapshot(m))) {
+    if (applied > m->snapshot_index && (is_due(m, applied) || disk_wants_snapshot(m))) {
         snapshot_begin(m);
     } else if (MUTANT(digest_snapshot_blind) && raft_snapshot_wanted(m->raft) &&
                m->offer.index == 0) {

@@ -37,8 +37,8 @@
     N(no_session_ms, "nio.sessionlessCnxnTimeout", 10000, 100, 86400000, "until a connection must have a session") \
     N(sessions_max, "muster.sessionsMax", 1000000, 1, 1000000, "sessions of the ensemble; a client that would make one more is closed") \
     N(tree_bytes_max, "muster.treeBytesMax", 1006632960, 65536, 1006632960, "bytes of the whole tree (of its snapshot); what would make it larger is refused") \
-    N(snapshot_every, "snapCount", 50000, 2, 1000000000, "entries between snapshots")            \
-    N(snapshots_kept, "autopurge.snapRetainCount", 3, 1, 1000, "snapshots kept")                \
+    N(snapshot_every, "snapCount", 50000, 2, 1000000000, "entries between snapshots; above 64 MB of tree as many bytes of them as it has, up to 256 MB") \
+    N(snapshots_kept, "autopurge.snapRetainCount", 2, 1, 1000, "snapshots kept")                \
     N(container_check_ms, "znode.container.checkIntervalMs", 60000, 10, 86400000, "how often empty containers and old TTL znodes are looked for") \
     N(container_per_minute_max, "znode.container.maxPerMinute", 10000, 1, 1000000, "of them, deleted in a minute") \
     N(container_never_used_ms, "znode.container.maxNeverUsedIntervalMs", 0, 0, 2147483647, "a container that never had a child is deleted after; 0: never") \
