@@ -341,6 +341,15 @@ const struct raft_entry *raft_apply_take(struct raft *r)
     return e;
 }
 
+const struct raft_entry *raft_apply_ahead(const struct raft *r, uint64_t others)
+{
+    uint64_t most = r->commit < r->saved ? r->commit : r->saved;
+
+    if (r->applied < r->log.base || others >= most - r->applied)
+        return NULL;
+    return raft_log_at(&r->log, r->applied + 1 + others);
+}
+
 /* ---- facts ---- */
 
 enum raft_role raft_role(const struct raft *r) { return r->role; }

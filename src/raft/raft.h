@@ -236,6 +236,8 @@ void raft_saved(struct raft *r, uint64_t now_ms);
  * NULL: none now. Only what is on this server's disk too is given out, so that a snapshot
  * of the state machine never runs ahead of the log on disk. */
 const struct raft_entry *raft_apply_take(struct raft *r);
+/* The one that it will give after so many others; NULL: not so many are ready. */
+const struct raft_entry *raft_apply_ahead(const struct raft *r, uint64_t others);
 /* A received snapshot that the state machine must load before applying goes on (the store has
  * it). NULL: none. It may be replaced by a newer one. When it is loaded, it is taken; the
  * caller owns the reference. */

@@ -93,6 +93,49 @@ int tree_txn_decode(struct tree_txn *t, const uint8_t *data, size_t len)
     return 0;
 }
 
+/* ---- what comes, ahead ---- */
+
+#define AHEAD_ZNODES 20000u
+
+bool tree_ahead_pays(const struct tree *t) { return t->nodes.count >= AHEAD_ZNODES; }
+
+/* The path that its body begins with. */
+static bool txn_path(const uint8_t *data, size_t len, const char **path, size_t *path_len)
+{
+    if (len < HEAD_LEN || !tree_op_is_write((int32_t)be32_get(data)) ||
+        be32_get(data) == WIRE_OP_MULTI)
+        return false;
+    size_t at = HEAD_LEN + ((data[52] & HAS_BYTES_MAX) != 0 ? 4u : 0u);
+    uint32_t ids_len = be32_get(data + 48);
+    if (len < at + 4 || ids_len > len - at - 4)
+        return false;
+    at += ids_len;
+    *path_len = be32_get(data + at);
+    *path = (const char *)data + at + 4;
+    return *path_len <= len - at - 4;
+}
+
+/* Of this one the bucket, of one before it the znode that it names, of one before that its
+ * body. */
+void tree_ahead(struct tree_ahead *a, const struct tree *t, const uint8_t *data, size_t len)
+{
+    const char *path;
+    size_t path_len, now = a->shown++ % TREE_AHEAD;
+    size_t next = (now + TREE_AHEAD - TREE_AHEAD / 3) % TREE_AHEAD,
+           last = (now + TREE_AHEAD - 2 * TREE_AHEAD / 3) % TREE_AHEAD;
+
+    a->of[now].is_one = txn_path(data, len, &path, &path_len);
+    if (a->of[now].is_one)
+        a->of[now].hash = nodes_ask(&t->nodes, path, path_len);
+    if (a->of[next].is_one) {
+        a->of[next].id = nodes_ask_znode(&t->nodes, a->of[next].hash);
+        a->of[next].is_one = a->of[next].id != NODE_NONE;
+    }
+    if (a->of[last].is_one)
+        nodes_ask_body(&t->nodes, a->of[last].id);
+    a->of[last].is_one = false;
+}
+
 bool tree_op_is_write(int32_t op)
 {
     switch (op) {

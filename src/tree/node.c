@@ -251,6 +251,29 @@ uint32_t nodes_find(const struct nodes *n, const char *path, size_t len)
     return id;
 }
 
+uint32_t nodes_ask(const struct nodes *n, const char *path, size_t len)
+{
+    uint32_t hash = path_hash(n, path, len);
+
+    __builtin_prefetch(bucket_of(n, hash));
+    return hash;
+}
+
+uint32_t nodes_ask_znode(const struct nodes *n, uint32_t hash)
+{
+    uint32_t id = *bucket_of(n, hash);
+
+    if (id != NODE_NONE)
+        __builtin_prefetch(at(n, id));
+    return id;
+}
+
+void nodes_ask_body(const struct nodes *n, uint32_t id)
+{
+    if (nodes_is_used(n, id))
+        __builtin_prefetch(slab_at(&n->slab, at(n, id)->body));
+}
+
 static void sibling_in(struct nodes *n, uint32_t id)
 {
     struct node *v = nodes_at(n, id);

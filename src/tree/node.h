@@ -96,6 +96,12 @@ static inline struct node *nodes_at(const struct nodes *n, uint32_t id)
     return v;
 }
 
+/* Who will look for many asks the memory for what that needs, in steps: each reads what the one
+ * before has asked for, so some time should lie between. They change nothing. */
+uint32_t nodes_ask(const struct nodes *n, const char *path, size_t len); /* for the next */
+uint32_t nodes_ask_znode(const struct nodes *n, uint32_t hash); /* NODE_NONE, or for the next */
+void nodes_ask_body(const struct nodes *n, uint32_t id);
+
 /* A new znode, linked; all its numbers are zero. The path must be valid and new, and the
  * parent be the one that it names. data_len -1: null. */
 uint32_t nodes_add(struct nodes *n, uint32_t parent, const char *path, size_t len,

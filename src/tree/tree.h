@@ -105,6 +105,20 @@ void tree_free(struct tree *t);
 void tree_apply(struct tree *t, int64_t zxid, const struct tree_txn *txn,
                 struct watches *watches, struct tree_result *out);
 
+/* Who applies many asks the memory for what they will look up, before: in a large tree all of
+ * it lies where no cache has it. Nothing is changed; any bytes are safe. Zero-initialised is
+ * new. */
+#define TREE_AHEAD 24u /* entries between the one that is shown and the one that is applied */
+struct tree_ahead {
+    uint64_t shown;
+    struct {
+        uint32_t hash, id; /* of the path; of a znode in its bucket */
+        bool is_one;
+    } of[TREE_AHEAD];
+};
+bool tree_ahead_pays(const struct tree *t); /* it is larger than caches are */
+void tree_ahead(struct tree_ahead *a, const struct tree *t, const uint8_t *data, size_t len);
+
 /* True if the operation goes through the log; else tree_read() serves it (sync, ping, auth
  * and closing are the server's own). ERR_UNIMPLEMENTED operations are neither. */
 bool tree_op_is_write(int32_t op); /* of a client: not the TREE_OP_ ones */

@@ -593,6 +593,73 @@ static void a_full_tree_is_said_by_name(void **state)
     lone_stop(&l);
 }
 
+/* ---- snapshots ---- */
+
+static uint64_t snapshot_after(struct lone *l, const char *name, unsigned creates)
+{
+    char path[32];
+
+    for (unsigned i = 0; i < creates; i++) {
+        snprintf(path, sizeof path, "/%s%u", name, i);
+        assert_int_equal(create_with(l, 1, path, 1), 0);
+    }
+    lone_run(l, 100);
+    return l->shelf.kept.index;
+}
+
+/* snapshot_every is 100 here, and the tree becomes one of more than 64 MB. */
+static void a_large_tree_is_not_written_for_few_entries(void **state)
+{
+    struct lone l;
+    char path[16];
+    (void)state;
+    lone_start(&l, 152);
+    (void)opened(&l, 1);
+    uint64_t first = snapshot_after(&l, "a", 110), second = snapshot_after(&l, "b", 110);
+    assert_true(first > 100 && second > first);
+    for (unsigned i = 0; i < 66; i++) {
+        snprintf(path, sizeof path, "/%u", i);
+        assert_int_equal(create_with(&l, 1, path, 1040000), 0);
+    }
+    assert_true(tree_bytes(member_tree(l.member)) > 64u << 20);
+    uint64_t large = snapshot_after(&l, "c", 300);
+    assert_int_equal(snapshot_after(&l, "d", 300), large);
+    lone_stop(&l);
+}
+
+/* ---- a tree that no cache holds ---- */
+
+/* Requests of all kinds that come at once are applied at once, and in their order. */
+static void many_writes_at_once_to_many_znodes(void **state)
+{
+    struct lone l;
+    char path[32];
+    int32_t xid = 0;
+    (void)state;
+    lone_start(&l, 153);
+    (void)opened(&l, 1);
+    for (unsigned i = 0; !tree_ahead_pays(member_tree(l.member)); i++) {
+        snprintf(path, sizeof path, "/a%u", i);
+        assert_int_equal(create_with(&l, 1, path, 20), 0);
+    }
+    for (int32_t i = 0; i < 200; i++) {
+        struct buf b = {0};
+        const struct wire_request_header h = {++xid, WIRE_OP_DELETE};
+        wire_request_header_encode(&h, &b);
+        snprintf(path, sizeof path, "/a%d", (int)(i / 2)); /* each twice */
+        const struct wire_path_version_request q = {wire_bytes(path, strlen(path)), -1};
+        wire_path_version_request_encode(&q, &b);
+        member_client_frame(l.member, 1, b.data, b.len);
+        buf_free(&b);
+    }
+    lone_run(&l, 10);
+    for (int32_t i = 0; i < 200; i++)
+        assert_int_equal(replied(&l, 1).err, i % 2 == 0 ? 0 : ERR_NO_NODE);
+    assert_int_equal(tree_digest(member_tree(l.member)),
+                     tree_digest_anew(member_tree(l.member)));
+    lone_stop(&l);
+}
+
 /* ---- enforce.auth ---- */
 
 static void auth(struct lone *l, uint64_t conn, const char *scheme, const char *what)
@@ -664,6 +731,8 @@ int main(void)
         cmocka_unit_test(with_too_much_in_work_nobody_is_let_in),
         cmocka_unit_test(one_session_too_many_is_refused),
         cmocka_unit_test(a_full_tree_is_said_by_name),
+        cmocka_unit_test(a_large_tree_is_not_written_for_few_entries),
+        cmocka_unit_test(many_writes_at_once_to_many_znodes),
         cmocka_unit_test(who_has_proven_nothing_is_refused),
         cmocka_unit_test(the_address_is_proof_enough_where_it_is_listed),
     };

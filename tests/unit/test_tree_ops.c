@@ -523,6 +523,57 @@ static void reconfig_is_decoded_before_it_is_refused(void **state)
         assert_int_equal(apply(w, WIRE_OP_RECONFIG), ERR_MALFORMED);
 }
 
+/* One entry, ahead: whole, and cut off anywhere; each has its memory's end behind it. */
+static void show_ahead(struct world *w, struct tree_ahead *a, int32_t op, const char *path)
+{
+    const struct wire_path_version_request r = {text_of(path), -1};
+    struct buf body = {0}, form = {0};
+
+    id_more(w, "ip", "127.0.0.1");
+    wire_path_version_request_encode(&r, &body);
+    const struct tree_txn txn = {.op = op,
+                                 .session = w->session,
+                                 .bytes_max = body.len % 2 == 0 ? 1000 : 0,
+                                 .ids = ids_of(w),
+                                 .body = body.data,
+                                 .len = body.len};
+    tree_txn_encode(&txn, &form);
+    for (size_t len = 0; len <= form.len; len++) {
+        uint8_t *exact = malloc(len > 0 ? len : 1);
+        memcpy(exact, form.data, len);
+        tree_ahead(a, w->tree, exact, len);
+        free(exact);
+    }
+    id_none(w);
+    buf_free(&body);
+    buf_free(&form);
+}
+
+static void what_is_shown_ahead_changes_nothing(void **state)
+{
+    static const char *const paths[] = {"/t", "/t/c/d", "/no", "/", "", "x", "/t/v"};
+    static const int32_t ops[] = {WIRE_OP_SET_DATA, WIRE_OP_DELETE, WIRE_OP_MULTI,
+                                  WIRE_OP_CREATE,   WIRE_OP_PING,   TREE_OP_CLOSE_SESSION};
+    struct world *w = *state;
+    struct tree_ahead ahead = {0};
+
+    furnish(w);
+    assert_false(tree_ahead_pays(w->tree));
+    uint64_t digest = tree_digest(w->tree);
+    for (size_t i = 0; i < sizeof paths / sizeof *paths; i++)
+        for (size_t k = 0; k < sizeof ops / sizeof *ops; k++)
+            show_ahead(w, &ahead, ops[k], paths[i]);
+    assert_int_equal(tree_digest(w->tree), digest);
+    assert_int_equal(tree_digest_anew(w->tree), digest);
+    /* What was shown may be gone when it is looked at again. */
+    show_ahead(w, &ahead, WIRE_OP_SET_DATA, "/t/v");
+    assert_int_equal(remove_node(w, "/t/v", -1), 0);
+    for (unsigned i = 0; i < TREE_AHEAD; i++)
+        tree_ahead(&ahead, w->tree, NULL, 0);
+    assert_int_equal(create(w, "/t/v", "", WIRE_PERSISTENT), 0);
+    assert_int_equal(exists(w, "/t/v", 0), 0);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -542,6 +593,7 @@ int main(void)
         T(sequence_numbers),
         T(sequence_number_overflows_to_negative),
         T(reconfig_is_decoded_before_it_is_refused),
+        T(what_is_shown_ahead_changes_nothing),
     };
 #undef T
     return cmocka_run_group_tests(tests, NULL, NULL);
