@@ -35,6 +35,8 @@ struct town_agent {
     struct kernel_address kernel[ADDRESSES_MAX];
     uint64_t busy_until_us[ADDRESSES_MAX]; /* the host works on an address in order */
     struct work *adding[ADDRESSES_MAX];    /* under way */
+    uint64_t probed_us[ADDRESSES_MAX];     /* it was looked for last, */
+    uint64_t probed_ms[ADDRESSES_MAX];     /* ... by the machine's own clock */
     struct pipe peers[TOWN_SERVERS_MAX];
     bool is_failing;                 /* its instance */
     bool pool[TOWN_SERVERS_MAX + 1]; /* HAProxy sends to these machines */
@@ -203,12 +205,26 @@ static bool is_taken(const struct town_agent *a, unsigned address)
     return false;
 }
 
+/* Another machine has had it for long, and this one has seen it, or has not looked for long: by
+ * its own clock, since nobody notices a pause in which the clock stands (docs/trust.md). */
+static bool is_known_taken(const struct town_agent *a, unsigned address)
+{
+    uint64_t now_us = a->town->w.now_us;
+
+    return foreign.until_us[address] > now_us &&
+           foreign.since_us[address] + PROBE_OLD_US < now_us &&
+           (a->probed_us[address] >= foreign.since_us[address] ||
+            now_ms(a) - a->probed_ms[address] > PROBE_OLD_US / 1000);
+}
+
 static void work_address(struct work *k, struct agent_result *r)
 {
     struct town_agent *a = k->a;
 
     if (k->type == AGENT_ADDRESS_PROBE) {
         r->type = AGENT_PROBED;
+        a->probed_us[k->address] = a->town->w.now_us;
+        a->probed_ms[k->address] = now_ms(a);
         r->text = is_taken(a, k->address) ? "02:00:00:00:00:01" : "";
     } else if (k->type == AGENT_ADDRESS_REMOVE) {
         if (has(a, k->address))
@@ -219,8 +235,7 @@ static void work_address(struct work *k, struct agent_result *r)
         r->type = AGENT_ADD_FAILED;
         r->text = "too late";
     } else {
-        if (foreign.until_us[k->address] > a->town->w.now_us &&
-            foreign.since_us[k->address] + PROBE_OLD_US < a->town->w.now_us)
+        if (is_known_taken(a, k->address))
             world_fail(&a->town->w,
                        "%s takes address %u, which another machine has had for long", a->name,
                        k->address);

@@ -38,6 +38,21 @@ static bool is_tainted(struct town *t)
     return t->is_tainted;
 }
 
+/* A spoiled one that has begun anew from its disk, before it wrote a snapshot: it may have
+ * applied this entry before the others, and be looked at no more until the next. */
+static void look_at_spoiled(struct town *t, uint64_t applied, uint64_t digest)
+{
+    for (unsigned i = 0; i < t->servers_n; i++) {
+        struct server *s = &t->servers[i];
+        if (!s->is_spoiled || s->member == NULL ||
+            raft_applied(member_raft(s->member)) != applied ||
+            tree_digest(member_tree(s->member)) != digest)
+            continue;
+        world_note(&t->w, "server %u: its tree is what the others have again", s->n);
+        s->is_spoiled = false;
+    }
+}
+
 /* Replicas that have applied the same entries are equal. */
 static void look_at_tree(struct server *s, uint64_t applied)
 {
@@ -48,15 +63,14 @@ static void look_at_tree(struct server *s, uint64_t applied)
     mem_grow(c->digests, c->cap, applied + 1);
     for (size_t i = old; i < c->cap; i++)
         c->digests[i] = 0;
-    if (s->is_spoiled && c->digests[applied] != 0 && c->digests[applied] == digest) {
-        world_note(&s->town->w, "server %u: its tree is what the others have again", s->n);
-        s->is_spoiled = false; /* it has begun anew from its disk before it wrote a snapshot */
-    }
+    if (c->digests[applied] != 0)
+        look_at_spoiled(s->town, applied, c->digests[applied]);
     if (s->is_spoiled || is_tainted(s->town))
         return; /* the digest in the log must find it: see servers_not_live() */
-    if (c->digests[applied] == 0)
+    if (c->digests[applied] == 0) {
         c->digests[applied] = digest;
-    else if (c->digests[applied] != digest)
+        look_at_spoiled(s->town, applied, digest);
+    } else if (c->digests[applied] != digest)
         world_fail(&s->town->w, "server %u has another tree at index %u than others had", s->n,
                    (unsigned)applied);
 }
