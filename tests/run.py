@@ -310,6 +310,7 @@ def chaos(part):
         part.report_lines("/usr/bin/python3", "tests/chaos/stuck.py")
         part.report_lines("/usr/bin/python3", "tests/chaos/chaos.py", "--short", "--minutes",
                           os.environ.get("MUSTER_CHAOS_MINUTES", "2"))
+        part.report_lines("/usr/bin/python3", "tests/chaos/members.py", "--seed", "5")
 
 
 def backup(part):
