@@ -14,6 +14,7 @@
     M(raft_vote_not_saved, "a vote is answered before it is on disk")                       \
     M(raft_vote_twice, "two votes are given in one term")                                   \
     M(raft_ack_before_sync, "a follower acknowledges entries before they are on disk")      \
+    M(raft_full_for_ever, "who starts with more log than fits into memory takes no entry")  \
     M(raft_told_too_much, "the answer given with a save tells of entries behind it")         \
     M(writer_told_early, "a save's answer goes out before it is synced")                     \
     M(writer_wait_unseen, "who begins to wait for a save that runs is not woken at its end") \

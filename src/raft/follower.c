@@ -218,8 +218,12 @@ int raft_on_append(struct raft *r, const struct raft_msg *m)
     }
 
     uint64_t last = m->index + m->count;
-    /* The log in memory is full: as if the entries were lost on the way. */
-    if (has_new && r->log.bytes + m->len > RAFT_LOG_BYTES_MAX) {
+    /* The log in memory is full: as if the entries were lost on the way. But after a start it
+     * may be larger than that at once, and nothing leaves it before something is applied, which
+     * takes an entry of the leader's term: so up to the first of these it takes what the
+     * leader has. */
+    if (has_new && r->log.bytes + m->len > RAFT_LOG_BYTES_MAX &&
+        (raft_log_last_term(&r->log) == m->term || MUTANT(raft_full_for_ever))) {
         has_new = false;
         last = walk.index;
     }

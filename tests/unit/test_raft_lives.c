@@ -202,6 +202,46 @@ static void who_is_needed_is_not_sent_away(void **state)
     lone_free(&s);
 }
 
+/* All are started with more behind the snapshot than the memory's limit, and nothing is
+ * committed before an entry of the new term. */
+static void more_than_fits_is_loaded_and_leaves_when_it_is_applied(void **state)
+{
+    const size_t size = 1u << 20;
+    const uint64_t n = RAFT_LOG_BYTES_MAX / size + 4;
+    struct lone s = lone_make(3);
+    uint8_t *big = mem_alloc(size);
+
+    (void)state;
+    raft_load_state(s.r, 1, RAFT_NOBODY);
+    for (uint64_t i = 1; i <= n; i++) {
+        struct raft_entry *e = raft_entry_new(i, 1, RAFT_ENTRY_DATA, big, size);
+        assert_int_equal(raft_load_entry(s.r, e), 0);
+        raft_entry_unref(e);
+    }
+    raft_start(s.r, s.now_ms);
+    assert_true(raft_log_bytes(s.r) > RAFT_LOG_BYTES_MAX);
+    const struct raft_msg first = {.term = 2, .index = n, .index_term = 1};
+    assert_int_equal(lone_append(&s, 2, first, TERMS(2)), 0);
+    assert_int_equal(raft_last_index(s.r), n + 1);
+    lone_save(&s);
+    lone_expect(&s, RAFT_MSG_APPEND_ANSWER, 2);
+    assert_int_equal(s.m.match, n + 1);
+    /* From there on it is bounded again. */
+    const struct raft_msg next = {.term = 2, .index = n + 1, .index_term = 2};
+    assert_int_equal(lone_append(&s, 2, next, TERMS(2)), 0);
+    assert_int_equal(raft_last_index(s.r), n + 1);
+    const struct raft_msg commit = {
+        .term = 2, .index = n + 1, .index_term = 2, .commit = n + 1};
+    assert_int_equal(lone_append(&s, 2, commit, NO_ENTRIES), 0);
+    while (raft_apply_take(s.r) != NULL)
+        ;
+    assert_true(raft_log_bytes(s.r) <= RAFT_LOG_BYTES_MAX / 2 + 2 * size);
+    assert_int_equal(lone_append(&s, 2, next, TERMS(2)), 0);
+    assert_int_equal(raft_last_index(s.r), n + 2);
+    mem_free(big);
+    lone_free(&s);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -212,6 +252,7 @@ int main(void)
         LONE_TEST(an_old_refusal_says_nothing),
         LONE_TEST(a_refusal_of_a_round_from_before_says_nothing),
         LONE_TEST(who_is_needed_is_not_sent_away),
+        LONE_TEST(more_than_fits_is_loaded_and_leaves_when_it_is_applied),
     };
 
     lone_used();
