@@ -80,7 +80,7 @@ static void facts(const struct server *s, struct server_facts *f)
     f->snapshot_wall_ms =
         f->writer.snapshot_wall_ms != 0 ? f->writer.snapshot_wall_ms : s->snapshot_wall_ms;
     tree_facts(t, &f->tree);
-    store_facts(s->store, &f->store);
+    f->store = f->writer.store;
     if (s->transport != NULL)
         transport_facts(s->transport, &f->transport);
     f->is_leader = raft_role(r) == RAFT_LEADER;

@@ -39,7 +39,8 @@ struct writer {
     uint64_t look_ms; /* when the room is to be measured again */
     bool has_looked;  /* this job did */
     struct store_room room;
-    struct writer_facts facts;
+    struct store_facts store;  /* as of the end of the thread's job */
+    struct writer_facts facts; /* the loop's */
 };
 
 static int state_of(const struct writer *w)
@@ -85,6 +86,7 @@ static bool run(struct writer *w)
                     store_room(store, &w->room) == 0;
     if (w->has_looked)
         w->look_ms = began_ms + WRITER_LOOK_MS;
+    store_facts(store, &w->store);
     return has_work || w->err != 0 || w->has_looked;
 }
 
@@ -145,6 +147,7 @@ void writer_look(struct writer *w)
     if (state_of(w) != JOB_DONE)
         return;
     atomic_store(&w->state, JOB_NONE);
+    w->facts.store = w->store;
     w->options.woken(w->options.ctx);
     if (w->err == 0 && !w->looking)
         count(w);
@@ -247,6 +250,7 @@ struct writer *writer_new(const struct writer_options *options)
     struct writer *w = mem_new(struct writer);
 
     w->options = *options;
+    store_facts(options->store, &w->facts.store);
     CHECK(uv_timer_init(options->loop, &w->retry) == 0);
     CHECK(uv_timer_init(options->loop, &w->look) == 0);
     CHECK(uv_async_init(options->loop, &w->done, woken) == 0);
@@ -264,7 +268,8 @@ void writer_facts(const struct writer *w, struct writer_facts *out) { *out = w->
 
 void writer_facts_reset(struct writer *w)
 {
-    w->facts = (struct writer_facts){.snapshot_wall_ms = w->facts.snapshot_wall_ms};
+    w->facts = (struct writer_facts){.snapshot_wall_ms = w->facts.snapshot_wall_ms,
+                                     .store = w->facts.store};
 }
 
 static void closed(uv_handle_t *h) { mem_free(h->data); }

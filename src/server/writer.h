@@ -53,8 +53,10 @@ struct writer_facts {
     uint64_t last_save_ms;
     uint64_t slow_total;
     uint64_t snapshot_wall_ms; /* when the newest was written; 0: none since the start */
+    /* As of the last job that has ended: while one runs, the store is the thread's. */
+    struct store_facts store;
 };
 void writer_facts(const struct writer *w, struct writer_facts *out);
-void writer_facts_reset(struct writer *w); /* but snapshot_wall_ms */
+void writer_facts_reset(struct writer *w); /* but snapshot_wall_ms, store */
 
 #endif
