@@ -37,6 +37,8 @@ void server_joins_go_on(struct server *s)
 {
     uint64_t now_ms = clock_now_ms();
 
+    if (s->transport == NULL)
+        return; /* another epoch is there: who asked has lost the connection */
     for (unsigned i = 0; i < JOINS_MAX; i++) {
         struct join *j = &s->joins[i];
         if (j->ticket == 0)
