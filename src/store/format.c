@@ -29,10 +29,10 @@ void vote_slot_encode(const struct vote_slot *v, uint8_t out[VOTE_SLOT_BYTES])
 
 bool vote_slot_decode(struct vote_slot *v, const uint8_t in[VOTE_SLOT_BYTES])
 {
-    if (be32_get(in) != VOTE_MAGIC || be32_get(in + 4) != FORMAT_VERSION ||
-        be32_get(in + 48) != crc32c(0, in, 48))
+    if (be32_get(in) != VOTE_MAGIC || be32_get(in + 48) != crc32c(0, in, 48))
         return false;
-    *v = (struct vote_slot){.counter = be64_get(in + 8),
+    *v = (struct vote_slot){.version = be32_get(in + 4),
+                            .counter = be64_get(in + 8),
                             .term = be64_get(in + 16),
                             .vote = be64_get(in + 24),
                             .seq = be64_get(in + 32),

@@ -58,10 +58,12 @@ enum record_type {
 };
 
 struct vote_slot {
+    uint32_t version;
     uint64_t counter, term, vote;
     uint64_t seq, end; /* the log was synced up to here; 0, 0: no log */
 };
 void vote_slot_encode(const struct vote_slot *v, uint8_t out[VOTE_SLOT_BYTES]);
+/* True for other versions, too; then only the version says something. */
 bool vote_slot_decode(struct vote_slot *v, const uint8_t in[VOTE_SLOT_BYTES]);
 
 struct segment_header {

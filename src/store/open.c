@@ -165,8 +165,12 @@ static int read_vote(struct opening *o)
                                  &got);
         if (err != 0)
             return why(o, err, VOTE_NAME, i * VOTE_SLOT_BYTES, "cannot be read");
-        if (got == sizeof slot && vote_slot_decode(&v, slot) &&
-            (!found || v.counter > s->vote.counter)) {
+        if (got < sizeof slot || !vote_slot_decode(&v, slot))
+            continue;
+        if (v.version != FORMAT_VERSION) /* not damage: see replay_segment() */
+            return why(o, ERR_OTHER_VERSION, VOTE_NAME, i * VOTE_SLOT_BYTES,
+                       "cannot be read by this one");
+        if (!found || v.counter > s->vote.counter) {
             s->vote = v;
             found = true;
         }

@@ -11,7 +11,8 @@
 
 #define SEGMENT_STEP (1u << 20) /* room is made in pieces of this size */
 /* Segments that are kept for what comes: as many as snapshots let go at once. The server takes
- * one at the latest when the entries since the last fill 64 MiB (MEMBER_SNAPSHOT_BYTES). */
+ * one when the entries since the last fill 64 MiB (MEMBER_SNAPSHOT_BYTES); of a large tree
+ * later. */
 #define SPARES_MAX 4u
 
 struct segment {

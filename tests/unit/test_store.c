@@ -12,6 +12,7 @@
 #include <cmocka.h>
 
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/rng.h"
 #include "mutant_env.h"
@@ -414,6 +415,104 @@ static void test_broken_files(void **state)
     sim_disk_free(d);
 }
 
+/* It is not damage, for which a store is set aside: a later version's stays for that one. */
+static void test_vote_of_another_version(void **state)
+{
+    struct sim_disk *d = sim_disk_new(13);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct store *s;
+    const uint8_t *data;
+    size_t len;
+
+    (void)state;
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &small, &loaded, NULL), 0);
+    assert_int_equal(save(s, &m, 1, true, false, 1, 5, 10), 0);
+    store_close(s);
+    assert_true(sim_disk_get(d, "vote", &data, &len));
+    uint8_t *later = mem_dup(data, len);
+    for (size_t at = 0; at + VOTE_SLOT_BYTES <= len; at += VOTE_SLOT_BYTES) {
+        be32_put(later + at + 4, FORMAT_VERSION + 1);
+        be32_put(later + at + 48, crc32c(0, later + at, 48));
+    }
+    sim_disk_put(d, "vote", later, len);
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &small, &loaded, NULL), ERR_OTHER_VERSION);
+    mem_free(later);
+    model_clear(&m);
+    model_clear(&loaded);
+    sim_disk_free(d);
+}
+
+static const struct disk_ops *full_real;
+static int full_log = -1; /* its file, and how often it is still full */
+static unsigned full_times;
+
+static int full_open(struct disk *d, const char *name, int create, int *file)
+{
+    int err = full_real->open(d, name, create, file);
+
+    if (err == 0 && strncmp(name, "log.", 4) == 0)
+        full_log = *file;
+    return err;
+}
+
+static int full_write(struct disk *d, int file, uint64_t at, const void *data, size_t len)
+{
+    if (file == full_log && full_times > 0) {
+        full_times--;
+        return ERR_DISK_FULL;
+    }
+    return full_real->write(d, file, at, data, len);
+}
+
+/* Where overwriting needs room, too: the snapshot has its name already when the log has none.
+ */
+static void test_room_after_a_received_snapshot(void **state)
+{
+    struct sim_disk *d = sim_disk_new(14);
+    struct disk *disk = sim_disk_disk(d);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct disk_ops ops = *disk->ops;
+    struct store_facts f;
+    struct store *s;
+    uint8_t bytes[64] = {1};
+
+    (void)state;
+    full_real = disk->ops;
+    ops.open = full_open;
+    ops.write = full_write;
+    disk->ops = &ops;
+    assert_int_equal(reopen(&s, disk, &small, &loaded, NULL), 0);
+    assert_int_equal(save(s, &m, 1, true, false, 1, 5, 10), 0);
+    struct raft_blob *b = blob(50, 1, sizeof bytes);
+    struct raft_job job = {.kind = RAFT_JOB_RECEIVE,
+                           .index = 50,
+                           .term = 1,
+                           .members = &b->members,
+                           .size = sizeof bytes,
+                           .len = sizeof bytes,
+                           .data = bytes};
+    assert_int_equal(store_job(s, &job, 0), 0);
+    struct raft_save r = {.snapshot =
+                              raft_blob_new_take(50, 1, &b->members, NULL, sizeof bytes),
+                          .first_index = 51};
+    full_times = 1;
+    assert_int_equal(store_save(s, &r), ERR_DISK_FULL);
+    assert_int_equal(full_times, 0);
+    assert_int_equal(store_save(s, &r), 0);
+    store_facts(s, &f);
+    assert_int_equal(f.snapshot_index, 50);
+    store_close(s);
+    assert_int_equal(reopen(&s, disk, &small, &loaded, NULL), 0);
+    assert_int_equal(loaded.next, 51);
+    store_close(s);
+    disk->ops = full_real;
+    raft_blob_unref(r.snapshot);
+    raft_blob_unref(b);
+    model_clear(&m);
+    model_clear(&loaded);
+    sim_disk_free(d);
+}
+
 /* The rest of a vote file may be the vote before: with a log, it is refused; alone, it is
  * nothing, and does not come to life when the file grows again. Found by fuzz_store. */
 static void test_short_vote(void **state)
@@ -696,6 +795,8 @@ int main(void)
         cmocka_unit_test(test_flips_killed),
         cmocka_unit_test(test_broken_files),
         cmocka_unit_test(test_short_vote),
+        cmocka_unit_test(test_vote_of_another_version),
+        cmocka_unit_test(test_room_after_a_received_snapshot),
         cmocka_unit_test(test_only_garbage),
         cmocka_unit_test(test_forged_payload),
         cmocka_unit_test(test_directory),
