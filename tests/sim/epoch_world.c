@@ -830,9 +830,26 @@ static void wait_until_right(struct isle *t)
         world_fail(&t->w, "liveness: %s", what);
 }
 
+/* A leader whose disk is behind those of the others has not applied yet what they have
+ * committed, and their clients know. */
+static struct node *leader_with_all(struct isle *t)
+{
+    uint64_t end_us = t->w.now_us + QUIET_US;
+
+    for (;;) {
+        struct node *n = leader_of(t);
+        if (n != NULL &&
+            raft_applied(member_raft(n->member)) == raft_committed(member_raft(n->member)))
+            return n;
+        if (t->w.now_us >= end_us)
+            world_fail(&t->w, "liveness: no leader has applied what is committed");
+        world_run_until(&t->w, t->w.now_us + 100);
+    }
+}
+
 static void check_end(struct isle *t)
 {
-    struct node *leader = leader_of(t);
+    struct node *leader = leader_with_all(t);
     const struct tree *tree = member_tree(leader->member);
     struct tree_session session;
     const uint8_t *data;
