@@ -80,6 +80,22 @@ static void probe_done(struct probe *p)
         p->next_us += 50000 + world_below(p->w, 150000);
 }
 
+/* Since when a leader whose disk is full has somebody to hand over to: a disk that was sick
+ * counts as sick for a while. */
+static uint64_t calm_us(const struct disk_town *d)
+{
+    uint64_t at_us = d->quiet_us;
+
+    for (unsigned i = 0; i < d->t->servers_n; i++) {
+        uint64_t ill_us = d->t->servers[i].box.stuck_until_us;
+        if (ill_us < d->healed_us[i])
+            ill_us = d->healed_us[i];
+        if (ill_us > 0 && ill_us + WELL_US > at_us)
+            at_us = ill_us + WELL_US;
+    }
+    return at_us;
+}
+
 static void answered(void *ctx, const struct client_reply *r)
 {
     struct probe *p = ctx;
@@ -92,7 +108,7 @@ static void answered(void *ctx, const struct client_reply *r)
         return; /* asked again; the time goes on */
     if (r->err == ERR_NO_ROOM) {
         bool may = d->kind == KIND_OWN ||
-                   (d->kind != KIND_SLOW && w->now_us < d->quiet_us + NOTICED_US) ||
+                   (d->kind != KIND_SLOW && w->now_us < calm_us(d) + NOTICED_US) ||
                    d->full_us != 0;
         if (p->what != DATA || !may)
             world_fail(w, "%s is refused: no room", what_names[p->what]);
