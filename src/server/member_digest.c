@@ -39,7 +39,7 @@ void digest_drop(struct member *m)
 {
     if (!m->offer.is_agreed) /* else it goes unseen */
         snapshot_offer_drop(m);
-    m->digests.mark = m->digests.open = 0;
+    m->digests.mark = m->digests.open = m->digests.agreed_at = 0;
     m->digests.is_split = false;
 }
 
@@ -116,11 +116,20 @@ static void propose_mark(struct member *m)
     buf_add_u8(&body, FORM);
     if (propose(m, TREE_OP_DIGEST_MARK, &body)) {
         d->mark = d->open = raft_last_index(m->raft);
+        d->agreed_at = 0;
         d->open_ms = m->now_ms;
         d->told_n = 0;
         d->changed = 0;
     }
     buf_free(&body);
+}
+
+static bool is_own(const struct digests *d, uint64_t index, uint64_t digest)
+{
+    for (unsigned i = 0; i < DIGESTS_KEPT; i++)
+        if (d->own[i].index == index)
+            return d->own[i].digest == digest;
+    return false;
 }
 
 static void look_at_open(struct member *m)
@@ -131,8 +140,10 @@ static void look_at_open(struct member *m)
 
     if (is_agreed(m, &digest)) {
         encode(d->open, digest, &body);
-        if (propose(m, TREE_OP_DIGEST_AGREED, &body))
+        if (propose(m, TREE_OP_DIGEST_AGREED, &body)) {
+            d->agreed_at = is_own(d, d->open, digest) ? raft_last_index(m->raft) : 0;
             d->open = 0;
+        }
         d->is_split = false;
         buf_free(&body);
     } else if (m->now_ms >= d->open_ms + GIVE_UP_MS) {
@@ -144,13 +155,16 @@ static void look_at_open(struct member *m)
     }
 }
 
-/* Others wait for a snapshot, and nobody can say anything to it: a mark does not commit. */
+/* Others wait for a snapshot, and nobody can say anything to it: a mark does not commit, or
+ * what was agreed on does not, because one of those that agreed has gone (simulation, site
+ * 139365). */
 static bool goes_unseen(const struct member *m)
 {
     const struct digests *d = &m->digests;
+    uint64_t committed = raft_committed(m->raft);
 
     return d->wanted_ms != 0 && !d->is_split &&
-           (d->mark == 0 || raft_committed(m->raft) < d->mark);
+           (d->mark == 0 || committed < d->mark || committed < d->agreed_at);
 }
 
 /* Who needs a snapshot may be who is needed to commit a mark. */

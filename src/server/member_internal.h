@@ -204,6 +204,7 @@ struct digests {
     /* As a leader. */
     uint64_t mark;          /* the last that we have proposed */
     uint64_t open, open_ms; /* the same, while it is being asked about; 0: none is */
+    uint64_t agreed_at;     /* where the log says what they agreed on, if ours is that; or 0 */
     uint64_t busy_ms;       /* the log takes nothing: not again before */
     struct {
         uint64_t id, digest;
