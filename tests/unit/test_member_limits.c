@@ -629,7 +629,7 @@ static void a_large_tree_is_not_written_for_few_entries(void **state)
 
 /* ---- a tree that no cache holds ---- */
 
-/* Requests of all kinds that come at once are applied at once, and in their order. */
+/* Deletes that come at once are applied at once, and in their order. */
 static void many_writes_at_once_to_many_znodes(void **state)
 {
     struct lone l;
