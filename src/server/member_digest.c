@@ -124,12 +124,13 @@ static void propose_mark(struct member *m)
     buf_free(&body);
 }
 
-static bool is_own(const struct digests *d, uint64_t index, uint64_t digest)
+/* Ours at this mark; NULL: it is too old, or not applied. */
+static const uint64_t *own_at(const struct digests *d, uint64_t index)
 {
     for (unsigned i = 0; i < DIGESTS_KEPT; i++)
         if (d->own[i].index == index)
-            return d->own[i].digest == digest;
-    return false;
+            return &d->own[i].digest;
+    return NULL;
 }
 
 static void look_at_open(struct member *m)
@@ -141,7 +142,8 @@ static void look_at_open(struct member *m)
     if (is_agreed(m, &digest)) {
         encode(d->open, digest, &body);
         if (propose(m, TREE_OP_DIGEST_AGREED, &body)) {
-            d->agreed_at = is_own(d, d->open, digest) ? raft_last_index(m->raft) : 0;
+            const uint64_t *own = own_at(d, d->open);
+            d->agreed_at = own != NULL && *own == digest ? raft_last_index(m->raft) : 0;
             d->open = 0;
         }
         d->is_split = false;
@@ -261,22 +263,18 @@ static void apply_mark(struct member *m, uint64_t index)
 
 static void apply_agreed(struct member *m, uint64_t index, uint64_t digest)
 {
-    struct digests *d = &m->digests;
+    const uint64_t *own = own_at(&m->digests, index);
 
-    for (unsigned i = 0; i < DIGESTS_KEPT; i++) {
-        if (d->own[i].index != index)
-            continue;
-        if (d->own[i].digest == digest) {
-            m->facts.digest_agreed_index = index;
-            m->facts.digest_agreed = digest;
-            break;
-        }
+    if (own != NULL && *own == digest) {
+        m->facts.digest_agreed_index = index;
+        m->facts.digest_agreed = digest;
+    } else if (own != NULL) {
         m->facts.digest_mismatches_total++;
         if (!MUTANT(digest_ignored))
             buf_printf(member_condemn(m),
                        "its tree differs from what a majority has: as of entry %" PRIu64
                        " the digest was %016" PRIx64 ", and here %016" PRIx64,
-                       index, digest, d->own[i].digest);
+                       index, digest, *own);
     }
     if (m->condemned.len == 0)
         snapshot_agreed(m, index);
