@@ -120,7 +120,8 @@ struct machine {
     uint64_t life; /* counts starts of the agent: what a dead one asked for is void */
     int64_t drift_ppm;
     bool frozen, isolated;
-    unsigned cut; /* 1: cannot send, 2: cannot hear, 3: both */
+    uint64_t dead_conn; /* up to this, something was lost: no later byte of it comes either */
+    unsigned cut;       /* 1: cannot send, 2: cannot hear, 3: both */
     struct item inbox[512];
     unsigned inbox_n;
     uint64_t kernel_until_ms[ADDRESSES_MAX]; /* local time; 0: not there */
@@ -435,8 +436,12 @@ static void serve(const struct item *it)
         .kind = TO_CLIENT, .conn = it->conn, .request = it->request, .id = it->id};
     int64_t session = it->session;
 
-    if (!w.is_up)
+    if (it->conn <= w.m[it->machine].dead_conn)
         return;
+    if (!w.is_up) {
+        w.m[it->machine].dead_conn = it->conn;
+        return;
+    }
     if (it->request == R_CONNECT) {
         serve_connect(it);
         return;
@@ -480,7 +485,9 @@ static void send_request(struct client *c, const struct request *r)
     uint64_t due = w.now_us + delay_us();
 
     if ((m->cut & 1) != 0 || m->isolated)
-        return; /* the connection is dead; both ends will notice by silence */
+        m->dead_conn = c->conn;
+    if (c->conn <= m->dead_conn)
+        return; /* both ends will notice by silence */
     (void)snprintf(it.node.path, sizeof it.node.path, "%s", r->path);
     it.node.data = mem_dup(r->data, r->len);
     it.node.len = r->len;
@@ -760,6 +767,8 @@ static void start(unsigned m)
     x->life++;
     x->client = (struct client){.machine = m, .retry_ms = now_ms(m)};
     x->agent = agent_new(&o, &x->client);
+    if (!w.is_foreign) /* its server knows its members, wherever the tree is */
+        agent_members(x->agent, machine_names, w.machines);
     x->is_dirty = true;
     /* The shell removes what an earlier process left. */
     memset(x->kernel_until_ms, 0, sizeof x->kernel_until_ms);
@@ -980,11 +989,15 @@ static void arrive(struct item *it)
 static void to_machine(struct item *it)
 {
     struct machine *x = &w.m[it->machine];
-    bool is_net = it->kind == TO_CLIENT || it->kind == VIEW || it->kind == PEER;
+    bool is_service = it->kind == TO_CLIENT || it->kind == VIEW;
+    bool is_net = is_service || it->kind == PEER;
+    bool is_full = x->frozen && x->inbox_n == 512;
 
+    if (is_service && it->conn > x->dead_conn && ((x->cut & 2) != 0 || x->isolated || is_full))
+        x->dead_conn = it->conn;
     if (x->agent == NULL || (is_net && (x->cut & 2) != 0) ||
-        (is_net && it->kind != PEER && x->isolated) || (!is_net && it->life != x->life) ||
-        (x->frozen && x->inbox_n == 512)) {
+        (is_service && it->conn <= x->dead_conn) || (!is_net && it->life != x->life) ||
+        is_full) {
         free_item(it);
     } else if (x->frozen) {
         x->inbox[x->inbox_n++] = *it;
