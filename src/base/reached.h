@@ -32,6 +32,8 @@
     R(raft_snapshot_middle, OFTEN, "a piece comes of a snapshot whose begin is not there")     \
     R(raft_snapshot_begun_anew, OFTEN, "another snapshot begins before one is whole")          \
     R(raft_snapshot_not_needed, OFTEN, "a snapshot is offered that is not needed any more")    \
+    R(raft_log_full, OFTEN, "a follower takes no entry: its log in memory is full")            \
+    R(raft_log_overfull, OFTEN, "it takes some of a new leader's though it is full")           \
     R(raft_leader_gone, OFTEN, "a follower hears that the leader's process has ended")         \
     R(raft_timeout_now, OFTEN, "a leader has another one stand for election at once")          \
     R(member_snapshot_overtaken, OFTEN, "entries are applied while a snapshot is written")     \

@@ -58,6 +58,8 @@ struct raft *raft_new(const struct raft_options *options)
         r->opt.batch_max = RAFT_MESSAGE_ENTRIES_MAX;
     if (r->opt.piece_max == 0 || r->opt.piece_max > RAFT_SNAPSHOT_CHUNK)
         r->opt.piece_max = RAFT_SNAPSHOT_CHUNK;
+    if (r->opt.log_bytes_max == 0 || r->opt.log_bytes_max > RAFT_LOG_BYTES_MAX)
+        r->opt.log_bytes_max = RAFT_LOG_BYTES_MAX;
     CHECK(r->opt.heartbeat_ms < r->opt.election_min_ms);
     /* The same seed for all servers must not make them draw the same timeouts. */
     r->rng.state = r->opt.seed ^ r->opt.id * 0x9e3779b97f4a7c15;
@@ -270,7 +272,7 @@ int raft_propose(struct raft *r, const void *payload, size_t len, uint64_t *inde
         return ERR_NOT_LEADER;
     if (len > RAFT_ENTRY_MAX)
         return ERR_TOO_BIG;
-    if (r->transfer_to != RAFT_NOBODY || r->log.bytes > RAFT_LOG_BYTES_MAX ||
+    if (r->transfer_to != RAFT_NOBODY || r->log.bytes > r->opt.log_bytes_max ||
         r->log.last >= RAFT_NUMBER_MAX)
         return ERR_BUSY;
     *index = raft_append(r, RAFT_ENTRY_DATA, payload, len);
@@ -296,12 +298,12 @@ static void compact(struct raft *r, uint64_t upto)
         upto = r->applied;
     /* After its snapshot a follower needs the entries from there on. */
     if (r->snapshot_out != NULL && upto > r->snapshot_out->index) {
-        if (r->log.bytes > RAFT_LOG_BYTES_MAX * 3ull / 4)
+        if (r->log.bytes > r->opt.log_bytes_max * 3ull / 4)
             raft_snapshot_out_drop(r, true);
         else
             upto = r->snapshot_out->index;
     }
-    if (r->held != 0 && upto > r->held && r->log.bytes <= RAFT_LOG_BYTES_MAX * 3ull / 4)
+    if (r->held != 0 && upto > r->held && r->log.bytes <= r->opt.log_bytes_max * 3ull / 4)
         upto = r->held;
     if (upto <= r->log.base)
         return;
@@ -319,7 +321,7 @@ void raft_compact(struct raft *r, uint64_t index, uint64_t keep)
 /* Called before the next entry is given out: the last one is still borrowed until then. */
 static void relieve_memory(struct raft *r)
 {
-    if (r->log.bytes <= RAFT_LOG_BYTES_MAX / 2 || r->applied <= r->log.base)
+    if (r->log.bytes <= r->opt.log_bytes_max / 2 || r->applied <= r->log.base)
         return;
     compact(r, r->log.base + 1 + (r->applied - r->log.base - 1) / 2);
 }

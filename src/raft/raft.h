@@ -134,6 +134,8 @@ struct raft_options {
     uint32_t batch_max;
     /* Bytes of one piece of a snapshot; default (and at most) RAFT_SNAPSHOT_CHUNK. Likewise. */
     uint32_t piece_max;
+    /* Of the log in memory; default (and at most) RAFT_LOG_BYTES_MAX. Likewise. */
+    uint32_t log_bytes_max;
 };
 
 /* ---- life ---- */
@@ -260,7 +262,7 @@ bool raft_job_take(struct raft *r, struct raft_job *out);
 void raft_job_done(struct raft *r, uint64_t now_ms, int err);
 
 /* The store has a snapshot up to index: entries up to it, less `keep`, leave the memory.
- * Above half of RAFT_LOG_BYTES_MAX applied entries leave it without being told. */
+ * Above half of log_bytes_max applied entries leave it without being told. */
 void raft_compact(struct raft *r, uint64_t index, uint64_t keep);
 
 /* ---- facts ---- */

@@ -170,7 +170,8 @@ static void start(struct server *s)
         .seed = rng_next(&sim->w.rng),
         .batch_max = sim->batch_max,
         .birth = s->birth,
-        .piece_max = sim->w.seed % 3 == 1 ? 50 + (uint32_t)(sim->w.seed % 1000) : 0};
+        .piece_max = sim->w.seed % 3 == 1 ? 50 + (uint32_t)(sim->w.seed % 1000) : 0,
+        .log_bytes_max = sim->w.seed % 5 == 2 ? 3000 + (uint32_t)(sim->w.seed % 30000) : 0};
     const struct store_load load = {s, load_state, load_snapshot, load_entry, NULL, NULL};
 
     CHECK(s->raft == NULL);

@@ -349,7 +349,9 @@ void server_start(struct server *s)
     struct member_options o = {
         .raft = {.id = s->n + 1,
                  .seed = rng_next(&t->w.rng),
-                 .piece_max = t->w.seed % 3 == 1 ? 200 + (uint32_t)(t->w.seed % 2000) : 0},
+                 .piece_max = t->w.seed % 3 == 1 ? 200 + (uint32_t)(t->w.seed % 2000) : 0,
+                 .log_bytes_max =
+                     t->w.seed % 7 == 3 ? 8000 + (uint32_t)(t->w.seed % 60000) : 0},
         .session_min_ms = 200,
         .read_only_after_ms = t->read_only_after_ms,
         .throttle_max = t->throttle_max,
