@@ -39,6 +39,7 @@
     R(member_snapshot_overtaken, OFTEN, "entries are applied while a snapshot is written")     \
     R(member_install_upon_install, RARE, "a newer tree comes while one is being loaded")       \
     R(store_pieces_anew, OFTEN, "a snapshot is begun anew while one is half written")          \
+    R(store_pieces_dropped, RARE, "a snapshot that is half there makes room for the log")      \
     R(store_snapshot_older, RARE, "the newest snapshot is damaged, and an older one is taken") \
     R(store_torn, OFTEN, "the log ends in what is no record")                                  \
     R(store_segment_again, OFTEN, "a segment is made of one that is not needed any more")      \

@@ -33,6 +33,22 @@ void pieces_free(struct store *s)
         s->disk->ops->close(s->disk, s->received.file);
 }
 
+static bool drop_half(struct store *s, struct pieces *p, const char *name)
+{
+    if (p->file < 0 || p->is_whole || MUTANT(store_half_kept))
+        return false;
+    REACHED(store_pieces_dropped);
+    drop(s, p, name);
+    return true;
+}
+
+bool pieces_drop(struct store *s)
+{
+    bool any = drop_half(s, &s->own, SNAPSHOT_NEW);
+
+    return drop_half(s, &s->received, SNAPSHOT_RECEIVED) || any;
+}
+
 static int begin(struct store *s, struct pieces *p, const char *name, const struct raft_job *j)
 {
     struct disk *d = s->disk;

@@ -4,7 +4,8 @@
  * A file beside the log holds room that nobody else can take. It is made smaller, step by
  * step, when a save finds no room, and grown again when there is some. Before that goes what
  * can be spared: the segments kept to be used again (which count as room everywhere here), all
- * snapshots but the newest, and the log that only they need.
+ * snapshots but the newest, and the log that only they need. Last goes a snapshot that is only
+ * half there: it begins anew, if anybody still wants it.
  */
 #include "base/err.h"
 #include "base/mutant.h"
@@ -62,7 +63,8 @@ static bool spare_snapshots(struct store *s)
 bool reserve_relieve(struct store *s, bool is_log)
 {
     /* What is no log may come again, and is often large: half is kept for deletions. */
-    return spare_drop(s) || spare_snapshots(s) || spend(s, is_log ? 0 : s->reserve_wanted / 2);
+    return spare_drop(s) || spare_snapshots(s) ||
+           spend(s, is_log ? 0 : s->reserve_wanted / 2) || (is_log && pieces_drop(s));
 }
 
 static void rebuild(struct store *s, uint64_t *free_bytes)

@@ -157,6 +157,22 @@ static int name_segment(struct store *s, int file, const char *from, uint64_t se
     return err;
 }
 
+/* What a failed write may have left behind the end. Synced: in a segment that is not the last
+ * it would count as damage if it came back. */
+static int cut_rest(struct store *s)
+{
+    if (!s->rest)
+        return 0;
+    int err = s->disk->ops->truncate(s->disk, s->file, s->end);
+    if (err == 0)
+        err = store_sync_file(s, s->file);
+    if (err != 0)
+        return fail_for_good(s, err, "cutting a failed write");
+    s->room = s->end;
+    s->rest = false;
+    return 0;
+}
+
 /* Begins a new segment. All of the old one is synced: its last checksum goes into the new
  * header, so that nothing of it can be missing unnoticed. */
 static int new_segment(struct store *s)
@@ -172,7 +188,10 @@ static int new_segment(struct store *s)
                                .chain = s->chain};
     uint64_t room = 0;
 
-    int err = spare_take(s, from, &file, &room);
+    int err = cut_rest(s);
+    if (err != 0)
+        return err;
+    err = spare_take(s, from, &file, &room);
     if (err == 0)
         err = reserve_bytes(s, file, SEGMENT_HEADER_BYTES, &room);
     if (err == 0)
@@ -202,7 +221,6 @@ static int new_segment(struct store *s)
     s->end = SEGMENT_HEADER_BYTES;
     s->room = room;
     s->chain = h.crc;
-    s->rest = false;
     return 0;
 }
 
@@ -211,23 +229,21 @@ static int reserve(struct store *s, uint64_t bytes)
 {
     bool full = s->end > SEGMENT_HEADER_BYTES && s->end + bytes > s->options.segment_bytes;
 
-    if (s->file < 0 || full) {
-        int err = new_segment(s);
-        if (err != 0)
-            return err;
-    }
-    if (s->rest) {
-        int err = s->disk->ops->truncate(s->disk, s->file, s->end);
-        if (err != 0)
-            return fail_for_good(s, err, "cutting a failed write");
-        s->room = s->end;
-        s->rest = false;
-    }
-    int err = reserve_bytes(s, s->file, s->end + bytes, &s->room);
+    int err = s->file < 0 || full ? new_segment(s) : cut_rest(s);
+    if (err != 0)
+        return err;
+    err = reserve_bytes(s, s->file, s->end + bytes, &s->room);
     if (err != 0)
         return err == ERR_DISK_FULL ? store_fail(s, err, "reserving room for the log")
                                     : fail_for_good(s, err, "reserving room for the log");
     return 0;
+}
+
+/* Before its first record the vote file knows of the segment: one that is emptied or removed
+ * later, all of it, would not be missed otherwise. */
+static bool is_segment_untold(const struct store *s)
+{
+    return !MUTANT(store_segment_untold) && s->vote.seq != s->segments[s->segments_n - 1].seq;
 }
 
 /* What one save does to the log. */
@@ -362,6 +378,8 @@ static int save_once(struct store *s, const struct raft_save *v)
         err = reserve(s, bytes);
     if (err == 0 && v->hard)
         err = store_write_vote(s, v->term, v->vote);
+    else if (err == 0 && bytes > 0 && is_segment_untold(s))
+        err = store_write_vote(s, s->vote.term, s->vote.vote);
     if (err == 0 && v->snapshot != NULL && !is_named) {
         err = is_received
                   ? pieces_commit_received(s, &snapshot_bytes)

@@ -455,10 +455,12 @@ static int full_open(struct disk *d, const char *name, int create, int *file)
     return err;
 }
 
+/* All of it is there, and it has failed: the worst that it may leave. */
 static int full_write(struct disk *d, int file, uint64_t at, const void *data, size_t len)
 {
     if (file == full_log && full_times > 0) {
         full_times--;
+        assert_int_equal(full_real->write(d, file, at, data, len), 0);
         return ERR_DISK_FULL;
     }
     return full_real->write(d, file, at, data, len);
@@ -508,6 +510,117 @@ static void test_room_after_a_received_snapshot(void **state)
     disk->ops = full_real;
     raft_blob_unref(r.snapshot);
     raft_blob_unref(b);
+    model_clear(&m);
+    model_clear(&loaded);
+    sim_disk_free(d);
+}
+
+/* A snapshot whose leader went away in the middle does not keep the room that the log needs. */
+static void test_half_a_snapshot_gives_way(void **state)
+{
+    struct sim_disk *d = sim_disk_new(19);
+    struct store_model m = {.next = 1};
+    struct store *s;
+    uint8_t bytes[64] = {1};
+
+    (void)state;
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &small, &(struct store_model){0}, NULL), 0);
+    assert_int_equal(save(s, &m, 1, true, false, 1, 5, 10), 0);
+    struct raft_blob *b = blob(50, 1, sizeof bytes);
+    struct raft_job job = {.kind = RAFT_JOB_RECEIVE,
+                           .index = 50,
+                           .term = 1,
+                           .members = &b->members,
+                           .size = 20000,
+                           .len = sizeof bytes,
+                           .data = bytes};
+    assert_int_equal(store_job(s, &job, 0), 0);
+    sim_disk_set_capacity(d, sim_disk_used(d));
+    assert_int_equal(save(s, &m, 1, false, false, 6, 25, 300), 0);
+    job.at = sizeof bytes; /* its leader begins anew */
+    assert_int_equal(store_job(s, &job, 0), ERR_NOT_FOUND);
+    store_close(s);
+    assert_holds(sim_disk_disk(d), &small, &m);
+    raft_blob_unref(b);
+    model_clear(&m);
+    sim_disk_free(d);
+}
+
+/* The rest of a failed write is in no later segment's way. */
+static void test_rest_and_another_segment(void **state)
+{
+    struct sim_disk *d = sim_disk_new(15);
+    struct disk *disk = sim_disk_disk(d);
+    const struct store_options tiny = {.segment_bytes = 600, .salt = 77};
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct disk_ops ops = *disk->ops;
+    struct store_facts f;
+    struct store *s;
+
+    (void)state;
+    full_real = disk->ops;
+    ops.open = full_open;
+    ops.write = full_write;
+    disk->ops = &ops;
+    assert_int_equal(reopen(&s, disk, &tiny, &loaded, NULL), 0);
+    assert_int_equal(save(s, &m, 1, true, false, 1, 5, 10), 0);
+    full_times = 1;
+    assert_int_equal(save(s, &m, 1, false, false, 6, 7, 10), ERR_DISK_FULL);
+    assert_int_equal(save(s, &m, 1, false, false, 6, 9, 100), 0);
+    store_facts(s, &f);
+    assert_true(f.log_bytes > tiny.segment_bytes);
+    for (uint64_t seed = 18; seed < 30; seed++) {
+        struct sim_disk *copy = sim_disk_copy(d, seed);
+        sim_disk_power_loss(copy);
+        assert_holds(sim_disk_disk(copy), &tiny, &m);
+        sim_disk_free(copy);
+    }
+    store_close(s);
+    disk->ops = full_real;
+    model_clear(&m);
+    model_clear(&loaded);
+    sim_disk_free(d);
+}
+
+/* The last segment is removed, or emptied: all of it is missed, though the vote has not changed
+ * since long. */
+static void test_last_segment_gone(void **state)
+{
+    struct sim_disk *d = sim_disk_new(16);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct store *s;
+    struct buf why = {0};
+    char name[FORMAT_NAME_MAX];
+    const struct store_options tiny = {.segment_bytes = 600, .salt = 77};
+    struct store *killed;
+    unsigned segments = 0;
+
+    (void)state;
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &tiny, &loaded, NULL), 0);
+    assert_int_equal(save(s, &m, 1, true, false, 1, 1, 100), 0);
+    for (uint64_t i = 2; i <= 20; i++)
+        assert_int_equal(save(s, &m, 1, false, false, i, i, 100), 0);
+    for (size_t i = 0; sim_disk_name(d, i) != NULL; i++) {
+        uint64_t number;
+        if (name_parse(sim_disk_name(d, i), SEGMENT_PREFIX, &number) && ++segments > 0)
+            snprintf(name, sizeof name, "%s", sim_disk_name(d, i));
+    }
+    assert_true(segments > 2);
+    for (int way = 0; way < 2; way++) {
+        struct sim_disk *copy = sim_disk_copy(d, 17);
+        sim_disk_killed(copy);
+        if (way == 0)
+            sim_disk_remove(copy, name);
+        else
+            sim_disk_put(copy, name, "", 0);
+        buf_clear(&why);
+        assert_int_equal(reopen(&killed, sim_disk_disk(copy), &tiny, &loaded, &why),
+                         ERR_CORRUPT);
+        assert_non_null(strstr(buf_text(&why), name));
+        sim_disk_free(copy);
+    }
+    store_close(s);
+    buf_free(&why);
     model_clear(&m);
     model_clear(&loaded);
     sim_disk_free(d);
@@ -797,6 +910,9 @@ int main(void)
         cmocka_unit_test(test_short_vote),
         cmocka_unit_test(test_vote_of_another_version),
         cmocka_unit_test(test_room_after_a_received_snapshot),
+        cmocka_unit_test(test_rest_and_another_segment),
+        cmocka_unit_test(test_half_a_snapshot_gives_way),
+        cmocka_unit_test(test_last_segment_gone),
         cmocka_unit_test(test_only_garbage),
         cmocka_unit_test(test_forged_payload),
         cmocka_unit_test(test_directory),
