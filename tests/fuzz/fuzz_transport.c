@@ -105,7 +105,7 @@ static void say(struct world *w, struct side *s, const struct buf *content, size
 static void say_hello(struct world *w, struct side *s)
 {
     struct tape *t = &w->tape;
-    struct hello *h = &s->shake.hello;
+    struct hello hello, *h = &hello;
     struct buf b = {0};
     bool is_join = tape_below(t, 3) == 0;
 
@@ -120,7 +120,10 @@ static void say_hello(struct world *w, struct side *s)
     bool is_right = perhaps_spoil(t, &b);
     if (!is_right && hello_decode(h, b.data, b.len) == 0)
         is_right = true; /* another hello, but one */
-    s->has_hello = is_right;
+    if (!s->has_hello) { /* a second one is a message, or nothing */
+        s->shake.hello = hello;
+        s->has_hello = is_right;
+    }
     say(w, s, &b, 0);
     buf_free(&b);
 }

@@ -67,7 +67,7 @@ static void page(const struct words *w, struct tape *t, struct buf *out)
 
     admin_command(w, pick < 200 ? known[pick % (sizeof known / sizeof known[0])] : name,
                   tape_below(t, 2) == 0 ? argument : NULL, out);
-    json_t *j = json_loadb((const char *)out->data, out->len, 0, NULL);
+    json_t *j = json_loadb((const char *)out->data, out->len, JSON_ALLOW_NUL, NULL);
     CHECK(json_is_object(j));
     json_decref(j);
     mem_free(name);
