@@ -53,6 +53,7 @@ struct view {
     struct seen_machine *machines; /* by name; this machine is always among them */
     unsigned machines_n;
     unsigned me;
+    bool is_cut_short;  /* mirror_is_full() */
     bool machines_full; /* AGENT_MACHINES_MAX: there are more, which are not looked at */
     struct seen_instance *instances; /* by service, then name */
     unsigned instances_n, instances_cap;

@@ -265,6 +265,7 @@ static int report(const struct agent *a, const struct status_server *server,
         .site_why = a->view.site_why,
         .balance_why = a->balance.failed,
         .reaches_tree = agent_reaches_tree(a) && a->view.is_fresh,
+        .is_cut_short = a->view.is_cut_short,
         .as_of_ms_ago = as_of_ms == 0          ? UINT64_MAX
                         : as_of_ms > a->now_ms ? 0
                                                : a->now_ms - as_of_ms,

@@ -7,6 +7,7 @@
 
 #include "base/check.h"
 #include "base/mem.h"
+#include "client/mirror.h"
 
 /* ---- the verdict ---- */
 
@@ -207,6 +208,11 @@ static void judge_services(const struct status_view *v, struct reasons *down,
         buf_printf(reason(degraded), "HAProxy on %s: %s", v->machine, v->balance_why);
     if (v->site_why[0] != 0)
         buf_printf(reason(degraded), "the applied site is refused: %s", v->site_why);
+    if (v->is_cut_short)
+        buf_printf(reason(degraded),
+                   "agents look only at %u znodes and %u MiB below /muster and /services, and "
+                   "there is more: delete what nobody needs",
+                   MIRROR_NODES_MAX, MIRROR_BYTES_MAX >> 20);
 }
 
 static bool has_no_margin(const struct status_view *v)

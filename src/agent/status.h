@@ -91,6 +91,7 @@ struct status_view {
     const char *site_why;       /* what was applied last was refused; "": it was not */
     const char *balance_why;    /* what HAProxy refused; "" */
     bool reaches_tree;
+    bool is_cut_short;     /* there is more in the tree than agents look at */
     uint64_t as_of_ms_ago; /* of all that stands in the tree; UINT64_MAX: never read */
     uint32_t lease_ms;
     const struct status_server *server;     /* NULL: none on this machine */

@@ -241,6 +241,10 @@ bool view_read(struct agent *a)
     if (!v->is_fresh || !v->must_read)
         return false;
     v->must_read = false;
+    if (mirror_is_full(a->mirror) && !v->is_cut_short)
+        agent_note(a, "znodes_left_out", "/muster /services",
+                   "MIRROR_NODES_MAX, MIRROR_BYTES_MAX");
+    v->is_cut_short = mirror_is_full(a->mirror);
     read_machines(a);
     if (is_new)
         signs_connected(a);

@@ -52,7 +52,8 @@ struct mirror {
     struct hash_table tasks;
     struct task *queue, **queue_last;
     unsigned in_flight, watching; /* reads, addWatches */
-    bool connected, full, lost_track, pumping;
+    bool connected, lost_track, pumping;
+    bool full, has_shrunk; /* something is left out; and something else has gone since */
 
     bool was_complete, changed;
     uint64_t as_of_ms;    /* kept when it stops being complete */
@@ -127,8 +128,7 @@ static void remove_gone(struct mirror *m)
         if (n->is_gone) {
             m->bytes -= weight(n);
             node_free(n);
-            m->changed = true;
-            m->lost_track |= m->full; /* there may be room now for what was left out */
+            m->changed = m->has_shrunk = true;
         } else {
             m->nodes[kept++] = n;
         }
@@ -171,14 +171,27 @@ static bool same_data(const struct node *n, const struct client_reply *r)
            (r->len <= 0 || memcmp(n->data, r->data, (size_t)r->len) == 0);
 }
 
+static bool is_below(const char *path, const struct root *root)
+{
+    return path_is_within(path, strlen(path), root->path, strlen(root->path));
+}
+
+/* For one more of so many bytes. The first root is not crowded out by the others: they have
+ * three quarters of the room. */
+static bool has_room(const struct mirror *m, const char *path, size_t bytes)
+{
+    size_t part = is_below(path, &m->roots[0]) ? 4 : 3;
+
+    return m->n < MIRROR_NODES_MAX / 4 * part &&
+           m->bytes + bytes <= MIRROR_BYTES_MAX / 4 * part;
+}
+
 static void store(struct mirror *m, const char *path, const struct client_reply *r)
 {
     size_t at, data_len = r->len > 0 ? (size_t)r->len : 0;
     bool is_new = !find(m, path, strlen(path), &at);
 
-    if (is_new &&
-        (m->n >= MIRROR_NODES_MAX ||
-         m->bytes + sizeof(struct node) + strlen(path) + data_len > MIRROR_BYTES_MAX)) {
+    if (is_new && !has_room(m, path, sizeof(struct node) + strlen(path) + data_len)) {
         m->full = true;
         return;
     }
@@ -230,15 +243,14 @@ static struct task *dequeue(struct mirror *m)
     return t;
 }
 
-static void mark(struct mirror *m, const char *path, bool data, bool children)
+/* False: there are too many already. */
+static bool mark(struct mirror *m, const char *path, bool data, bool children)
 {
     uint64_t hash = hash_bytes(m->hash_key, path, strlen(path));
     struct task *t = task_find(m, path, hash);
 
-    if (t == NULL && m->tasks.count >= MIRROR_NODES_MAX) {
-        m->lost_track = true;
-        return;
-    }
+    if (t == NULL && m->tasks.count >= MIRROR_NODES_MAX)
+        return false;
     if (t == NULL) {
         t = mem_alloc(sizeof *t + strlen(path) + 1);
         memcpy(t->path, path, strlen(path) + 1);
@@ -249,6 +261,7 @@ static void mark(struct mirror *m, const char *path, bool data, bool children)
     t->want_children |= children;
     if (!t->is_queued && t->in_flight == 0)
         enqueue(m, t);
+    return true;
 }
 
 static void task_done(struct mirror *m, struct task *t)
@@ -282,8 +295,7 @@ static bool is_complete(const struct mirror *m)
     for (unsigned i = 0; i < m->roots_n; i++)
         if (!m->roots[i].is_watched)
             return false;
-    return m->connected && m->tasks.count == 0 && m->watching == 0 && !m->full &&
-           !m->lost_track;
+    return m->connected && m->tasks.count == 0 && m->watching == 0 && !m->lost_track;
 }
 
 /* After anything that happened. asked_ms: when the question was sent that was answered. */
@@ -352,12 +364,28 @@ static void child_path(struct buf *out, const char *path, const char *name)
     buf_text(out);
 }
 
+/* Its children stand together, and so do all that are deeper. */
+static bool has_below(const struct mirror *m, const char *path, size_t len)
+{
+    struct buf deeper = {0};
+
+    size_t at = lower_bound(m, (struct key){path, "", len, 0});
+    bool found = at < m->n && path_is_within(m->nodes[at]->path, m->nodes[at]->len, path, len);
+    buf_printf(&deeper, "%s/", path);
+    at = lower_bound(m, (struct key){(const char *)deeper.data, "", deeper.len, 0});
+    found |= at < m->n && path_is_within(m->nodes[at]->path, m->nodes[at]->len, path, len);
+    buf_free(&deeper);
+    return found || len == 1;
+}
+
 /* Forgets the children that we have and the server has not any more, all in one pass. */
 static void remove_missing(struct mirror *m, const char *path, const struct client_reply *r)
 {
     size_t at, len = strlen(path);
     struct buf child = {0};
 
+    if (!has_below(m, path, len))
+        return;
     m->lists++;
     for (size_t i = 0; i < r->children_n; i++) {
         child_path(&child, path, r->children[i]);
@@ -380,7 +408,7 @@ static void mark_children(struct mirror *m, const char *path, const struct clien
 
     for (size_t i = 0; i < r->children_n; i++) {
         child_path(&child, path, r->children[i]);
-        mark(m, (const char *)child.data, true, true);
+        m->full |= !mark(m, (const char *)child.data, true, true); /* more than it holds */
     }
     buf_free(&child);
 }
@@ -408,10 +436,17 @@ static void got_children(void *ctx, const struct client_reply *r)
 
 static void resync(struct mirror *m)
 {
-    m->lost_track = false;
-    m->full = false;
+    m->lost_track = m->full = m->has_shrunk = false;
     for (unsigned i = 0; i < m->roots_n; i++)
-        mark(m, m->roots[i].path, true, true);
+        (void)mark(m, m->roots[i].path, true, true); /* the first ones */
+}
+
+/* What was left out fits now, whatever it is: else everything would be read again and again
+ * for nothing. */
+static bool has_room_again(const struct mirror *m)
+{
+    return m->full && m->has_shrunk && m->n < MIRROR_NODES_MAX / 2 &&
+           m->bytes < MIRROR_BYTES_MAX / 2;
 }
 
 static void pump(struct mirror *m)
@@ -419,7 +454,7 @@ static void pump(struct mirror *m)
     if (m->pumping)
         return;
     m->pumping = true;
-    if (m->connected && m->lost_track && m->tasks.count == 0)
+    if (m->connected && m->tasks.count == 0 && (m->lost_track || has_room_again(m)))
         resync(m);
     while (m->connected && m->queue != NULL && m->in_flight < MIRROR_READS_MAX) {
         struct task *t = dequeue(m);
@@ -455,7 +490,7 @@ static void got_watch(void *ctx, const struct client_reply *r)
         watch_root(root);
     /* What was read before the watch was set may have changed unseen. */
     if (r->err == 0)
-        mark(m, root->path, true, true);
+        m->lost_track |= !mark(m, root->path, true, true);
     pump(m);
     settle(m, client_now(m->c));
 }
@@ -489,11 +524,10 @@ static void forget_tasks(struct mirror *m)
 /* Where a watch is still to be set, its answer starts the reading. */
 static void start(struct mirror *m)
 {
-    m->lost_track = false;
-    m->full = false;
+    m->lost_track = m->full = m->has_shrunk = false;
     for (unsigned i = 0; i < m->roots_n; i++) {
         if (m->roots[i].is_watched)
-            mark(m, m->roots[i].path, true, true);
+            (void)mark(m, m->roots[i].path, true, true); /* the first ones */
         else
             watch_root(&m->roots[i]);
     }
@@ -512,7 +546,7 @@ void mirror_client_event(struct mirror *m, uint64_t now_ms, enum client_event ev
 static bool is_ours(const struct mirror *m, const char *path)
 {
     for (unsigned i = 0; i < m->roots_n; i++)
-        if (path_is_within(path, strlen(path), m->roots[i].path, strlen(m->roots[i].path)))
+        if (is_below(path, &m->roots[i]))
             return true;
     return false;
 }
@@ -524,7 +558,7 @@ void mirror_client_watch(struct mirror *m, uint64_t now_ms, int type, const char
     (void)type;
     if (!m->connected || !is_ours(m, path))
         return;
-    mark(m, path, true, false);
+    m->lost_track |= !mark(m, path, true, false);
     pump(m);
     settle(m, now_ms);
 }

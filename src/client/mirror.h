@@ -6,7 +6,8 @@
  * connection the last state stays.
  *
  * It never holds more than MIRROR_NODES_MAX znodes and MIRROR_BYTES_MAX bytes of paths and
- * data; when the roots have more it leaves some out, and is not complete.
+ * data, of which all roots but the first have three quarters. When there is more it leaves some
+ * out and says so: mirror_is_full(). Everything is read again when half of the room is free.
  */
 #ifndef MUSTER_MIRROR_H
 #define MUSTER_MIRROR_H
@@ -45,8 +46,8 @@ bool mirror_get(const struct mirror *m, const char *path, struct mirror_node *ou
  * ("": the first). */
 bool mirror_child_next(const struct mirror *m, const char *path, const char *after,
                        struct mirror_node *out);
-/* Everything has been read at least once since the last (re)connect, and nothing is being
- * read again now. */
+/* Everything (that there is room for) has been read at least once since the last (re)connect,
+ * and nothing is being read again now. */
 bool mirror_is_complete(const struct mirror *m);
 /* When the copy was last known to be whole (complete, or confirmed by a ping after). 0: never.
  */

@@ -480,6 +480,11 @@ static void the_verdict_says_the_worst_first_and_why(void **state)
         "DEGRADED: service web: 1 of 2 instances fail (b-3000: HTTP 503 in 12 ms); one "
         "more loss stops writing");
     server.members[2].is_reachable = true;
+    v.is_cut_short = true, web[1].state = "healthy";
+    expect_verdict(&v, 3,
+                   "DEGRADED: agents look only at 65536 znodes and 32 MiB below /muster and "
+                   "/services, and there is more: delete what nobody needs");
+    v.is_cut_short = false;
     machines[1].state = "gone", machines[1].age_ms = 12300;
     web[1].state = "gone", web[1].why = "its machine is gone";
     expect_verdict(&v, 3, "DEGRADED: machine b is gone, last seen 12.3 s ago");

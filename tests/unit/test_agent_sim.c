@@ -631,6 +631,11 @@ bool mirror_child_next(const struct mirror *m, const char *path, const char *aft
     return best != NULL;
 }
 bool mirror_is_complete(const struct mirror *m) { return m->is_complete; }
+bool mirror_is_full(const struct mirror *m)
+{
+    (void)m;
+    return false;
+}
 uint64_t mirror_as_of(const struct mirror *m)
 {
     return m->is_complete ? now_ms(m->c->machine) : 0;
