@@ -23,6 +23,7 @@ struct entry { /* an address that was ever asked for */
     unsigned device;
     uint8_t prefix;
     uint64_t until_ms;
+    uint64_t dead_ms; /* since when its interface reaches nobody; 0: it does */
     /* a question under way */
     struct addresses *owner;
     struct arp *probing;
@@ -220,14 +221,38 @@ static int verify(struct addresses *a)
     return err;
 }
 
+/* Up, and with a carrier; also when that cannot be found out. */
+static bool is_wire_alive(struct addresses *a, unsigned device)
+{
+    struct netlink_device d;
+    int err = netlink_device_get(a->netlink, device, &d);
+
+    return err == 0 ? d.is_up && d.is_running : err != ERR_NOT_FOUND;
+}
+
+/* However well this machine reaches the others: nobody gets to the address here, and while it
+ * is held another machine may not take it. */
+static bool is_cut_off(struct addresses *a, struct entry *e, uint64_t now_ms)
+{
+    if (is_wire_alive(a, e->device))
+        e->dead_ms = 0;
+    else if (e->dead_ms == 0)
+        e->dead_ms = now_ms;
+    return e->dead_ms != 0 && now_ms - e->dead_ms >= ADDRESSES_DEAD_MS;
+}
+
 static void on_time(uv_timer_t *timer)
 {
     struct addresses *a = timer->data;
     uint64_t now_ms = clock_now_ms();
 
-    for (unsigned i = 0; i < a->entries_n && !a->is_closing; i++)
-        if (a->entries[i]->is_held && now_ms >= a->entries[i]->until_ms)
-            expire(a, a->entries[i], "its lease is over");
+    for (unsigned i = 0; i < a->entries_n && !a->is_closing; i++) {
+        struct entry *e = a->entries[i];
+        if (e->is_held && now_ms >= e->until_ms)
+            expire(a, e, "its lease is over");
+        else if (e->is_held && is_cut_off(a, e, now_ms))
+            expire(a, e, "its interface is down, or has no carrier");
+    }
     if (a->is_closing)
         return;
     verify(a);
@@ -278,6 +303,10 @@ void addresses_probe(struct addresses *a, uint64_t op, const char *address, cons
     struct entry *e = find_or_make(a, address);
     int err = e == NULL ? ERR_BAD_ARGUMENTS : find_device(a, e, device, &index, &why);
 
+    if (err == 0 && a->netlink != NULL && !is_wire_alive(a, index)) {
+        err = ERR_NOT_FOUND; /* silence would say nothing there */
+        buf_add_str(&why, "the interface is down, or has no carrier");
+    }
     if (err == 0)
         err = open_device(a, index, &arp);
     if (err == 0 && e->probing != NULL)
@@ -368,6 +397,7 @@ int addresses_add(struct addresses *a, const char *address, const char *device, 
         return err;
     e->prefix = (uint8_t)prefix;
     e->until_ms = until_ms;
+    e->dead_ms = 0;
     err = hold(a, e, until_ms, why);
     if (err != 0) {
         lease_revoke(a->lease, e->address);

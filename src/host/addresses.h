@@ -12,7 +12,8 @@
  *
  * What the kernel or others take away is noticed: a gate that is over, tables that somebody
  * flushed (they are made again within ADDRESSES_VERIFY_MS), an address that was deleted (it
- * comes back with the next renewal). A foreign machine that claims an address that is held
+ * comes back with the next renewal), an interface that is down or without a carrier (an address
+ * there is let go, and not taken). A foreign machine that claims an address that is held
  * here gets an announcement against it, at most once a second (RFC 5227, 2.4 (b)).
  */
 #ifndef MUSTER_HOST_ADDRESSES_H
@@ -26,6 +27,7 @@
 
 #define ADDRESSES_MAX 256
 #define ADDRESSES_VERIFY_MS 500
+#define ADDRESSES_DEAD_MS 1000 /* an interface without a carrier is given so long */
 
 struct addresses;
 

@@ -106,6 +106,15 @@ static void wait_for(const unsigned *count, unsigned n, unsigned limit_ms)
     }
 }
 
+/* The same without the prober: there is no wire. */
+static void wait_alone(const unsigned *count, unsigned n, unsigned limit_ms)
+{
+    uint64_t limit = clock_now_ms() + limit_ms;
+
+    while (*count < n && clock_now_ms() < limit)
+        uv_run(&loop, UV_RUN_ONCE);
+}
+
 static void an_address_comes_and_goes(void **state)
 {
     struct buf why = {0};
@@ -299,6 +308,20 @@ static void probing_finds_who_has_it(void **state)
     assert_non_null(strstr(seen.why, "nowhere0"));
 }
 
+/* The wire is there again; the kernel says so up to a second later. */
+static void nobody_answers_soon(void)
+{
+    uint64_t limit = clock_now_ms() + 5000;
+
+    do {
+        unsigned before = seen.probed;
+        addresses_probe(addresses, 100 + before, VIP, NULL);
+        wait_for(&seen.probed, before + 1, 2000);
+        assert_int_equal(seen.op, 100 + before);
+    } while (seen.who[0] != 0 && clock_now_ms() < limit);
+    assert_string_equal(seen.who, "");
+}
+
 static void a_probe_on_a_dead_wire_says_so_and_the_next_works(void **state)
 {
     (void)state;
@@ -310,10 +333,31 @@ static void a_probe_on_a_dead_wire_says_so_and_the_next_works(void **state)
     assert_int_equal(seen.op, 2);
     assert_string_equal(seen.who, "?");
     assert_int_equal(run("ip link set eth0 up"), 0);
-    addresses_probe(addresses, 3, VIP, NULL);
-    wait_for(&seen.probed, 3, 2000);
-    assert_int_equal(seen.op, 3);
-    assert_string_equal(seen.who, "");
+    nobody_answers_soon();
+}
+
+/* The peer's end goes down: no carrier here, where the interface itself is up. */
+static void without_a_carrier_it_is_let_go_and_not_taken(void **state)
+{
+    (void)state;
+    add(clock_now_ms() + 20000);
+    answers(true, true);
+    stand_in(world.peer);
+    assert_int_equal(run("ip link set eth0 down"), 0);
+    stand_in(world.machine);
+    wait_alone(&seen.expired, 1, 5000);
+    assert_int_equal(seen.expired, 1);
+    assert_non_null(strstr(seen.why, "carrier"));
+    assert_false(is_present());
+    addresses_probe(addresses, 1, VIP, NULL);
+    wait_alone(&seen.probed, 1, 2000);
+    assert_string_equal(seen.who, "?");
+    assert_non_null(strstr(seen.why, "carrier"));
+    stand_in(world.peer);
+    assert_int_equal(run("ip link set eth0 up"), 0);
+    stand_in(world.machine);
+    prober_read(&prober); /* its socket tells once that the interface was down */
+    nobody_answers_soon();
 }
 
 static void another_that_claims_it_is_answered(void **state)
@@ -344,6 +388,7 @@ int main(void)
         WHOLE(an_address_that_was_deleted_comes_back),
         WHOLE(probing_finds_who_has_it),
         WHOLE(a_probe_on_a_dead_wire_says_so_and_the_next_works),
+        WHOLE(without_a_carrier_it_is_let_go_and_not_taken),
         WHOLE(another_that_claims_it_is_answered),
     };
 
