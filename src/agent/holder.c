@@ -272,6 +272,8 @@ static bool may_have_promised(const struct agent *a)
 
     if (a->options.is_foreign || a->now_ms >= a->start_ms + lease_ms + ADDRESS_DRIFT(lease_ms))
         return false;
+    if (!mirror_is_complete(a->mirror)) /* its end may be what is being read */
+        return true;
     for (unsigned i = 0; i < a->view.machines_n; i++)
         if (i != a->view.me && !a->view.machines[i].is_alive)
             return true;

@@ -528,8 +528,10 @@ void agent_uv_peer(struct agent_uv *a, const char *machine, const uint8_t *data,
     const struct agent_result r = {
         .type = AGENT_PEER, .text = machine, .data = data, .len = len};
 
-    if (a->stage != GONE)
-        tell(a, &r);
+    if (a->stage == GONE || a->agent == NULL)
+        return;
+    tell_members(a); /* a promise is given by whom the server knows now */
+    tell(a, &r);
 }
 
 static int foreign_status(const struct agent_uv *a, struct buf *json)

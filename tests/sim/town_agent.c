@@ -113,6 +113,19 @@ static void look_alone(struct town_agent *a, unsigned address)
                        t->agents[i]->name, address);
 }
 
+/* As the shell of a machine does it: from the server beside the agent. */
+static void tell_members(struct town_agent *a)
+{
+    const char *names[RAFT_MEMBERS_MAX];
+
+    if (a->server->member == NULL)
+        return;
+    const struct raft_members *all = raft_members(member_raft(a->server->member));
+    for (unsigned i = 0; i < all->n; i++)
+        names[i] = all->v[i].name;
+    agent_members(a->agent, names, all->n);
+}
+
 static void tell(struct town_agent *a, const struct agent_result *r)
 {
     if (a->agent == NULL)
@@ -353,9 +366,11 @@ static void from_agent(void *ctx, const uint8_t *data, size_t len)
         if (t->agents[i]->server->host == p->from)
             from = t->agents[i];
     }
-    if (to != NULL && from != NULL && data != NULL)
-        tell(to, &(struct agent_result){
-                     .type = AGENT_PEER, .text = from->name, .data = data, .len = len});
+    if (to == NULL || to->agent == NULL || from == NULL || data == NULL)
+        return;
+    tell_members(to);
+    tell(to, &(struct agent_result){
+                 .type = AGENT_PEER, .text = from->name, .data = data, .len = len});
 }
 
 static void carry_out(struct town_agent *a, const struct agent_action *act)
@@ -406,19 +421,6 @@ static void timer_due(void *ctx, uint64_t life, uint64_t due_us)
     }
     a->timer_us = WORLD_NEVER;
     shell_turn(&a->shell);
-}
-
-/* As the shell of a machine does it: from the server beside the agent. */
-static void tell_members(struct town_agent *a)
-{
-    const char *names[RAFT_MEMBERS_MAX];
-
-    if (a->server->member == NULL)
-        return;
-    const struct raft_members *all = raft_members(member_raft(a->server->member));
-    for (unsigned i = 0; i < all->n; i++)
-        names[i] = all->v[i].name;
-    agent_members(a->agent, names, all->n);
 }
 
 static void after(void *ctx)
