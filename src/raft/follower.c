@@ -222,7 +222,7 @@ int raft_on_append(struct raft *r, const struct raft_msg *m)
      * may be larger than that at once, and nothing leaves it before something is applied, which
      * takes an entry of the leader's term: so up to the first of these it takes what the
      * leader has. */
-    if (has_new && r->log.bytes + m->len > r->opt.log_bytes_max) {
+    if (has_new && raft_log_is_full(r, m->len)) {
         if (raft_log_last_term(&r->log) == m->term || MUTANT(raft_full_for_ever)) {
             REACHED(raft_log_full);
             has_new = false;

@@ -178,6 +178,8 @@ struct raft {
 
 /* raft.c */
 void raft_send(struct raft *r, uint64_t to, const struct raft_msg *m);
+/* No room for len bytes more, but there is an entry whose applying makes some. */
+bool raft_log_is_full(const struct raft *r, size_t len);
 
 /* election.c */
 void raft_patience_draw(struct raft *r);

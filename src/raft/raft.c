@@ -264,6 +264,11 @@ uint64_t raft_deadline(const struct raft *r)
     return r->role == RAFT_LEADER ? raft_leader_deadline(r) : r->election_ms;
 }
 
+bool raft_log_is_full(const struct raft *r, size_t len)
+{
+    return r->log.bytes + len > r->opt.log_bytes_max && r->applied < r->log.last;
+}
+
 /* ---- the leader's log ---- */
 
 int raft_propose(struct raft *r, const void *payload, size_t len, uint64_t *index)
@@ -272,7 +277,7 @@ int raft_propose(struct raft *r, const void *payload, size_t len, uint64_t *inde
         return ERR_NOT_LEADER;
     if (len > RAFT_ENTRY_MAX)
         return ERR_TOO_BIG;
-    if (r->transfer_to != RAFT_NOBODY || r->log.bytes > r->opt.log_bytes_max ||
+    if (r->transfer_to != RAFT_NOBODY || raft_log_is_full(r, 0) ||
         r->log.last >= RAFT_NUMBER_MAX)
         return ERR_BUSY;
     *index = raft_append(r, RAFT_ENTRY_DATA, payload, len);

@@ -33,20 +33,19 @@ void pieces_free(struct store *s)
         s->disk->ops->close(s->disk, s->received.file);
 }
 
-static bool drop_half(struct store *s, struct pieces *p, const char *name)
+bool pieces_drop_received(struct store *s)
 {
-    if (p->file < 0 || p->is_whole || MUTANT(store_half_kept))
+    if (s->received.file < 0 || s->received.is_whole || MUTANT(store_half_kept))
         return false;
     REACHED(store_pieces_dropped);
-    drop(s, p, name);
+    drop(s, &s->received, SNAPSHOT_RECEIVED);
     return true;
 }
 
-bool pieces_drop(struct store *s)
+void pieces_drop_own(struct store *s, uint64_t index)
 {
-    bool any = drop_half(s, &s->own, SNAPSHOT_NEW);
-
-    return drop_half(s, &s->received, SNAPSHOT_RECEIVED) || any;
+    if (s->own.file >= 0 && s->own.index < index)
+        drop(s, &s->own, SNAPSHOT_NEW);
 }
 
 static int begin(struct store *s, struct pieces *p, const char *name, const struct raft_job *j)

@@ -4,8 +4,9 @@
  * A file beside the log holds room that nobody else can take. It is made smaller, step by
  * step, when a save finds no room, and grown again when there is some. Before that goes what
  * can be spared: the segments kept to be used again (which count as room everywhere here), all
- * snapshots but the newest, and the log that only they need. Last goes a snapshot that is only
- * half there: it begins anew, if anybody still wants it.
+ * snapshots but the newest, and the log that only they need. Last goes a snapshot of which
+ * the leader has sent a part: it begins anew, if it is still wanted. One of our own stays: when
+ * it is whole, the log behind it goes.
  */
 #include "base/err.h"
 #include "base/mutant.h"
@@ -64,7 +65,7 @@ bool reserve_relieve(struct store *s, bool is_log)
 {
     /* What is no log may come again, and is often large: half is kept for deletions. */
     return spare_drop(s) || spare_snapshots(s) ||
-           spend(s, is_log ? 0 : s->reserve_wanted / 2) || (is_log && pieces_drop(s));
+           spend(s, is_log ? 0 : s->reserve_wanted / 2) || (is_log && pieces_drop_received(s));
 }
 
 static void rebuild(struct store *s, uint64_t *free_bytes)

@@ -104,8 +104,9 @@ int store_snapshot_kept(struct store *s, uint64_t index, uint64_t bytes, uint64_
 void pieces_init(struct store *s);
 void pieces_free(struct store *s);
 bool pieces_has_received(const struct store *s, uint64_t index); /* whole, and synced */
-/* Gives the room of what is not whole back; false: there is none. */
-bool pieces_drop(struct store *s);
+/* Gives the room of one that is not whole back; false: there is none. */
+bool pieces_drop_received(struct store *s);
+void pieces_drop_own(struct store *s, uint64_t index); /* one that is older than this */
 int pieces_commit_received(struct store *s, uint64_t *bytes);
 
 void store_free(struct store *s);

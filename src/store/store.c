@@ -164,6 +164,8 @@ static int cut_rest(struct store *s)
     if (!s->rest)
         return 0;
     int err = s->disk->ops->truncate(s->disk, s->file, s->end);
+    if (err == ERR_DISK_FULL) /* also that may need some room: another time */
+        return store_fail(s, err, "cutting a failed write");
     if (err == 0)
         err = store_sync_file(s, s->file);
     if (err != 0)
@@ -367,6 +369,7 @@ static int save_once(struct store *s, const struct raft_save *v)
     /* By a try before this one, after which there was no room for the log. */
     bool is_named = is_received && v->snapshot->index == newest_snapshot(s);
     if (is_received) {
+        pieces_drop_own(s, v->snapshot->index); /* nobody needs it any more, but its room */
         CHECK(is_named || pieces_has_received(s, v->snapshot->index));
     } else if (v->snapshot != NULL) {
         err = snapshot_file_write(s->disk, v->snapshot, &snapshot_bytes);

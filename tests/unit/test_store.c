@@ -546,6 +546,47 @@ static void test_half_a_snapshot_gives_way(void **state)
     sim_disk_free(d);
 }
 
+/* Nor does one of our own that a leader's has overtaken. */
+static void test_an_overtaken_snapshot_gives_way(void **state)
+{
+    struct sim_disk *d = sim_disk_new(20);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct store *s;
+    uint8_t bytes[64] = {1};
+
+    (void)state;
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &small, &loaded, NULL), 0);
+    assert_int_equal(save(s, &m, 1, true, false, 1, 5, 10), 0);
+    struct raft_blob *b = blob(50, 1, sizeof bytes);
+    struct raft_job job = {.kind = RAFT_JOB_KEEP,
+                           .index = 4,
+                           .term = 1,
+                           .members = &b->members,
+                           .size = 90000,
+                           .len = sizeof bytes,
+                           .data = bytes};
+    assert_int_equal(store_job(s, &job, 0), 0);
+    assert_true(sim_disk_used(d) > 90000);
+    job.kind = RAFT_JOB_RECEIVE;
+    job.index = 50;
+    job.size = sizeof bytes;
+    assert_int_equal(store_job(s, &job, 0), 0);
+    struct raft_save r = {.snapshot =
+                              raft_blob_new_take(50, 1, &b->members, NULL, sizeof bytes),
+                          .first_index = 51};
+    assert_int_equal(store_save(s, &r), 0);
+    assert_true(sim_disk_used(d) < 90000);
+    store_close(s);
+    assert_int_equal(reopen(&s, sim_disk_disk(d), &small, &loaded, NULL), 0);
+    assert_int_equal(loaded.next, 51);
+    store_close(s);
+    raft_blob_unref(r.snapshot);
+    raft_blob_unref(b);
+    model_clear(&m);
+    model_clear(&loaded);
+    sim_disk_free(d);
+}
+
 /* The rest of a failed write is in no later segment's way. */
 static void test_rest_and_another_segment(void **state)
 {
@@ -912,6 +953,7 @@ int main(void)
         cmocka_unit_test(test_room_after_a_received_snapshot),
         cmocka_unit_test(test_rest_and_another_segment),
         cmocka_unit_test(test_half_a_snapshot_gives_way),
+        cmocka_unit_test(test_an_overtaken_snapshot_gives_way),
         cmocka_unit_test(test_last_segment_gone),
         cmocka_unit_test(test_only_garbage),
         cmocka_unit_test(test_forged_payload),
