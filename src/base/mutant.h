@@ -97,6 +97,7 @@
     M(store_life_ignored, "what an earlier life of a segment left counts as its records")   \
     M(store_rest_kept, "what a torn write has left stays behind the log's end")             \
     M(store_half_kept, "a snapshot that is half there keeps room that the log needs")  \
+    M(store_vote_believed, "opening writes over the only vote that the disk has")         \
     M(store_segment_untold, "the vote file does not know of a new segment")                \
     M(store_end_unmarked, "no zeros follow what is written over an earlier life's records") \
     M(store_snapshot_not_synced, "a snapshot gets its name before its bytes are synced")    \

@@ -569,6 +569,8 @@ static int repair(struct opening *o)
     if (err == 0)
         err = o->disk->ops->sync_dir(o->disk); /* also what a killed process had renamed */
     if (err == 0)
+        err = store_rewrite_vote(s);
+    if (err == 0)
         err = store_write_vote(s, s->vote.term, s->vote.vote);
     return err == 0 ? 0 : why(o, err, "the data directory", UINT64_MAX, "cannot be written");
 }

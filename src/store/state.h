@@ -113,6 +113,9 @@ void store_free(struct store *s);
 int store_sync_file(struct store *s, int file);
 /* Writes the present term, vote and log position into the older pair of slots. */
 int store_write_vote(struct store *s, uint64_t term, uint64_t vote);
+/* What was read, in its place: after a failed sync the kernel may show what the disk has not,
+ * and then the older pair is the only one. */
+int store_rewrite_vote(struct store *s);
 /* Removes the snapshots and segments that nothing needs. A crash may bring some of them back.
  */
 int store_clean(struct store *s, uint64_t floor);

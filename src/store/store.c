@@ -90,29 +90,43 @@ int store_sync_file(struct store *s, int file)
     return s->disk->ops->sync(s->disk, file);
 }
 
-int store_write_vote(struct store *s, uint64_t term, uint64_t vote)
+/* Into the pair of slots that its counter says; the other one still stands. */
+static int write_slots(struct store *s, const struct vote_slot *v)
 {
     uint8_t bytes[2 * VOTE_SLOT_BYTES];
+
+    if (MUTANT(store_vote_not_written))
+        return 0;
+    vote_slot_encode(v, bytes);
+    memcpy(bytes + VOTE_SLOT_BYTES, bytes, VOTE_SLOT_BYTES);
+    int err = s->disk->ops->write(s->disk, s->vote_file, (v->counter & 1) * sizeof bytes, bytes,
+                                  sizeof bytes);
+    if (err != 0)
+        return err == ERR_DISK_FULL ? store_fail(s, err, "writing the vote")
+                                    : fail_for_good(s, err, "writing the vote");
+    err = store_sync_file(s, s->vote_file);
+    return err == 0 ? 0 : fail_for_good(s, err, "syncing the vote");
+}
+
+int store_rewrite_vote(struct store *s)
+{
+    if (s->vote.counter == 0 || MUTANT(store_vote_believed))
+        return 0;
+    return write_slots(s, &s->vote);
+}
+
+int store_write_vote(struct store *s, uint64_t term, uint64_t vote)
+{
     struct vote_slot v = {.counter = s->vote.counter + 1, .term = term, .vote = vote};
 
     if (s->segments_n > 0) {
         v.seq = s->segments[s->segments_n - 1].seq;
         v.end = s->end;
     }
-    vote_slot_encode(&v, bytes);
-    memcpy(bytes + VOTE_SLOT_BYTES, bytes, VOTE_SLOT_BYTES);
-    if (!MUTANT(store_vote_not_written)) {
-        int err = s->disk->ops->write(s->disk, s->vote_file, (v.counter & 1) * sizeof bytes,
-                                      bytes, sizeof bytes);
-        if (err != 0) /* the other pair still stands */
-            return err == ERR_DISK_FULL ? store_fail(s, err, "writing the vote")
-                                        : fail_for_good(s, err, "writing the vote");
-        err = store_sync_file(s, s->vote_file);
-        if (err != 0)
-            return fail_for_good(s, err, "syncing the vote");
-    }
-    s->vote = v;
-    return 0;
+    int err = write_slots(s, &v);
+    if (err == 0)
+        s->vote = v;
+    return err;
 }
 
 /* Reserves up to `bytes` of the present segment, a step ahead when the disk has that. */

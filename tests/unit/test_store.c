@@ -623,6 +623,81 @@ static void test_rest_and_another_segment(void **state)
     sim_disk_free(d);
 }
 
+static int vote_file = -1;
+static uint64_t vote_calls[8]; /* where it is written; UINT64_MAX: it is synced */
+static unsigned vote_calls_n;
+
+static int vote_open(struct disk *d, const char *name, int create, int *file)
+{
+    int err = full_real->open(d, name, create, file);
+
+    if (err == 0 && strcmp(name, VOTE_NAME) == 0)
+        vote_file = *file;
+    return err;
+}
+
+static int vote_write(struct disk *d, int file, uint64_t at, const void *data, size_t len)
+{
+    if (file == vote_file && vote_calls_n < 8)
+        vote_calls[vote_calls_n++] = at;
+    return full_real->write(d, file, at, data, len);
+}
+
+static int vote_sync(struct disk *d, int file)
+{
+    if (file == vote_file && vote_calls_n < 8)
+        vote_calls[vote_calls_n++] = UINT64_MAX;
+    return full_real->sync(d, file);
+}
+
+/* When the sync of a vote has failed, the kernel shows what the disk has not. So opening makes
+ * good what it believes, in its place, before it writes over the older pair, which may be the
+ * only one that the disk has (site seed 126444). */
+static void test_vote_is_made_good_in_its_place(void **state)
+{
+    struct sim_disk *d = sim_disk_new(21);
+    struct disk *disk = sim_disk_disk(d);
+    struct store_model m = {.next = 1}, loaded = {0};
+    struct disk_ops ops = *disk->ops;
+    struct vote_slot v;
+    struct store *s;
+    const uint8_t *data;
+    size_t len;
+
+    (void)state;
+    full_real = disk->ops;
+    ops.open = vote_open;
+    ops.write = vote_write;
+    ops.sync = vote_sync;
+    for (uint64_t term = 1; term <= 4; term++) {
+        assert_int_equal(reopen(&s, disk, &small, &loaded, NULL), 0);
+        assert_int_equal(save(s, &m, term, true, false, term, term, 10), 0);
+        sim_disk_fail_sync(d, 1);
+        assert_int_equal(save(s, &m, term + 1, true, false, term + 1, term + 1, 10), ERR_IO);
+        store_close(s);
+        assert_true(sim_disk_get(d, VOTE_NAME, &data, &len));
+        assert_int_equal(len, VOTE_SLOTS * VOTE_SLOT_BYTES);
+        uint64_t newest = 0, counter = 0;
+        for (uint64_t at = 0; at < len; at += 2 * VOTE_SLOT_BYTES)
+            if (vote_slot_decode(&v, data + at) && v.counter > counter)
+                counter = v.counter, newest = at;
+        vote_calls_n = 0;
+        disk->ops = &ops;
+        assert_int_equal(reopen(&s, disk, &small, &loaded, NULL), 0);
+        disk->ops = full_real;
+        assert_int_equal(vote_calls_n, 4);
+        assert_int_equal(vote_calls[0], newest);
+        assert_int_equal(vote_calls[1], UINT64_MAX);
+        assert_int_not_equal(vote_calls[2], newest);
+        assert_int_equal(vote_calls[3], UINT64_MAX);
+        assert_int_equal(loaded.term, term + 1);
+        store_close(s);
+    }
+    model_clear(&m);
+    model_clear(&loaded);
+    sim_disk_free(d);
+}
+
 /* The last segment is removed, or emptied: all of it is missed, though the vote has not changed
  * since long. */
 static void test_last_segment_gone(void **state)
@@ -954,6 +1029,7 @@ int main(void)
         cmocka_unit_test(test_rest_and_another_segment),
         cmocka_unit_test(test_half_a_snapshot_gives_way),
         cmocka_unit_test(test_an_overtaken_snapshot_gives_way),
+        cmocka_unit_test(test_vote_is_made_good_in_its_place),
         cmocka_unit_test(test_last_segment_gone),
         cmocka_unit_test(test_only_garbage),
         cmocka_unit_test(test_forged_payload),
