@@ -73,11 +73,23 @@
     R(address_grant_stale, RARE, "a claim is granted to a session that is over")              \
     R(address_lease_over, OFTEN, "a holder's lease ends: the tree was not reached")            \
     R(address_session_over, RARE, "a holder's session ends")                                  \
-    R(address_kernel_took, RARE, "the kernel takes an address away at its end")               \
+    R(address_kernel_took, OFTEN, "the kernel takes an address away at its end")               \
     R(address_claim_deleted, RARE, "a holder's claim is deleted by somebody")                  \
     R(failsafe_kept, OFTEN, "an address is kept by the promises of all others")                \
     R(failsafe_promised_other, RARE, "a promise is refused: another has it")                   \
-    R(balance_refused, OFTEN, "an empty answer of the registry is refused")
+    R(balance_refused, OFTEN, "an empty answer of the registry is refused")                    \
+    R(sim_bit_missed, OFTEN, "simulation: a bit has changed, and the store is refused")        \
+    R(sim_bit_harmless, OFTEN, "simulation: a bit has changed, and nothing is missing")        \
+    R(sim_tree_spoiled, OFTEN, "simulation: a server's tree is another, unseen")               \
+    R(sim_tree_well, OFTEN, "simulation: a spoiled tree is what the others have again")        \
+    R(sim_tree_tainted, RARE, "simulation: a spoiled tree was given on; none is compared")     \
+    R(sim_disk_lost, OFTEN, "simulation: a disk is lost")                                      \
+    R(sim_store_lost, OFTEN, "simulation: a store is lost, and the machine knows")             \
+    R(sim_wiped, OFTEN, "simulation: a directory is wiped under its server")                   \
+    R(sim_put_back, OFTEN, "simulation: the disk of an earlier life is put back")              \
+    R(sim_too_much, OFTEN, "simulation: a disk is not harmed, since another one is not well")  \
+    R(sim_answers_late, RARE, "simulation: two answer, and one had stood: nobody can help it") \
+    R(sim_ends_early, RARE, "simulation: a session ends early, where a clock had stood")
 /* clang-format on */
 
 #ifdef MUSTER_REACHED

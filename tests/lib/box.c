@@ -3,6 +3,8 @@
 
 #include "base/check.h"
 #include "base/err.h"
+#include "base/mem.h"
+#include "base/reached.h"
 
 enum { FULL_RETRY_US = 500000, SLOW_MAX_US = 1000000, LOOK_US = 1000000, LATE_MAX_US = 2000 };
 enum { AGAIN_MAX = 3, AGAIN_CHANGES = 12 };
@@ -146,7 +148,19 @@ void box_start(struct box *b, const struct store_load *load)
  * of the log behind it: the same. */
 struct content {
     uint64_t term, vote, last, last_term;
+    uint64_t snapshot, snapshot_hash;
+    uint64_t *hashes; /* of the entries behind it */
+    size_t cap;
 };
+
+static uint64_t hash_of(uint64_t seed, const void *data, size_t len)
+{
+    const uint8_t *p = data;
+
+    for (size_t i = 0; i < len; i++)
+        seed = (seed ^ p[i]) * 0x100000001b3; /* FNV-1a */
+    return seed;
+}
 
 static void content_state(void *ctx, uint64_t term, uint64_t vote)
 {
@@ -162,9 +176,10 @@ static void content_snapshot(void *ctx, uint64_t index, uint64_t term,
 {
     struct content *c = ctx;
 
-    (void)members, (void)data, (void)len;
-    c->last = index;
+    (void)members;
+    c->last = c->snapshot = index;
     c->last_term = term;
+    c->snapshot_hash = hash_of(term, data, len);
 }
 
 static void content_entry(void *ctx, struct raft_entry *e)
@@ -173,6 +188,24 @@ static void content_entry(void *ctx, struct raft_entry *e)
 
     c->last = e->index;
     c->last_term = e->term;
+    if (e->index <= c->snapshot)
+        return;
+    mem_grow(c->hashes, c->cap, e->index - c->snapshot);
+    c->hashes[e->index - c->snapshot - 1] = hash_of(e->term << 8 | e->type, e->payload, e->len);
+}
+
+/* Entries that both have behind their snapshots, and the snapshots, if they are at one place.
+ */
+static bool is_same_data(const struct content *a, const struct content *b)
+{
+    uint64_t from = a->snapshot > b->snapshot ? a->snapshot : b->snapshot;
+
+    if (a->snapshot == b->snapshot && a->snapshot_hash != b->snapshot_hash)
+        return false;
+    for (uint64_t i = from + 1; i <= a->last && i <= b->last; i++)
+        if (a->hashes[i - a->snapshot - 1] != b->hashes[i - b->snapshot - 1])
+            return false;
+    return true;
 }
 
 /* Of a copy: opening repairs. */
@@ -212,15 +245,22 @@ bool box_rot(struct box *b)
     int before = look_into(disk, &b->options, &was);
     sim_disk_flip(disk, name, bit);
     int err = look_into(disk, &b->options, &is);
-    bool is_same = err == 0 && was.term == is.term && was.vote == is.vote &&
-                   was.last == is.last && was.last_term == is.last_term;
-    bool is_cut = err == 0 && was.term == is.term && was.vote == is.vote && was.last > is.last;
+    bool is_true =
+        err == 0 && was.term == is.term && was.vote == is.vote && is_same_data(&was, &is);
+    bool is_same = is_true && was.last == is.last && was.last_term == is.last_term;
+    bool is_cut = is_true && was.last > is.last;
+    mem_free(was.hashes);
+    mem_free(is.hashes);
     if (before != 0 || (is_cut && !b->is_clean)) {
         sim_disk_free(disk);
         return false;
     }
     world_note(b->w, "%s: bit %u of %s changes: %s", b->w->hosts[b->host].name, (unsigned)bit,
                name, is_same ? "nothing is missing" : err_text(err));
+    if (is_same)
+        REACHED(sim_bit_harmless);
+    else
+        REACHED(sim_bit_missed);
     if (!is_same && err != ERR_CORRUPT)
         world_fail(b->w, "%s: with bit %u of %s changed the store loads something else: %s",
                    b->w->hosts[b->host].name, (unsigned)bit, name, err_text(err));

@@ -38,6 +38,16 @@ bool world_chance(struct world *w, unsigned permille)
     return permille > 0 && rng_below(&w->rng, 1000) < permille;
 }
 
+uint64_t world_option(const struct world *w, unsigned n)
+{
+    struct rng r = {w->seed};
+
+    if (w->seed / 16 % 2 == 0)
+        return w->seed;
+    r.state = rng_next(&r) ^ n;
+    return rng_next(&r);
+}
+
 /* ---- events: a binary heap by time, then by order of asking ---- */
 
 static bool is_before(const struct world_event *a, const struct world_event *b)
@@ -154,10 +164,10 @@ bool world_is_frozen(const struct world *w, unsigned host)
     return w->hosts[host].frozen_until_us > w->now_us;
 }
 
-static void put_off(uint64_t *until_us, uint64_t us)
+static void put_off(uint64_t *until, uint64_t to)
 {
-    if (*until_us < us)
-        *until_us = us;
+    if (*until < to)
+        *until = to;
 }
 
 void world_freeze(struct world *w, unsigned host, uint64_t us)
@@ -170,6 +180,7 @@ void world_stop_clock(struct world *w, unsigned host, uint64_t us)
     struct world_host *h = &w->hosts[host];
 
     h->clock_base_us = host_us(w, h);
+    put_off(&h->stood_at_ms, h->clock_base_us / 1000 - h->slept_ms);
     put_off(&h->since_us, w->now_us + us);
     put_off(&h->stood_until_us, h->since_us);
     put_off(&h->timers_stood_until_us, h->since_us);
@@ -189,6 +200,7 @@ void world_suspend(struct world *w, unsigned host, uint64_t us)
     if (world_is_asleep(w, host))
         return;
     world_freeze(w, host, us);
+    put_off(&h->stood_at_ms, world_host_ms(w, host) - h->slept_ms);
     put_off(&h->asleep_until_us, w->now_us + us);
     put_off(&h->timers_stood_until_us, w->now_us + us);
     h->slept_ms += us / 1000;

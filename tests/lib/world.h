@@ -45,6 +45,7 @@ struct world_host {
     uint64_t slept_ms;        /* so much of its clock its kernel's timers have not seen */
     /* When its clock, and its kernel's timers, last went on after they had stood; 0: never. */
     uint64_t stood_until_us, timers_stood_until_us;
+    uint64_t stood_at_ms; /* what those timers' clock showed when they last stood */
 };
 
 /* How the network is, drawn for each seed anew; may change in the run. */
@@ -78,6 +79,10 @@ void world_free(struct world *w);
 uint64_t world_below(struct world *w, uint64_t n);
 uint64_t world_between(struct world *w, uint64_t low, uint64_t high); /* both included */
 bool world_chance(struct world *w, unsigned permille);
+/* A number that the n-th option of a seed's world is taken from, always the same. Sixteen seeds
+ * give themselves, so that options which are remainders of it go together or exclude each
+ * other; the next sixteen draw each option by itself, and any two of them meet. */
+uint64_t world_option(const struct world *w, unsigned n);
 
 /* ---- time ---- */
 void world_at(struct world *w, uint64_t due_us, world_run *run, void *ctx, uint64_t a,

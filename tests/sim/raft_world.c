@@ -25,6 +25,7 @@ enum { ACKS_MAX = 4096, HEADER = 16 /* of a datagram: the world, the sender's di
 enum { STAND_MAX_US = 3000000, ABSENT_MIN_US = 2000000, ABSENT_MAX_US = 8000000 };
 enum { BREAK_NEAR = 8, BREAK_FAR = 150 }; /* changes of a disk */
 enum { STRIKE_GAP_US = 30000 };           /* or a start is struck for ever */
+enum { OPTION_ENDS_TOLD, OPTION_CHUNK };  /* world_option() */
 
 enum fault {
     FAULT_KILL,
@@ -210,7 +211,10 @@ static void tell_gone(struct server *s, unsigned permille)
             world_at(&sim->w, sim->w.now_us + world_delay_us(&sim->w), gone_due, sim, i, s->n);
 }
 
-static bool are_ends_told(const struct sim *sim) { return sim->w.seed % 4 == 0; }
+static bool are_ends_told(const struct sim *sim)
+{
+    return world_option(&sim->w, OPTION_ENDS_TOLD) % 4 == 0;
+}
 
 static void crash(struct server *s, bool power_loss)
 {
@@ -504,7 +508,9 @@ static bool core_job_take(void *ctx, struct raft_job *out)
         return false;
     s->job = OF_SNAPSHOT;
     size_t left = b->len - (size_t)s->snapshot_at;
-    size_t len = s->sim->w.seed % 2 == 0 ? left : 1 + (size_t)world_below(&s->sim->w, left);
+    size_t len = world_option(&s->sim->w, OPTION_CHUNK) % 2 == 0
+                     ? left
+                     : 1 + (size_t)world_below(&s->sim->w, left);
     *out = (struct raft_job){.kind = RAFT_JOB_KEEP,
                              .index = b->index,
                              .term = b->term,

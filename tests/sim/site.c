@@ -225,7 +225,8 @@ static void one_fault(struct town *t, enum fault which)
     case FAULT_FREEZE: freeze(t); break;
     case FAULT_SLOW_DISK:
         s->box.slow_until_us = w->now_us + world_below(w, 2000000);
-        if (w->seed % 3 == 1) /* it does not answer at all, and for longer */
+        if (world_option(w, OPTION_STUCK) % 3 ==
+            1) /* it does not answer at all, and for longer */
             s->box.stuck_until_us = w->now_us + 3 * (s->box.slow_until_us - w->now_us);
         break;
     case FAULT_DISK: disk_fault(s); break;
@@ -405,6 +406,25 @@ static void run_all(struct town *t)
 
 /* ---- the beginning ---- */
 
+static void draw_options(struct town *t)
+{
+    const struct world *w = &t->w;
+    uint64_t read_only = world_option(w, OPTION_READ_ONLY), rot = world_option(w, OPTION_ROT),
+             spoil = world_option(w, OPTION_SPOIL), old_disk = world_option(w, OPTION_OLD_DISK),
+             throttle = world_option(w, OPTION_THROTTLE);
+
+    if (read_only % 3 == 0)
+        t->read_only_after_ms = 300 + (uint32_t)(read_only % 1000);
+    if (rot % 4 == 1)
+        t->weights[FAULT_ROT] = 1 + (unsigned)(rot / 4 % 6);
+    if (spoil % 4 == 3)
+        t->weights[FAULT_SPOIL] = 1 + (unsigned)(spoil / 4 % 6);
+    if (old_disk % 8 == 1)
+        t->weights[FAULT_OLD_DISK] = 1 + (unsigned)(old_disk / 8 % 12);
+    if (throttle % 5 == 2)
+        t->throttle_max = 1 + (uint32_t)(throttle % 4);
+}
+
 static void draw(struct town *t)
 {
     struct world *w = &t->w;
@@ -446,16 +466,7 @@ static void draw(struct town *t)
         t->weights[FAULT_HEAL] += 3;
         t->faults_us = 4000000;
     }
-    if (w->seed % 3 == 0)
-        t->read_only_after_ms = 300 + (uint32_t)(w->seed % 1000);
-    if (w->seed % 4 == 1)
-        t->weights[FAULT_ROT] = 1 + (unsigned)(w->seed / 4 % 6);
-    if (w->seed % 4 == 3)
-        t->weights[FAULT_SPOIL] = 1 + (unsigned)(w->seed / 4 % 6);
-    if (w->seed % 8 == 1)
-        t->weights[FAULT_OLD_DISK] = 1 + (unsigned)(w->seed / 8 % 12);
-    if (w->seed % 5 == 2)
-        t->throttle_max = 1 + (uint32_t)(w->seed % 4);
+    draw_options(t);
     t->has_balance = world_chance(w, 500);
     t->probe_us = 2000 + (uint32_t)world_below(w, world_chance(w, 500) ? 10000 : 500000);
     t->length_us = FAULTS_US;
@@ -490,7 +501,7 @@ static void found(struct town *t)
         server_start(&t->servers[i]);
     for (unsigned i = 0; i < clients; i++)
         town_client_add(t);
-    if (t->w.seed % 2 == 0)
+    if (world_option(&t->w, OPTION_WALKERS) % 2 == 0)
         town_walkers_add(t);
     if (t->read_only_after_ms > 0)
         town_visitor_add(t);

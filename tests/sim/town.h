@@ -26,6 +26,27 @@
 
 enum { TOWN_SERVERS_MAX = 6, TOWN_CLIENTS_MAX = 6, TOWN_WALKERS_MAX = 2 };
 
+/* What a world has or has not, by its seed alone: world_option(). */
+enum town_option {
+    OPTION_READ_ONLY,
+    OPTION_STUCK,
+    OPTION_ROT,
+    OPTION_SPOIL,
+    OPTION_OLD_DISK,
+    OPTION_THROTTLE,
+    OPTION_WALKERS,
+    OPTION_ENDS_TOLD,
+    OPTION_RESERVE,
+    OPTION_PIECE,
+    OPTION_LOG_BYTES,
+    OPTION_SNAPSHOT_PIECE,
+    OPTION_LOAD_PIECE,
+    OPTION_DIGEST_EVERY,
+    OPTION_DIGEST_MS,
+    OPTION_STORE_LOST,
+    OPTION_SPOILED,
+};
+
 struct town;
 
 struct server {

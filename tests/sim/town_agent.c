@@ -12,6 +12,7 @@
 #include "agent/agent.h"
 #include "base/check.h"
 #include "base/mem.h"
+#include "base/reached.h"
 #include "town.h"
 
 enum { ADDRESSES_MAX = 4, SESSION_MS = 2000 /* of an agent */ };
@@ -85,19 +86,23 @@ static bool has(const struct town_agent *a, unsigned address)
 }
 
 /* What no lease covers (promise 3): where a kernel's timers have stood, it goes on answering
- * for up to what was left of the lease. It is not answering while it stands. */
-static bool may_answer_late(const struct town_agent *a)
+ * for up to what was left of the lease. It is not answering while it stands. What was asked for
+ * after that is a lease like any other. */
+static bool may_answer_late(const struct town_agent *a, unsigned address)
 {
+    const struct world *w = &a->town->w;
+    const struct world_host *h = &w->hosts[a->server->host];
     uint32_t ms = a->town->lease_ms > SESSION_MS ? a->town->lease_ms : SESSION_MS;
 
-    return world_timers_stood(&a->town->w, a->server->host,
-                              (uint64_t)ms * 1010 + KERNEL_LATE_US);
+    return world_timers_stood(w, a->server->host, (uint64_t)ms * 1010 + KERNEL_LATE_US) &&
+           a->kernel[address].until_ms <= h->stood_at_ms + ms;
 }
 
-static bool excused(const struct town_agent *a, const struct town_agent *b)
+static bool excused(const struct town_agent *a, const struct town_agent *b, unsigned address)
 {
-    if (!may_answer_late(a) && !may_answer_late(b))
+    if (!may_answer_late(a, address) && !may_answer_late(b, address))
         return false;
+    REACHED(sim_answers_late);
     world_note(&a->town->w, "%s and %s: one of them answers late", a->name, b->name);
     return true;
 }
@@ -108,7 +113,8 @@ static void look_alone(struct town_agent *a, unsigned address)
 
     for (unsigned i = 0; i < t->agents_n; i++)
         if (t->agents[i] != a && has(t->agents[i], address) &&
-            !world_is_asleep(&t->w, t->agents[i]->server->host) && !excused(a, t->agents[i]))
+            !world_is_asleep(&t->w, t->agents[i]->server->host) &&
+            !excused(a, t->agents[i], address))
             world_fail(&t->w, "%s and %s both answer for address %u", a->name,
                        t->agents[i]->name, address);
 }
@@ -142,13 +148,29 @@ static uint64_t kernel_ms(const struct town_agent *a)
     return now_ms(a) - a->town->w.hosts[a->server->host].slept_ms;
 }
 
+/* What the kernel has told while the process stood is there when it goes on. */
+static void expired_due(void *ctx, uint64_t address, uint64_t life)
+{
+    struct town_agent *a = ctx;
+    struct world *w = &a->town->w;
+    char text[20];
+
+    if (life != a->life)
+        return;
+    if (world_is_frozen(w, a->server->host)) {
+        world_at(w, w->hosts[a->server->host].frozen_until_us, expired_due, a, address, life);
+        return;
+    }
+    address_text((unsigned)address, text);
+    tell(a, &(struct agent_result){.type = AGENT_EXPIRED, .address = text});
+}
+
 static void gone_due(void *ctx, uint64_t address, uint64_t generation)
 {
     struct town_agent *a = ctx;
     struct kernel_address *k = &a->kernel[address];
     struct world *w = &a->town->w;
     unsigned host = a->server->host;
-    char text[20];
 
     if (!k->is_there || k->generation != generation)
         return;
@@ -166,9 +188,7 @@ static void gone_due(void *ctx, uint64_t address, uint64_t generation)
     world_note(&a->town->w, "%s: address %u is over", a->name, (unsigned)address);
     k->is_there = false;
     k->generation++;
-    address_text((unsigned)address, text);
-    if (!world_is_frozen(&a->town->w, a->server->host))
-        tell(a, &(struct agent_result){.type = AGENT_EXPIRED, .address = text});
+    expired_due(a, address, a->life);
 }
 
 /* The end of its lifetime is by the machine's clock, and a kernel is a little late. */

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What holds for all servers, looked at after each event of one. */
 #include "base/mem.h"
+#include "base/reached.h"
 #include "town.h"
 
 struct town_check {
@@ -33,8 +34,10 @@ static bool is_tainted(struct town *t)
         return t->is_tainted;
     member_facts(leader->member, &f);
     t->is_tainted = f.snapshots_unseen_total > 0;
-    if (t->is_tainted)
+    if (t->is_tainted) {
+        REACHED(sim_tree_tainted);
         world_note(&t->w, "server %u gives a tree to others that is spoiled", leader->n);
+    }
     return t->is_tainted;
 }
 
@@ -48,6 +51,7 @@ static void look_at_spoiled(struct town *t, uint64_t applied, uint64_t digest)
             raft_applied(member_raft(s->member)) != applied ||
             tree_digest(member_tree(s->member)) != digest)
             continue;
+        REACHED(sim_tree_well);
         world_note(&t->w, "server %u: its tree is what the others have again", s->n);
         s->is_spoiled = false;
     }
@@ -100,6 +104,8 @@ void town_check_end(struct town *t)
         links_check_watches(&t->servers[i]);
         if (first == NULL)
             first = s;
+        if (tree_digest_anew(member_tree(s->member)) != tree_digest(member_tree(s->member)))
+            world_fail(&t->w, "at the end server %u's tree is not what its digest says", s->n);
         if (raft_applied(member_raft(s->member)) == raft_applied(member_raft(first->member)) &&
             tree_digest(member_tree(s->member)) != tree_digest(member_tree(first->member)))
             world_fail(&t->w, "at the end the trees of servers %u and %u differ", first->n,

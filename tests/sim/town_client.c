@@ -20,6 +20,7 @@
 #include "base/err.h"
 #include "base/mem.h"
 #include "base/mutant.h"
+#include "base/reached.h"
 #include "town.h"
 #include "tree/watch.h"
 #include "wire/wire.h"
@@ -833,16 +834,19 @@ void town_client_sessions(struct town *t, struct server *s)
         bool is_there = tree_session_get(tree, x->id, &found);
         if (is_there && applied < x->first_index)
             x->first_index = applied;
-        if (is_there && x->is_ephemeral_sure && applied >= x->ephemeral_zxid) {
-            snprintf(path, sizeof path, "/e/%u-%" PRIx64, c->n, (uint64_t)x->id);
-            if (!tree_get(tree, path, &data, &len))
-                FAIL(c, "client %u: its ephemeral is gone, but not its session", c->n);
-        }
+        snprintf(path, sizeof path, "/e/%u-%" PRIx64, c->n, (uint64_t)x->id);
+        bool has_ephemeral = tree_get(tree, path, &data, &len);
+        if (is_there && x->is_ephemeral_sure && applied >= x->ephemeral_zxid && !has_ephemeral)
+            FAIL(c, "client %u: its ephemeral is gone, but not its session", c->n);
+        if (!is_there && has_ephemeral)
+            FAIL(c, "client %u: its session is gone, but not its ephemeral", c->n);
         if (is_there || applied < x->first_index || x->id != client_session(c->shell.client))
             continue;
         /* Where the clock has stood, nothing can know. */
-        if (world_clock_stood(&t->w, c->host, client_timeout_ms(c->shell.client) * 1010ull))
+        if (world_clock_stood(&t->w, c->host, client_timeout_ms(c->shell.client) * 1010ull)) {
+            REACHED(sim_ends_early);
             continue;
+        }
         /* The clocks of client and leader drift apart: what leases add a guard for. */
         uint64_t slack = client_timeout_ms(c->shell.client) * DRIFT_PERMILLE / 1000 + TICK_MS;
         if (client_alive_until(c->shell.client) > now_ms(c) + slack)

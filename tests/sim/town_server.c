@@ -6,6 +6,7 @@
 #include "base/check.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "base/reached.h"
 #include "lib/fake_digest.h"
 #include "server/member_found.h"
 #include "server/member_repair.h"
@@ -185,7 +186,10 @@ static void from_peer(void *ctx, const uint8_t *data, size_t len)
     server_turn(s);
 }
 
-static bool are_ends_told(const struct town *t) { return t->w.seed % 5 == 0; }
+static bool are_ends_told(const struct town *t)
+{
+    return world_option(&t->w, OPTION_ENDS_TOLD) % 5 == 0;
+}
 
 static void gone_due(void *ctx, uint64_t who, uint64_t unused)
 {
@@ -251,7 +255,8 @@ void server_add(struct town *t, const char *name)
     s->box.again_permille = t->again_permille;
     s->box.options.segment_bytes = 4000 + world_below(&t->w, 60000);
     s->box.options.reserve_bytes =
-        t->reserve_bytes > 0 ? t->reserve_bytes : 20000 + t->w.seed % 7 * 30000;
+        t->reserve_bytes > 0 ? t->reserve_bytes
+                             : 20000 + world_option(&t->w, OPTION_RESERVE) % 7 * 30000;
     for (unsigned i = 0; i < t->servers_n; i++) {
         struct server *o = &t->servers[i];
         pipe_init(&o->peers[s->n], &t->w, o->host, s->host, from_peer, &o->peers[s->n]);
@@ -346,25 +351,29 @@ void server_start(struct server *s)
     struct town *t = s->town;
     const struct member_io io = {s,         io_send_peer, io_send_client, io_close_client,
                                  io_random, fake_digest};
+    const uint64_t piece = world_option(&t->w, OPTION_PIECE),
+                   log_bytes = world_option(&t->w, OPTION_LOG_BYTES),
+                   snapshot_piece = world_option(&t->w, OPTION_SNAPSHOT_PIECE),
+                   load_piece = world_option(&t->w, OPTION_LOAD_PIECE);
     struct member_options o = {
         .raft = {.id = s->n + 1,
                  .seed = rng_next(&t->w.rng),
-                 .piece_max = t->w.seed % 3 == 1 ? 200 + (uint32_t)(t->w.seed % 2000) : 0,
+                 .piece_max = piece % 3 == 1 ? 200 + (uint32_t)(piece % 2000) : 0,
                  .log_bytes_max =
-                     t->w.seed % 7 == 3 ? 8000 + (uint32_t)(t->w.seed % 60000) : 0},
+                     log_bytes % 7 == 3 ? 8000 + (uint32_t)(log_bytes % 60000) : 0},
         .session_min_ms = 200,
         .read_only_after_ms = t->read_only_after_ms,
         .throttle_max = t->throttle_max,
         .snapshot_every = t->snapshot_every,
         /* A record at a time, some, or (as it is) nearly always all at once. */
-        .snapshot_piece = t->w.seed % 4 == 0   ? 1
-                          : t->w.seed % 4 == 2 ? 1000 + (uint32_t)(t->w.seed % 5000)
-                                               : 0,
-        .load_piece = t->w.seed % 5 == 0 ? 100 + (uint32_t)(t->w.seed % 1000) : 0,
+        .snapshot_piece = snapshot_piece % 4 == 0   ? 1
+                          : snapshot_piece % 4 == 2 ? 1000 + (uint32_t)(snapshot_piece % 5000)
+                                                    : 0,
+        .load_piece = load_piece % 5 == 0 ? 100 + (uint32_t)(load_piece % 1000) : 0,
         .lapse_check_ms = 500,
         .rules = TREE_RULE_RECONFIG | TREE_RULE_EXTENDED_TYPES | TREE_RULE_ENFORCE_QUOTA,
-        .digest_every = 20 + t->w.seed % 200,
-        .digest_ms = 200 + (uint32_t)(t->w.seed % 1500),
+        .digest_every = 20 + world_option(&t->w, OPTION_DIGEST_EVERY) % 200,
+        .digest_ms = 200 + (uint32_t)(world_option(&t->w, OPTION_DIGEST_MS) % 1500),
         .super_digest = TOWN_SUPER_DIGEST,
     };
 
@@ -605,8 +614,10 @@ static bool may_lose_disk(struct town *t)
         o->is_lost = o->is_lost && v != NULL &&
                      (o->member == NULL || v->birth != o->birth ||
                       raft_is_stranger(member_raft(o->member)));
-        if (o->is_lost || o->is_wiped)
+        if (o->is_lost || o->is_wiped) {
+            REACHED(sim_too_much);
             return false;
+        }
     }
     for (unsigned i = 0; i < m->n; i++) {
         if (m->v[i].auto_promote)
@@ -627,11 +638,13 @@ void server_lose_disk(struct server *s)
     box_replace(&s->box);
     s->is_lost = true;
     s->aside_birth = s->birth;
-    if (t->w.seed % 2 == 0 && s->known.n > 0) {
+    if (world_option(&t->w, OPTION_STORE_LOST) % 2 == 0 && s->known.n > 0) {
+        REACHED(sim_store_lost);
         world_note(&t->w, "server %u: its store is lost", s->n);
         server_restart_later(s, world_below(&t->w, t->restart_us));
         return;
     }
+    REACHED(sim_disk_lost);
     world_note(&t->w, "server %u: its disk is lost", s->n);
     s->birth = 1 + (rng_next(&t->w.rng) >> 3);
     s->has_begun = false; /* this was on the disk, too */
@@ -647,6 +660,7 @@ void server_wipe(struct server *s)
         return;
     t->loses_disks = true;
     world_note(&t->w, "server %u: its directory is wiped", s->n);
+    REACHED(sim_wiped);
     sim_disk_wipe(s->box.disk);
     s->is_wiped = true;
 }
@@ -667,9 +681,14 @@ void server_spoil(struct server *s)
     s->is_spoiled = true;
     tree->digest -= tree_digest_self(tree, id, path, len);
     struct node_changes c = nodes_changes(&tree->nodes, id);
-    c.mtime++;
+    uint64_t field = world_option(&t->w, OPTION_SPOILED) / 4 % 4;
+    c.mtime += field == 0;
+    c.mzxid += field == 1;
+    c.version += field == 2;
+    c.aversion += field == 3;
     nodes_set_changes(&tree->nodes, id, &c); /* which no client looks at */
     tree->digest += tree_digest_self(tree, id, path, len);
+    REACHED(sim_tree_spoiled);
     world_note(&t->w, "server %u: its tree is spoiled", s->n);
 }
 
@@ -682,6 +701,7 @@ void server_put_back(struct server *s)
         return;
     server_crash(s, true);
     CHECK(box_put_back(&s->box));
+    REACHED(sim_put_back);
     world_note(&t->w, "server %u: the disk of its earlier life is put back", s->n);
     s->is_lost = true;
     s->birth = s->aside_birth;
