@@ -265,6 +265,7 @@ def zoo(part):
 
 
 def repair(part):
+    part.build("--mutants")
     part.report_lines("/usr/bin/python3", "tests/cluster/repair.py", env=SANITIZED)
 
 

@@ -59,6 +59,7 @@ class Server:
         self.log = os.path.join(top, f"{number}.log")
         self.quorum, self.election, self.client = free_ports(3)
         self.process = None
+        self.program, self.environment = MUSTER, {}
         os.mkdir(self.dir)
         with open(os.path.join(self.dir, "myid"), "w", encoding="ascii") as f:
             f.write(f"{number}\n")
@@ -76,13 +77,14 @@ class Server:
                     "".join(line + "\n" for line in lines))
 
     def start(self):
-        command = [MUSTER, "server", self.file]
+        command = [self.program, "server", self.file]
         if self.kind == "zookeeper":
             command = ["java", "-Xmx128m", "-XX:TieredStopAtLevel=1", "-cp", JARS,
                        "org.apache.zookeeper.server.quorum.QuorumPeerMain", self.file]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log,
-                                            stderr=subprocess.STDOUT)
+                                            stderr=subprocess.STDOUT,
+                                            env={**os.environ, **self.environment})
 
     def end(self, number=signal.SIGKILL):
         if self.process is not None and self.process.poll() is None:

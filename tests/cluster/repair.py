@@ -4,7 +4,8 @@
 
 One follower's log changes in the middle while it is down: it says so, does not vote, fetches
 everything from the others and votes again, and nothing that was acknowledged is missing. Then
-its whole store is gone, with the same outcome. A server that is alone refuses to start.
+its whole store is gone, with the same outcome. One with a planted fault applies what the others
+refuse: the digest in the log finds it. A server that is alone refuses to start.
 """
 import glob
 import os
@@ -20,10 +21,13 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 sys.path.insert(0, os.path.join(os.path.dirname(HERE), "clients"))  # its ensemble.py
 
-from cluster import MUSTER, Failed, wait_for  # noqa: E402
+from kazoo.exceptions import BadVersionError  # noqa: E402
+
+from cluster import MUSTER, TOP, Failed, wait_for  # noqa: E402
 from ensemble import Client, Ensemble, free_ports, word  # noqa: E402
 from report import Report  # noqa: E402
 
+MUTANTS = os.environ.get("MUSTER_MUTANTS", os.path.join(TOP, "build-mutants", "muster"))
 EXIT_UNSAFE = 6
 LIMIT_S = 60
 
@@ -182,6 +186,51 @@ def digests(site, report):
                  all(metric(s, "digest_mismatches_count") == 0 for s in site.e.servers), "")
 
 
+def said(server, word_):
+    with open(server.log, encoding="utf-8", errors="replace") as f:
+        return sum(word_ in line for line in f)
+
+
+def asides(site, server):
+    return set(glob.glob(os.path.join(site.muster(server), "store.aside.*")))
+
+
+def differing(site, report):
+    """A follower sets a znode that the others, whose program is right, do not set."""
+    e = site.e
+    leader, hurt = e.one("leader"), e.one("follower")
+    hurt.end()
+    hurt.program, hurt.environment = MUTANTS, {"MUTANT": "tree_version_ignored"}
+    hurt.start()
+    site.healed(hurt)
+    lives, kept = said(hurt, "ev=new_life"), asides(site, hurt)
+    with Client(f"127.0.0.1:{leader.client}") as client:
+        client.create("/differs", b"is")
+        try:
+            client.set("/differs", b"is not", version=7)
+        except BadVersionError:
+            pass
+        else:
+            raise Failed("a leader sets what was asked for at another version")
+    with Client(f"127.0.0.1:{hurt.client}") as client:
+        client.sync("/")
+        report.check("one of three has another tree", client.get("/differs")[0] == b"is not", "")
+    wait_for(lambda: said(hurt, "ev=condemned") and said(hurt, "ev=new_life") > lives, LIMIT_S,
+             hurt.tail)
+    report.check("it finds that, and begins anew", said(leader, "ev=condemned") == 0,
+                 leader.tail())
+    site.healed(hurt)
+    with Client(f"127.0.0.1:{hurt.client}") as client:
+        client.sync("/")
+        report.check("it has the others' tree", client.get("/differs")[0] == b"is", "")
+    check_all(hurt, site.acknowledged)
+    report.check("its wrong one is kept", asides(site, hurt) > kept, str(kept))
+    hurt.end()
+    hurt.program, hurt.environment = MUSTER, {}
+    hurt.start()
+    site.healed(hurt)
+
+
 def alone(top, report):
     directory = os.path.join(top, "alone")
     client, web = free_ports(2)
@@ -216,6 +265,7 @@ def main():
         hurt = damage(site, report)
         loss(site, report, hurt)
         digests(site, report)
+        differing(site, report)
         alone(top, report)
     except Failed as e:
         report.check("to the end", False, str(e))
