@@ -216,13 +216,11 @@ def fuzz(part):
         crashes = os.path.join(directory, "crashes", "")
         os.makedirs(os.path.join(TOP, new), exist_ok=True)
         os.makedirs(os.path.join(TOP, crashes), exist_ok=True)
-        kept = [corpus] if os.path.isdir(os.path.join(TOP, corpus)) else []
-        if kept:
-            code, out = part.run(program, "-runs=0", f"-artifact_prefix={crashes}", *kept,
-                                 timeout=300)
-            part.result(code == 0, f"fuzz {target}: kept inputs")
+        code, out = part.run(program, "-runs=0", f"-artifact_prefix={crashes}", corpus,
+                             timeout=300)  # which fails where there is none
+        part.result(code == 0, f"fuzz {target}: kept inputs")
         code, out = part.run(program, f"-max_total_time={FUZZ_SECONDS}", "-print_final_stats=1",
-                             f"-artifact_prefix={crashes}", new, *kept, timeout=300)
+                             f"-artifact_prefix={crashes}", new, corpus, timeout=300)
         runs = re.search(r"number_of_executed_units: (\d+)", out)
         part.result(code == 0, f"fuzz {target}: " + (
             f"{runs.group(1) if runs else '?'} inputs" if code == 0 else last_line(out)))

@@ -9,6 +9,7 @@ What it watches: a muster that ends though nobody ended it.
 """
 import collections
 import contextlib
+import glob
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
@@ -40,9 +42,34 @@ RESTART_S = 0.5         # what ended by itself is started again, as systemd does
 DISK_BYTES = 96 << 20
 DISK_CODES = (1, 10)    # it could not start, or ended, and had said why
 DISK_GRACE_S = 5.0      # a disk is well again, and muster ends for what it met before
-FAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketimeMT.so.1"
+FAKETIME = next(iter(glob.glob("/usr/lib/*/faketime/libfaketimeMT.so.1")), "libfaketimeMT.so.1")
+CHECKER = os.path.join(BUILD, "tool_history")
+C_CLIENT = os.path.join(BUILD, "client_chaos")
 SICKDISK = os.path.join(TOP, "tests", "cluster", "sickdisk.c")  # preloaded: a disk that fails
 SICK_WELL = (0, 0, 0, 0, 0, 0)  # its struct sick: write_errno, sync_errno, sync_ms, stuck, stuck, hits
+
+
+
+def faked(path):
+    """What libfaketime wants: the file that moves the wall clock; never the monotonic one."""
+    return [f"FAKETIME_TIMESTAMP_FILE={path}", "FAKETIME_DONT_FAKE_MONOTONIC=1",
+            "DONT_FAKE_MONOTONIC=1", "FAKETIME_CACHE_DURATION=1"]
+
+
+def missing_part():
+    """What a campaign cannot do without, and would pass without a word; None: all is there."""
+    for path in (CHECKER, C_CLIENT):
+        if not os.access(path, os.X_OK):
+            return f"{path} is not built: ./dev build"
+    with tempfile.NamedTemporaryFile("w") as f:
+        f.write("+86400\n")
+        f.flush()
+        p = subprocess.run(["env", *faked(f.name), f"LD_PRELOAD={FAKETIME}", "date", "+%s"],
+                           capture_output=True, text=True, check=False)
+    if p.returncode != 0 or abs(int(p.stdout) - time.time() - 86400) > 3600:
+        return f"{FAKETIME} does not move a clock (packages.txt: faketime): {p.stderr.strip()}"
+    return None
+
 
 SITE_FILE = """site: chaos
 lease: {lease:g}s
@@ -81,16 +108,9 @@ class ChaosMachine(Machine):
     def environment(self):
         """For muster: a wall clock that a file moves; never the monotonic one."""
         words = [f"MUTANT={self.site.mutant}"] if self.site.mutant else []
-        preload = []
-        if self.site.sickdisk:
-            preload.append(self.site.sickdisk)
-            words += [f"SICKDISK_DIR={self.disk}", f"SICKDISK_CONTROL={self.sick_path}"]
-        if os.path.exists(FAKETIME):
-            preload.append(FAKETIME)
-            words += [f"FAKETIME_TIMESTAMP_FILE={self.clock_path}",
-                      "FAKETIME_DONT_FAKE_MONOTONIC=1", "DONT_FAKE_MONOTONIC=1",
-                      "FAKETIME_CACHE_DURATION=1"]
-        return words + ([f"LD_PRELOAD={':'.join(preload)}"] if preload else [])
+        return words + faked(self.clock_path) + [
+            f"SICKDISK_DIR={self.disk}", f"SICKDISK_CONTROL={self.sick_path}",
+            f"LD_PRELOAD={self.site.sickdisk}:{FAKETIME}"]
 
     def step_clock(self, seconds):
         """From now on its wall clock is so far from the right one."""
@@ -344,7 +364,7 @@ class Bed(Site):
         self.wire_in, self.wire_out = f"{self.prefix}-w0", f"{self.prefix}-w1"
         self.wire_program = None
         self.counts = collections.Counter()
-        self.sickdisk = None    # the library, if it can be made
+        self.sickdisk = None    # the library
         self.mutant = None      # a planted fault's name
         self.is_kept = False    # a failure: the machines' data, too
 
@@ -423,10 +443,9 @@ class Bed(Site):
 
     def begin(self):
         os.makedirs(self.dir, exist_ok=True)
-        if os.path.exists(SICKDISK):
-            self.sickdisk = os.path.join(self.dir, "sickdisk.so")
-            run("cc", "-O2", "-shared", "-fPIC", "-D_GNU_SOURCE", "-o", self.sickdisk, SICKDISK,
-                "-ldl", timeout=60)
+        self.sickdisk = os.path.join(self.dir, "sickdisk.so")
+        run("cc", "-O2", "-shared", "-fPIC", "-D_GNU_SOURCE", "-o", self.sickdisk, SICKDISK,
+            "-ldl", timeout=60)
         for m in self.machines.values():
             os.makedirs(m.disk, exist_ok=True)
             run("mount", "-t", "tmpfs", "-o", f"size={DISK_BYTES}", self.prefix, m.disk)

@@ -28,7 +28,7 @@ sys.path.insert(0, HERE)
 
 import faults  # noqa: E402
 import history  # noqa: E402
-from bed import BUILD, Bed, Failed, clean_up  # noqa: E402
+from bed import CHECKER, Bed, Failed, clean_up, missing_part  # noqa: E402
 from sight import Sight  # noqa: E402
 from witnesses import Witnesses  # noqa: E402
 
@@ -36,7 +36,6 @@ TOP = os.path.dirname(os.path.dirname(HERE))
 SITE_ROUNDS = 30  # then another site is founded, of another size
 CALM_S = 3.0  # after all is right: clients go on so long without a fault
 STOPS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-CHECKER = os.path.join(BUILD, "tool_history")
 # Growth that a leak of a round would soon pass.
 MEMORY_MAX_KB = 512 * 1024
 FILES_MAX = 600
@@ -146,13 +145,11 @@ class Campaign:
         ops, wrong = history.load(files)
         wrong += history.check(ops)
         self.sum["checks"]["histories by history.py"] += 1
-        if os.access(CHECKER, os.X_OK):
-            r = subprocess.run([CHECKER, *files], capture_output=True, text=True, timeout=600,
-                               check=False)
-            if r.returncode != 0:
-                wrong.append(f"tool_history, code {r.returncode}: "
-                             f"{(r.stdout + r.stderr)[-2000:]}")
-            self.sum["checks"]["histories by tool_history"] += 1
+        r = subprocess.run([CHECKER, *files], capture_output=True, text=True, timeout=600,
+                           check=False)
+        if r.returncode != 0:
+            wrong.append(f"tool_history, code {r.returncode}: {(r.stdout + r.stderr)[-2000:]}")
+        self.sum["checks"]["histories by tool_history"] += 1
         for op in ops:
             self.sum["operations"][op["type"]] += 1
             self.sum["operations"][f"{op['f']} {op['type']}"] += 1
@@ -324,6 +321,10 @@ def main():
     if os.geteuid() != 0:
         print("chaos: needs root: the machines are network namespaces", file=sys.stderr)
         return 77
+    missing = missing_part()
+    if missing:
+        print(f"chaos: {missing}", file=sys.stderr)
+        return 1
     os.makedirs(options.out, exist_ok=True)
     clean_up(say)
     for s in STOPS:

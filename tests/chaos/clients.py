@@ -61,7 +61,7 @@ class History:
 def names_of_errors():
     from kazoo import exceptions as e
     return {e.NoNodeError: "NO_NODE", e.NodeExistsError: "NODE_EXISTS",
-            e.BadVersionError: "BAD_VERSION"}
+            e.BadVersionError: "BAD_VERSION", e.SystemZookeeperError: "NO_ROOM"}
 
 
 def numbers_in(data):

@@ -218,11 +218,10 @@ class Campaign:
         answer = self.ask("end")
         ops, wrong = history.load([f"{where}/history-0.jsonl"])
         wrong = list(wrong) + list(history.check(ops)) + answer["wrong"]
-        if os.access(CHECKER, os.X_OK):
-            r = subprocess.run([CHECKER, f"{where}/history-0.jsonl"], capture_output=True, text=True,
-                               timeout=600, check=False)
-            if r.returncode != 0:
-                wrong.append(f"tool_history, code {r.returncode}: {(r.stdout + r.stderr)[-2000:]}")
+        r = subprocess.run([CHECKER, f"{where}/history-0.jsonl"], capture_output=True, text=True,
+                           timeout=600, check=False)
+        if r.returncode != 0:
+            wrong.append(f"tool_history, code {r.returncode}: {(r.stdout + r.stderr)[-2000:]}")
         self.counts["operations ok"] += sum(op["type"] == "ok" for op in ops)
         if wrong:
             raise Failed("; ".join(wrong[:5]))

@@ -6,7 +6,7 @@ import subprocess
 import threading
 import time
 
-from bed import BUILD, MUSTER, Failed
+from bed import C_CLIENT, MUSTER, Failed
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 KAZOO_CLIENTS = 5
@@ -14,7 +14,6 @@ C_CLIENTS = 2
 COMMANDS = 90            # the number of the process that commands are in the history
 COMMAND_PAUSE_S = 1.0
 ANSWER_LIMIT_S = 400     # for a whole verification on a busy machine
-C_CLIENT = os.path.join(BUILD, "client_chaos")
 
 
 class Program:
@@ -119,9 +118,8 @@ class Witnesses:
         self.programs = [Program(self.bed, "kazoo.log", "/usr/bin/python3",
                                  os.path.join(HERE, "clients.py"), "1", str(KAZOO_CLIENTS),
                                  self.seed, *addresses)]
-        if os.access(C_CLIENT, os.X_OK):
-            self.programs += [Program(self.bed, f"c{i}.log", C_CLIENT, str(50 + i), self.seed,
-                                      *addresses) for i in range(C_CLIENTS)]
+        self.programs += [Program(self.bed, f"c{i}.log", C_CLIENT, str(50 + i), self.seed,
+                                  *addresses) for i in range(C_CLIENTS)]
         self.commands = Commands(self.bed)
 
     def ask(self, programs, lines):

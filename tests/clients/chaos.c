@@ -114,6 +114,7 @@ static const char *name_of(int rc)
     case ZNONODE: return "NO_NODE";
     case ZNODEEXISTS: return "NODE_EXISTS";
     case ZBADVERSION: return "BAD_VERSION";
+    case ZSYSTEMERROR: return "NO_ROOM"; /* full disks: refused, and so never there */
     default: return NULL;
     }
 }

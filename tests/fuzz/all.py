@@ -95,7 +95,10 @@ class Turn:
         for path in new[max(0, CRASHES_MAX - len(self.before)):]:
             os.unlink(path)
         code = os.waitstatus_to_exitcode(status)
-        if new or code not in (0, -signal.SIGINT, 72):  # 72: interrupted
+        broken = [os.path.basename(p) for p in new]
+        if not new and code not in (0, -signal.SIGINT, 72):  # 72: interrupted
+            broken = [f"code {code}"]  # a leak at its end, say: no single input did it
+        if broken:
             keep = os.path.join(self.into, "crashes", f"log-{self.target}-{int(self.begun)}.txt")
             if len(glob.glob(os.path.join(self.into, "crashes", f"log-{self.target}-*"))) < 20:
                 with open(keep, "w", encoding="utf-8") as f:
@@ -107,7 +110,7 @@ class Turn:
                 "edges": last(r"^#\d+\s.* cov: (\d+)"),
                 "new_units": last(r"new_units_added:\s+(\d+)"),
                 "rss_mb": usage.ru_maxrss // 1024, "code": code,
-                "crashes": [os.path.basename(p) for p in new]}
+                "crashes": broken}
 
 
 def ledger_add(path, row):
