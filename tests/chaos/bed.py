@@ -49,7 +49,6 @@ SICKDISK = os.path.join(TOP, "tests", "cluster", "sickdisk.c")  # preloaded: a d
 SICK_WELL = (0, 0, 0, 0, 0, 0)  # its struct sick: write_errno, sync_errno, sync_ms, stuck, stuck, hits
 
 
-
 def faked(path):
     """What libfaketime wants: the file that moves the wall clock; never the monotonic one."""
     return [f"FAKETIME_TIMESTAMP_FILE={path}", "FAKETIME_DONT_FAKE_MONOTONIC=1",

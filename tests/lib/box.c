@@ -3,6 +3,7 @@
 
 #include "base/check.h"
 #include "base/err.h"
+#include "base/hash.h"
 #include "base/mem.h"
 #include "base/reached.h"
 
@@ -153,15 +154,6 @@ struct content {
     size_t cap;
 };
 
-static uint64_t hash_of(uint64_t seed, const void *data, size_t len)
-{
-    const uint8_t *p = data;
-
-    for (size_t i = 0; i < len; i++)
-        seed = (seed ^ p[i]) * 0x100000001b3; /* FNV-1a */
-    return seed;
-}
-
 static void content_state(void *ctx, uint64_t term, uint64_t vote)
 {
     struct content *c = ctx;
@@ -179,7 +171,7 @@ static void content_snapshot(void *ctx, uint64_t index, uint64_t term,
     (void)members;
     c->last = c->snapshot = index;
     c->last_term = term;
-    c->snapshot_hash = hash_of(term, data, len);
+    c->snapshot_hash = hash_bytes(term, data, len);
 }
 
 static void content_entry(void *ctx, struct raft_entry *e)
@@ -191,7 +183,8 @@ static void content_entry(void *ctx, struct raft_entry *e)
     if (e->index <= c->snapshot)
         return;
     mem_grow(c->hashes, c->cap, e->index - c->snapshot);
-    c->hashes[e->index - c->snapshot - 1] = hash_of(e->term << 8 | e->type, e->payload, e->len);
+    c->hashes[e->index - c->snapshot - 1] =
+        hash_bytes(e->term << 8 | e->type, e->payload, e->len);
 }
 
 /* Entries that both have behind their snapshots, and the snapshots, if they are at one place.
